@@ -1,0 +1,147 @@
+//! What must be remembered from one cycle to the next: cooldowns, back-off, moves in
+//! flight, what was predicted, smoothed capacities. It is stored in the cluster by
+//! a port, so that a restarted daemon goes on where the last one stopped.
+//!
+//! `plan()` reads it and never changes it; the remember step makes the
+//! next one from what was seen, planned and done.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
+    model::RouteTable,
+    units::{Millis, Rps, Share, Timestamp},
+};
+
+/// Everything remembered.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Memory {
+    /// By workload.
+    pub workloads: BTreeMap<WorkloadRef, WorkloadMemory>,
+    /// By host.
+    pub hosts: BTreeMap<HostName, HostMemory>,
+}
+
+/// An exponential back-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Backoff {
+    /// Left alone until then.
+    pub until: Timestamp,
+    /// Disappointments in a row; each doubles the next wait.
+    pub failures: u32,
+}
+
+/// A move under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MoveInFlight {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// The replica that will go.
+    pub victim: PodName,
+    /// Where the victim runs.
+    pub from: NodeName,
+    /// Where the replacement goes.
+    pub to: NodeName,
+    /// The replica count before the surge.
+    pub replicas_before: u32,
+    /// The replicas that existed when it began: the one that is not among them is
+    /// the replacement.
+    pub known_pods: Vec<PodName>,
+    /// The saving it was begun for, in request-milliseconds per second.
+    pub predicted_saving: f64,
+}
+
+/// What was expected of a change, for comparison with what came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expectation {
+    /// When the change was done.
+    pub since: Timestamp,
+    /// p95 of the touched edges before it.
+    pub p95_before: Option<Millis>,
+    /// Error share of the touched edges before it.
+    pub errors_before: Share,
+    /// p95 of the untouched edges before it, to tell a change of ours from a change
+    /// of the whole cluster.
+    pub others_p95_before: Option<Millis>,
+    /// Demand on the touched edges before it: a change of load explains a change of
+    /// latency.
+    pub demand_before: Rps,
+}
+
+/// What is remembered of a workload.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WorkloadMemory {
+    /// Last scale action of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaled_at: Option<Timestamp>,
+    /// Last move that was finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_at: Option<Timestamp>,
+    /// No move until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub move_backoff: Option<Backoff>,
+    /// The move under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<MoveInFlight>,
+    /// What the last finished move was expected to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expectation: Option<Expectation>,
+    /// Cycles in a row in which a replica looked slow; a single one is not enough to
+    /// replace it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub slow: BTreeMap<PodName, u32>,
+}
+
+/// What is remembered of what one zone can serve of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CapacityMemory {
+    /// Requests per second that one replica serves at full utilisation, smoothed.
+    pub per_replica: Rps,
+    /// When it was last observed.
+    pub at: Timestamp,
+    /// Observations that went into it, at most what smoothing remembers: the
+    /// confidence.
+    pub observations: u32,
+}
+
+/// What is remembered of a host.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HostMemory {
+    /// Last write of its routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_at: Option<Timestamp>,
+    /// The routes before the last write, for undoing it once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<RouteTable>,
+    /// What the last write was expected to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expectation: Option<Expectation>,
+    /// No improvement until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    /// What its destinations can serve.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub capacity: BTreeMap<ZoneName, CapacityMemory>,
+    /// Smoothed demand by zone of the callers.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub demand: BTreeMap<ZoneName, Rps>,
+    /// Since when the traffic facts have been stale or missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_since: Option<Timestamp>,
+}

@@ -1,0 +1,23 @@
+//! The model: what StornX knows of the world. Plain data, no behaviour beyond
+//! looking things up; every name and number is a type of its own.
+
+mod facts;
+mod routing;
+mod snapshot;
+mod topology;
+mod traffic;
+mod validate;
+mod workload;
+
+pub use facts::{Facts, Source};
+pub use routing::{
+    DefaultSplit, Distribution, DistributionError, ForeignRule, Host, Mesh, RouteTable, Rule,
+};
+pub use snapshot::{ApiVersion, ClusterFacts, MetricsFacts, Snapshot};
+pub use topology::{Labels, Latency, Node, NodeRoundTrip, Taint, TaintEffect, ZoneRoundTrip};
+pub use traffic::{Edge, PodTraffic, Protocol, RouteTraffic, Traffic};
+pub use validate::Problem;
+pub use workload::{
+    Autoscaler, AutoscalerKind, Constraints, DisruptionBudget, NodeExpression, NodeOperator,
+    NodeTerm, Pod, PodPhase, PodUsage, Rollout, Toleration, Workload, WorkloadPolicy,
+};

@@ -1,0 +1,256 @@
+//! The plan: what is to be done, as data, specific enough that carrying it out makes
+//! no choice. Each action names what it expects to find (`observed`), so that an
+//! actuator can refuse when the world has moved on.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{HostName, NodeName, PodName, WorkloadRef},
+    model::{ApiVersion, RouteTable},
+    report::Report,
+    units::Timestamp,
+};
+
+/// Why routes are rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RoutePurpose {
+    /// A step towards the target.
+    Improve,
+    /// A zone that can hold an endpoint is not named, or a named one is gone: repaired
+    /// at once, since an endpoint in an unnamed zone is cut off.
+    Cover,
+    /// Metrics have been stale for too long: a step towards the replica-proportional
+    /// split.
+    Decay,
+    /// The last change made things worse and is taken back.
+    Undo,
+}
+
+/// Why a move is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum AbortCause {
+    /// The replacement was not Ready within the time-out.
+    TimedOut,
+    /// The victim went by itself: the replacement stays in its place.
+    VictimGone,
+    /// A rollout began.
+    RolloutBegan,
+    /// Somebody else changed the replica count.
+    CountChanged,
+    /// An autoscaler took over the count.
+    AutoscalerAppeared,
+    /// The workload was opted out, paused or deleted.
+    NotAllowedAnyMore,
+    /// Removing the victim would not be safe any more.
+    Unsafe,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Action {
+    /// Raise the replica count by `nodes.len()`, each new replica on its node.
+    AddReplicas {
+        /// Of which workload.
+        workload: WorkloadRef,
+        /// The count that is expected to stand.
+        observed: u32,
+        /// One node for each new replica.
+        nodes: Vec<NodeName>,
+    },
+    /// Lower the replica count by `victims.len()`, exactly these replicas going.
+    RemoveReplicas {
+        /// Of which workload.
+        workload: WorkloadRef,
+        /// The count that is expected to stand.
+        observed: u32,
+        /// The replicas that go.
+        victims: Vec<PodName>,
+    },
+    /// Begin a move: record it, raise the count by one, the new replica on `to`.
+    StartMove {
+        /// Of which workload.
+        workload: WorkloadRef,
+        /// The count that is expected to stand.
+        observed: u32,
+        /// The replica that will go once its replacement is Ready.
+        victim: PodName,
+        /// Where the victim runs.
+        from: NodeName,
+        /// Where the replacement goes.
+        to: NodeName,
+    },
+    /// The replacement is Ready: lower the count by one, the victim going.
+    FinishMove {
+        /// Of which workload.
+        workload: WorkloadRef,
+        /// The count that is expected to stand (the surge included).
+        observed: u32,
+        /// The replica that goes.
+        victim: PodName,
+        /// The replica that has taken its place.
+        replacement: PodName,
+    },
+    /// Give a move up.
+    AbortMove {
+        /// Of which workload.
+        workload: WorkloadRef,
+        /// The count that is expected to stand.
+        observed: u32,
+        /// The surge replica that goes again; `None` leaves the count alone and only
+        /// clears the record.
+        surge: Option<PodName>,
+        /// Why.
+        cause: AbortCause,
+    },
+    /// Write the routes of a host.
+    SetRoutes {
+        /// Which host.
+        host: HostName,
+        /// The workload behind it.
+        workload: WorkloadRef,
+        /// The split that stands (by rule, or by what the mesh does without one).
+        from: RouteTable,
+        /// The split to write: whole and final.
+        to: RouteTable,
+        /// Why.
+        purpose: RoutePurpose,
+    },
+}
+
+/// The kinds of action, for counters and tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ActionKind {
+    /// [`Action::AddReplicas`]
+    AddReplicas,
+    /// [`Action::RemoveReplicas`]
+    RemoveReplicas,
+    /// [`Action::StartMove`]
+    StartMove,
+    /// [`Action::FinishMove`]
+    FinishMove,
+    /// [`Action::AbortMove`]
+    AbortMove,
+    /// [`Action::SetRoutes`]
+    SetRoutes,
+}
+
+impl Action {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> ActionKind {
+        match self {
+            Self::AddReplicas { .. } => ActionKind::AddReplicas,
+            Self::RemoveReplicas { .. } => ActionKind::RemoveReplicas,
+            Self::StartMove { .. } => ActionKind::StartMove,
+            Self::FinishMove { .. } => ActionKind::FinishMove,
+            Self::AbortMove { .. } => ActionKind::AbortMove,
+            Self::SetRoutes { .. } => ActionKind::SetRoutes,
+        }
+    }
+
+    /// The workload it touches.
+    #[must_use]
+    pub const fn workload(&self) -> &WorkloadRef {
+        match self {
+            Self::AddReplicas { workload, .. }
+            | Self::RemoveReplicas { workload, .. }
+            | Self::StartMove { workload, .. }
+            | Self::FinishMove { workload, .. }
+            | Self::AbortMove { workload, .. }
+            | Self::SetRoutes { workload, .. } => workload,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddReplicas { workload, observed, nodes } => {
+                write!(
+                    f,
+                    "scale {} from {observed} to {}: new on ",
+                    workload.name(),
+                    observed + count(nodes)
+                )?;
+                list(f, nodes)
+            }
+            Self::RemoveReplicas { workload, observed, victims } => {
+                write!(
+                    f,
+                    "scale {} from {observed} to {}: without ",
+                    workload.name(),
+                    observed - count(victims).min(*observed)
+                )?;
+                list(f, victims)
+            }
+            Self::StartMove { victim, from, to, .. } => {
+                write!(f, "move {victim} from {from} to {to}")
+            }
+            Self::FinishMove { victim, replacement, .. } => {
+                write!(f, "finish the move of {victim}: {replacement} is ready")
+            }
+            Self::AbortMove { workload, surge: Some(surge), .. } => {
+                write!(f, "give up a move of {}: without {surge}", workload.name())
+            }
+            Self::AbortMove { workload, surge: None, .. } => {
+                write!(f, "give up a move of {}", workload.name())
+            }
+            Self::SetRoutes { host, to, .. } => {
+                write!(f, "route {}:", host.service())?;
+                for (caller, distribution) in to {
+                    write!(f, " {caller}→")?;
+                    for (index, (zone, weight)) in distribution.iter().enumerate() {
+                        write!(f, "{}{zone} {weight}", if index == 0 { "(" } else { ", " })?;
+                    }
+                    f.write_str(")")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn count<T>(items: &[T]) -> u32 {
+    u32::try_from(items.len()).unwrap_or(u32::MAX)
+}
+
+fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result {
+    for (index, item) in items.iter().enumerate() {
+        write!(f, "{}{item}", if index == 0 { "" } else { ", " })?;
+    }
+    Ok(())
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Plan {
+    /// Format version.
+    pub api_version: ApiVersion,
+    /// The instant that it was decided for.
+    pub at: Timestamp,
+    /// The actions.
+    pub actions: Vec<Action>,
+}
+
+/// A plan and the reasons for everything in it and everything not in it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Planned {
+    /// What is to be done.
+    pub plan: Plan,
+    /// Why.
+    pub report: Report,
+}

@@ -1,0 +1,24 @@
+//! The last step of a cycle: the memory that the next one starts with, made from what
+//! was seen, what was planned and what was done.
+
+use crate::{
+    memory::Memory, model::Snapshot, plan::Planned, policy::Policy, ports::PortError,
+    units::Timestamp,
+};
+
+/// What came of each action of a plan, in its order. Actions that were not tried (dry
+/// run, lost leadership) carry the reason as an error.
+pub type Outcomes = Vec<Result<(), PortError>>;
+
+/// The memory after a cycle.
+#[must_use]
+pub fn remember(
+    memory: Memory,
+    _snapshot: &Snapshot,
+    _planned: &Planned,
+    _outcomes: &Outcomes,
+    _policy: &Policy,
+    _now: Timestamp,
+) -> Memory {
+    memory
+}

@@ -1,0 +1,187 @@
+//! Reasons of moves.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{NodeName, PodName, WorkloadRef, ZoneName},
+    model::AutoscalerKind,
+    plan::AbortCause,
+    units::{Rps, Span},
+};
+
+/// Why a move begins, ends or is given up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum MoveWhy {
+    /// Requests travel less afterwards.
+    Nearer {
+        /// The workload.
+        workload: WorkloadRef,
+        /// The replica that is replaced.
+        victim: PodName,
+        /// From where.
+        from: NodeName,
+        /// Zone of `from`.
+        from_zone: ZoneName,
+        /// To where.
+        to: NodeName,
+        /// Zone of `to`.
+        to_zone: ZoneName,
+        /// The neighbour that gains most, with its rate.
+        heaviest: Option<(WorkloadRef, Rps)>,
+        /// Travel cost of the touched edges before, requests/s x ms.
+        cost_before: f64,
+        /// The same afterwards.
+        cost_after: f64,
+        /// What the move itself costs, spread over the horizon, in the same unit.
+        price: f64,
+    },
+    /// A replica is much slower than its siblings: replaced elsewhere.
+    Slow {
+        /// The workload.
+        workload: WorkloadRef,
+        /// The slow replica.
+        victim: PodName,
+        /// Where it runs.
+        from: NodeName,
+        /// To where.
+        to: NodeName,
+        /// Its p95 in ms.
+        p95: f64,
+        /// Median p95 of its siblings in ms.
+        siblings_p95: f64,
+    },
+    /// Too much load on one node.
+    Crowded {
+        /// The workload.
+        workload: WorkloadRef,
+        /// The replica that is replaced.
+        victim: PodName,
+        /// From where.
+        from: NodeName,
+        /// To where.
+        to: NodeName,
+        /// Used share of `from` before, 0 to 1.
+        used_before: f64,
+        /// Used share of `to` afterwards, 0 to 1.
+        used_after: f64,
+    },
+    /// The replacement is Ready.
+    ReplacementReady {
+        /// The replica that goes.
+        victim: PodName,
+        /// The replica that took its place.
+        replacement: PodName,
+    },
+    /// Given up.
+    GivenUp {
+        /// Why.
+        cause: AbortCause,
+    },
+}
+
+impl fmt::Display for MoveWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nearer {
+                workload,
+                from_zone,
+                to,
+                to_zone,
+                heaviest,
+                cost_before,
+                cost_after,
+                ..
+            } => {
+                write!(
+                    f,
+                    "a replica of {} goes from {from_zone} to {to} ({to_zone})",
+                    workload.name()
+                )?;
+                if let Some((neighbour, rate)) = heaviest {
+                    write!(f, ", nearer to {} ({:.0} requests/s)", neighbour.name(), rate.get())?;
+                }
+                let saved = 100.0 * (cost_before - cost_after) / cost_before.max(f64::MIN_POSITIVE);
+                write!(f, ": its calls travel {saved:.0} % less")
+            }
+            Self::Slow { workload, victim, to, p95, siblings_p95, .. } => write!(
+                f,
+                "{victim} answers in {p95:.0} ms where its siblings need {siblings_p95:.0} ms: {} gets a replacement on {to}",
+                workload.name()
+            ),
+            Self::Crowded { workload, from, to, used_before, used_after, .. } => write!(
+                f,
+                "a replica of {} leaves {from} ({:.0} % used) for {to} ({:.0} % afterwards)",
+                workload.name(),
+                used_before * 100.0,
+                used_after * 100.0
+            ),
+            Self::ReplacementReady { victim, replacement } => {
+                write!(f, "{replacement} is ready, {victim} can go")
+            }
+            Self::GivenUp { cause } => write!(f, "the move is given up: {cause:?}"),
+        }
+    }
+}
+
+/// Why the replicas of a workload move or stay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum MoveReason {
+    /// A move begins.
+    Started,
+    /// A move is waiting for its replacement.
+    Waiting {
+        /// For how long already.
+        since: Span,
+    },
+    /// A move ends.
+    Finished,
+    /// A move is given up.
+    GivenUp {
+        /// Why.
+        cause: AbortCause,
+    },
+    /// No other place is better by more than a move costs.
+    WellPlaced {
+        /// The best saving found, requests/s x ms, price deducted; `None` when no
+        /// other place is feasible.
+        best: Option<f64>,
+    },
+    /// Better places exist, the budget of this cycle is used up.
+    BudgetUsedUp,
+    /// Moves are switched off.
+    Disabled,
+    /// Not in a monitored namespace.
+    NotManaged,
+    /// Its owner opted out.
+    OptedOut,
+    /// Its owner does not want moves.
+    NotWanted,
+    /// This kind of workload cannot surge, or its replicas are bound to their place.
+    NotMovable,
+    /// The rollout is paused.
+    Paused,
+    /// A rollout is in progress.
+    RolloutInProgress,
+    /// Another controller owns the count.
+    AutoscalerOwns {
+        /// Which one.
+        kind: AutoscalerKind,
+    },
+    /// Its count changes in this plan.
+    BeingScaled,
+    /// Moved, or disappointed, too recently.
+    Backoff {
+        /// Time that is left.
+        left: Span,
+    },
+    /// Not all of its replicas are Ready.
+    NotSettled,
+    /// Traffic is stale or missing.
+    NoTraffic,
+}

@@ -1,0 +1,2 @@
+//! StornX.
+fn main() {}
