@@ -30,3 +30,4 @@ pub mod ports;
 pub mod remember;
 pub mod report;
 pub mod units;
+mod view;
