@@ -29,5 +29,7 @@ pub mod policy;
 pub mod ports;
 pub mod remember;
 pub mod report;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod units;
 mod view;
