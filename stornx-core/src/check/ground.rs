@@ -7,7 +7,7 @@ use crate::{
     memory::{Memory, MoveInFlight},
     model::{Host, Node, Pod, PodPhase, PodUsage, Snapshot, Workload},
     plan::{Action, Planned},
-    policy::{MetricsType, Policy},
+    policy::Policy,
 };
 
 /// Replicas by zone; zones without one are absent.
@@ -79,9 +79,16 @@ impl<'a> Ground<'a> {
         self.layout(workload.pods.iter().filter(counted))
     }
 
-    /// Replicas that are there or coming, by zone.
-    pub(super) fn active(&self, workload: &Workload, without: &[&PodName]) -> Layout<'a> {
-        self.layout(workload.active().filter(|pod| !without.contains(&&pod.name)))
+    /// Replicas that serve or are about to, by zone: what a new one is spread against.
+    pub(super) fn coming(&self, workload: &Workload) -> Layout<'a> {
+        let counted = |pod: &&Pod| matches!(pod.phase, PodPhase::Ready | PodPhase::Starting);
+        self.layout(workload.pods.iter().filter(counted))
+    }
+
+    /// Replicas that are bound and not on their way out, by zone: what the scheduler
+    /// counts.
+    pub(super) fn bound(&self, workload: &Workload) -> Layout<'a> {
+        self.layout(workload.active())
     }
 
     fn layout<'p>(&self, pods: impl Iterator<Item = &'p Pod>) -> Layout<'a> {
@@ -97,46 +104,26 @@ impl<'a> Ground<'a> {
         self.memory.workloads.get(workload)?.in_flight.as_ref()
     }
 
-    /// Today's demand in replicas: how many fully used ones would do today's work.
-    /// `None` when usage, or what to hold it against, is not known.
+    /// Today's demand in replicas: how many with fully used CPU would do today's work.
+    /// Memory does not follow the work, so the metric of scaling is not asked. `None`
+    /// unless the usage of every serving replica, and what to hold it against, is known.
     pub(super) fn demand(&self, workload: &Workload) -> Option<f64> {
-        let (mut sum, mut known, mut ready) = (0.0, 0.0, 0.0);
+        let base = cpu_base(workload)?;
+        let mut sum = None;
         for pod in workload.pods.iter().filter(|pod| self.serves(pod)) {
-            ready += 1.0;
-            if let Some(used) = self.usage.get(&pod.name).and_then(|u| self.used(workload, u)) {
-                sum += used;
-                known += 1.0;
-            }
+            let usage = self.usage.get(&pod.name)?;
+            sum = Some(sum.unwrap_or(0.0) + usage.cpu.as_f64() / base);
         }
-        (known > 0.0).then(|| sum / known * ready)
+        sum
     }
+}
 
-    /// Used share of what one replica asks for, by the configured metric.
-    fn used(&self, workload: &Workload, usage: &PodUsage) -> Option<f64> {
-        let scaler = &self.policy.scaler;
-        let limits = workload.limits.unwrap_or_default();
-        let share = |used: f64, request: f64, limit: f64| {
-            let base = if request > 0.0 { request } else { limit };
-            (base > 0.0).then(|| used / base)
-        };
-        let (asked, cap) = (workload.requests.cpu, limits.cpu);
-        let cpu = share(usage.cpu.as_f64(), asked.as_f64(), cap.as_f64());
-        let (asked, cap) = (workload.requests.memory, limits.memory);
-        let memory = share(usage.memory.as_f64(), asked.as_f64(), cap.as_f64());
-        match scaler.metrics {
-            MetricsType::Cpu => cpu,
-            MetricsType::Memory => memory,
-            MetricsType::Combined => {
-                let (c, m) = (scaler.cpu_weight.get(), scaler.memory_weight.get());
-                match (cpu, memory) {
-                    (Some(cpu), Some(memory)) if c + m > 0.0 => {
-                        Some((cpu * c + memory * m) / (c + m))
-                    }
-                    (one, other) => one.or(other),
-                }
-            }
-        }
-    }
+/// What the CPU of a replica is held against: its request, else its limit.
+pub(super) fn cpu_base(workload: &Workload) -> Option<f64> {
+    let limit = workload.limits.map_or(0.0, |limits| limits.cpu.as_f64());
+    let request = workload.requests.cpu.as_f64();
+    let base = if request > 0.0 { request } else { limit };
+    (base > 0.0).then_some(base)
 }
 
 /// What an action does to the count of a workload.
@@ -191,11 +178,13 @@ pub(super) fn survivors(layout: &Layout<'_>) -> u32 {
     total(layout) - layout.values().max().copied().unwrap_or(0)
 }
 
-/// How many more replicas the fullest zone of a layout has than the emptiest that has
-/// any.
-pub(super) fn skew(layout: &Layout<'_>) -> u32 {
-    let most = layout.values().max().copied().unwrap_or(0);
-    most - layout.values().min().copied().unwrap_or(0)
+/// How many more replicas the fullest zone of a layout has than the emptiest, over the
+/// zones that hold one in it or in `other`.
+pub(super) fn skew(layout: &Layout<'_>, other: &Layout<'_>) -> u32 {
+    let used = layout.keys().chain(other.keys());
+    let held = |zone| layout.get(zone).copied().unwrap_or(0);
+    let least = used.map(held).min().unwrap_or(0);
+    layout.values().max().copied().unwrap_or(0).saturating_sub(least)
 }
 
 /// Zones of a layout, as a number.

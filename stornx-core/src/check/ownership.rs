@@ -2,10 +2,9 @@
 //! keeps from us, nothing outside the monitored namespaces is written.
 //!
 //! Clearing the record of a move without touching the count writes nothing in the
-//! cluster but our own memory, and is always allowed. Taking our own surge back is
-//! allowed while a rollout runs or the workload is opted out, since the surge is ours;
-//! it is not once an autoscaler owns the count. Routes may change during a rollout:
-//! endpoints stay endpoints.
+//! cluster but our own memory, and is always allowed. Taking a surge back is a write like
+//! any other: it waits until the workload may be written again. Routes may change during
+//! a rollout: endpoints stay endpoints.
 
 use super::{Owner, Violation, ground::Ground};
 use crate::{
@@ -48,14 +47,13 @@ fn replicas(ground: &Ground<'_>, workload: &Workload, action: &Action, owners: &
     let (policy, wishes) = (ground.policy, &workload.policy);
     let scales = matches!(action, Action::AddReplicas { .. } | Action::RemoveReplicas { .. });
     let starts = matches!(action, Action::StartMove { .. });
-    let takes_back = matches!(action, Action::AbortMove { .. });
     if let (Some(autoscaler), true) = (workload.autoscaler, policy.scaler.respect_autoscalers) {
         owners.push(Owner::Autoscaler(autoscaler.kind));
     }
-    if workload.rollout != Rollout::Settled && !takes_back {
+    if workload.rollout != Rollout::Settled {
         owners.push(Owner::Rollout(workload.rollout));
     }
-    if wishes.opted_out && !takes_back {
+    if wishes.opted_out {
         owners.push(Owner::OptedOut);
     }
     if (wishes.no_scaling && scales) || (wishes.no_moves && starts) {

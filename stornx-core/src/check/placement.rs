@@ -1,17 +1,19 @@
 //! A new replica can run where it is put: its node is ready, schedulable, tolerated,
 //! selected, has room after what the plan already promised there, and the replica's own
 //! rules (one per node, `maxSkew` over zones) hold. Kubernetes' rules, written down a
-//! second time.
+//! second time. And while fewer than `FT_MAX_ZONES` zones hold a replica, a new one goes
+//! where none is, if any node there could take it.
 
 use std::collections::BTreeMap;
 
 use super::{
     Violation,
-    ground::{Change, Ground, Layout},
+    ground::{Change, Ground, Layout, zones},
 };
 use crate::{
     ids::{NodeName, ZoneName},
     model::{Constraints, Labels, Node, NodeExpression, NodeOperator, Taint, TaintEffect},
+    plan::Action,
     units::Resources,
 };
 
@@ -22,9 +24,21 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     }
     let mut rooms = rooms(ground);
     for change in &changes {
-        let mut layout = ground.active(change.workload, &[]);
+        let scales = matches!(change.action, Action::AddReplicas { .. });
+        let (mut layout, mut spread) =
+            (ground.bound(change.workload), ground.coming(change.workload));
         for (index, name) in change.added.iter().enumerate() {
             let Some(node) = ground.nodes.get(*name) else { continue };
+            if scales && spread.contains_key(&node.zone) {
+                let room = |node: &Node| {
+                    rooms.get(&node.name).is_some_and(|r| r.holds(change.workload.requests))
+                };
+                if let Some(zone) = wider(ground, change, index, &spread, &layout, room) {
+                    let (workload, zone) = (change.workload.id.clone(), zone.clone());
+                    violations.push(Violation::SpreadNotWidened { workload, zone });
+                }
+            }
+            *spread.entry(&node.zone).or_insert(0) += 1;
             let mut refuse = |reason: &'static str| {
                 violations.push(Violation::CannotRunThere {
                     workload: change.workload.id.clone(),
@@ -56,10 +70,14 @@ struct Room {
 }
 
 impl Room {
+    /// Whether there is room for one replica.
+    fn holds(&self, requests: Resources) -> bool {
+        self.pods > 0 && requests.cpu <= self.free.cpu && requests.memory <= self.free.memory
+    }
+
     /// Takes room for one replica; whether there was enough.
     fn take(&mut self, requests: Resources) -> bool {
-        let fits =
-            self.pods > 0 && requests.cpu <= self.free.cpu && requests.memory <= self.free.memory;
+        let fits = self.holds(requests);
         self.pods -= 1;
         self.free = self.free.saturating_sub(requests);
         fits
@@ -86,6 +104,46 @@ fn rooms<'a>(ground: &Ground<'a>) -> BTreeMap<&'a NodeName, Room> {
         }
     }
     rooms
+}
+
+/// A zone without a replica that could take the next one while the spread may still
+/// widen. Room that a move under way is waiting for does not count: its surge may not be
+/// there yet.
+fn wider<'a>(
+    ground: &Ground<'a>,
+    change: &Change<'_>,
+    index: usize,
+    spread: &Layout<'_>,
+    bound: &Layout<'_>,
+    room: impl Fn(&Node) -> bool,
+) -> Option<&'a ZoneName> {
+    if zones(spread) >= ground.policy.fault_tolerance.max_zones {
+        return None;
+    }
+    let constraints = &change.workload.constraints;
+    let could = |node: &&'a Node| {
+        !spread.contains_key(&node.zone)
+            && refusal(node, constraints).is_none()
+            && room(node)
+            && !(constraints.one_per_node && occupied(change, index, &node.name))
+            && !awaited(ground, &node.name)
+            && {
+                let mut next = bound.clone();
+                *next.entry(&node.zone).or_insert(0) += 1;
+                schedulable_skew(ground, change, &next, &node.zone)
+            }
+    };
+    ground.snapshot.nodes.iter().find(could).map(|node| &node.zone)
+}
+
+fn awaited(ground: &Ground<'_>, node: &NodeName) -> bool {
+    let promised = |action: &Action| match action {
+        Action::AddReplicas { nodes, .. } => nodes.contains(node),
+        Action::StartMove { to, .. } => to == node,
+        _ => false,
+    };
+    let moving = ground.memory.workloads.values().filter_map(|w| w.in_flight.as_ref());
+    ground.actions().any(promised) || moving.into_iter().any(|record| record.to == *node)
 }
 
 /// Whether a node holds a replica of the workload, one that this action puts there

@@ -2,8 +2,8 @@
 //! `FT_MAX_ZONES`, and as far as their number allows), and no zone becomes fuller than
 //! the emptiest by more than the allowed skew.
 //!
-//! Removals are judged by the replicas that serve, additions by those that are there or
-//! coming: the scheduler counts these. For a move the layout before is the one without
+//! Removals are judged by the replicas that serve, additions by those that serve or are
+//! about to. `FT_MAX_ZONES` is a ceiling as well. For a move the layout before is the one without
 //! the replacement: the move as a whole must not narrow the spread.
 
 use super::{
@@ -56,29 +56,34 @@ fn compare(
             after: zones(after),
         });
     }
-    let allowed = fault_tolerance.max_skew.max(skew(before));
-    if skew(after) > allowed {
-        let (workload, after) = (change.workload.id.clone(), skew(after));
+    if zones(after) > fault_tolerance.max_zones.max(zones(before)) {
+        let (workload, zones) = (change.workload.id.clone(), zones(after));
+        let max = fault_tolerance.max_zones;
+        violations.push(Violation::SpreadTooWide { workload, zones, max });
+    }
+    let allowed = fault_tolerance.max_skew.max(skew(before, after));
+    if skew(after, before) > allowed {
+        let (workload, after) = (change.workload.id.clone(), skew(after, before));
         violations.push(Violation::SkewWorsened { workload, after, allowed });
     }
 }
 
 fn additions(ground: &Ground<'_>, change: &Change<'_>, violations: &mut Vec<Violation>) {
     let fault_tolerance = &ground.policy.fault_tolerance;
-    let mut layout = ground.active(change.workload, &[]);
+    let mut layout = ground.coming(change.workload);
     for zone in change.added.iter().filter_map(|node| ground.zone_of(node)) {
-        let before = (zones(&layout), skew(&layout));
-        let new_zone = !layout.contains_key(zone);
+        let before = layout.clone();
         *layout.entry(zone).or_insert(0) += 1;
         let workload = || change.workload.id.clone();
-        if new_zone && before.0 >= fault_tolerance.max_zones {
-            let (zones, max) = (zones(&layout), fault_tolerance.max_zones);
+        let max = fault_tolerance.max_zones;
+        if zones(&layout) > max.max(zones(&before)) {
+            let zones = zones(&layout);
             violations.push(Violation::SpreadTooWide { workload: workload(), zones, max });
         }
         // A zone that is new starts with one replica however full the others are.
-        let allowed = fault_tolerance.max_skew.max(before.1);
-        if !new_zone && skew(&layout) > allowed {
-            let after = skew(&layout);
+        let allowed = fault_tolerance.max_skew.max(skew(&before, &layout));
+        if skew(&layout, &before) > allowed {
+            let after = skew(&layout, &before);
             violations.push(Violation::SkewWorsened { workload: workload(), after, allowed });
         }
     }

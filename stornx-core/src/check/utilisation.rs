@@ -21,7 +21,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Violation, ground::Ground};
+use super::{
+    Violation,
+    ground::{Ground, cpu_base},
+};
 use crate::{
     ids::{HostName, PodName, ZoneName},
     model::{Distribution, RouteTable, Workload},
@@ -163,9 +166,7 @@ fn destinations<'a>(
             sums.known += 1.0;
         }
     }
-    let limit = workload.limits.map_or(0.0, |limits| limits.cpu.as_f64());
-    let request = workload.requests.cpu.as_f64();
-    let base = if request > 0.0 { request } else { limit };
+    let base = cpu_base(workload).unwrap_or(0.0);
     let cap = ground.policy.balancer.max_utilisation.get() / 100.0;
     sums.into_iter().map(|(zone, sums)| (zone, sums.destination(base, cap))).collect()
 }

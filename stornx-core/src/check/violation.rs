@@ -295,6 +295,14 @@ pub enum Violation {
         /// What is allowed.
         max: u32,
     },
+    /// A new replica goes where others are while a zone without one could take it.
+    #[error("{workload}: {zone} holds no replica and could take the new one")]
+    SpreadNotWidened {
+        /// Which one.
+        workload: WorkloadRef,
+        /// The zone without one.
+        zone: ZoneName,
+    },
     /// Zones differ by more replicas than allowed.
     #[error("{workload}: its zones differ by {after} replicas, {allowed} are allowed")]
     SkewWorsened {

@@ -438,6 +438,38 @@ fn additions_respect_ceiling_and_skew() {
 }
 
 #[test]
+fn additions_widen_the_spread_where_they_can() {
+    let not_widened = |v: &Violation| matches!(v, Violation::SpreadNotWidened { .. });
+    let z3_is_empty = |f: &mut Fixture| {
+        f.pod("cart-4").node = Some("n4".parse().unwrap());
+        put_on(f, "n2");
+    };
+    caught(add(), z3_is_empty, not_widened);
+    let full = |f: &mut Fixture, node: &str| f.node(node).pod_capacity = 0;
+    passes(add(), |f| {
+        z3_is_empty(f);
+        full(f, "n5");
+        full(f, "n6");
+    });
+    passes(add(), |f| {
+        z3_is_empty(f);
+        f.policy.fault_tolerance.max_zones = 2;
+    });
+}
+
+#[test]
+fn moves_respect_the_ceiling() {
+    caught(
+        start(),
+        |f| {
+            f.pod("cart-4").node = Some("n4".parse().unwrap());
+            f.policy.fault_tolerance.max_zones = 2;
+        },
+        |v| matches!(v, Violation::SpreadTooWide { zones: 3, max: 2, .. }),
+    );
+}
+
+#[test]
 fn moves_and_removals_respect_the_skew() {
     let skewed = |v: &Violation| matches!(v, Violation::SkewWorsened { .. });
     caught(
@@ -509,7 +541,7 @@ fn losing_a_zone_leaves_enough() {
     let busy = |f: &mut Fixture| {
         if let Facts::Fresh { value, .. } = &mut f.snapshot.usage {
             for usage in value {
-                usage.memory = Bytes::new((1 << 30) * 4 / 5);
+                usage.cpu = MilliCpu::new(800);
             }
         }
         victim_of(f, "cart-4");
@@ -691,20 +723,15 @@ fn what_others_own_is_left_alone() {
             "in a rollout",
             |f| touched(f).rollout = Rollout::InProgress,
             Owner::Rollout(Rollout::InProgress),
-            &["forget", "abort", "routes"],
+            &["forget", "routes"],
         ),
         (
             "paused",
             |f| touched(f).rollout = Rollout::Paused,
             Owner::Rollout(Rollout::Paused),
-            &["forget", "abort", "routes"],
+            &["forget", "routes"],
         ),
-        (
-            "opted out",
-            |f| touched(f).policy.opted_out = true,
-            Owner::OptedOut,
-            &["forget", "abort"],
-        ),
+        ("opted out", |f| touched(f).policy.opted_out = true, Owner::OptedOut, &["forget"]),
         (
             "no scaling",
             |f| touched(f).policy.no_scaling = true,
