@@ -2,6 +2,9 @@
 //! touches files, the environment, the network, the clock or threads, and no container
 //! whose order changes from run to run.
 
+// Everything here is test code, helpers included.
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::{
     collections::BTreeSet,
     env, fs,
