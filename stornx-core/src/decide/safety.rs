@@ -17,7 +17,6 @@ pub(crate) use self::{
 };
 use super::zone_loss;
 use crate::{
-    ids::PodName,
     memory::Memory,
     model::{AutoscalerKind, Rollout, Workload},
     policy::Policy,
@@ -85,9 +84,6 @@ pub(crate) struct WorkloadSafety {
     pub(crate) unmeasured: Option<Unmeasured>,
     /// CPU utilisation, whatever the configured metric: what serving costs.
     pub(crate) cpu: Option<Percent>,
-    /// Demand in replicas at full CPU utilisation; `None` unless the CPU of every
-    /// serving replica is known.
-    pub(crate) demand: Option<f64>,
     /// Request-weighted mean of its replicas' p95.
     pub(crate) p95: Option<Millis>,
     /// Requests served per second.
@@ -113,28 +109,6 @@ impl Safety {
     pub(crate) fn of(&self, workload: WorkloadIndex) -> &WorkloadSafety {
         &self.workloads[workload.at()]
     }
-
-    /// Whether one replica may go as the layout stands now. A replica that does not
-    /// serve, or that is not there, breaks no floor.
-    ///
-    /// # Errors
-    /// The first floor that its removal would break.
-    pub(crate) fn removal_allowed(
-        &self,
-        view: &View<'_>,
-        workload: WorkloadIndex,
-        pod: &PodName,
-    ) -> Result<(), Refusal> {
-        let before = &view.workloads[workload.at()].ready;
-        let Some(zone) =
-            view.pod(workload, pod).filter(|pod| pod.serves()).and_then(|pod| pod.zone)
-        else {
-            return Ok(());
-        };
-        let mut after = before.clone();
-        after[zone.at()] = after[zone.at()].saturating_sub(1);
-        self.of(workload).floors.change_allowed(before, &after)
-    }
 }
 
 fn assess(view: &View<'_>, memory: &Memory, workload: &WorkloadView<'_>) -> WorkloadSafety {
@@ -152,7 +126,6 @@ fn assess(view: &View<'_>, memory: &Memory, workload: &WorkloadView<'_>) -> Work
         utilisation: measured.ok(),
         unmeasured: measured.err(),
         cpu: measure::cpu_utilisation(workload),
-        demand,
         p95: measure::p95(workload),
         requests: measure::requests(view, workload),
         zone_loss: zone_loss::fact(view, &workload.ready, demand),

@@ -4,7 +4,7 @@
 mod naive;
 mod random;
 
-use super::{Layout, Travel, candidates, place, remove};
+use super::{Travel, place, remove};
 use crate::{
     decide::{
         ledger::Ledger,
@@ -285,23 +285,6 @@ fn measured_round_trips_replace_assumed_ones() {
     assert_eq!((nodes[0].as_str(), reasons[0].measured), ("a1", true));
     assert!((reasons[0].cost - 0.1).abs() < 1e-9);
     assert!((reasons[0].runner_up.as_ref().unwrap().1 - 0.5).abs() < 1e-9);
-}
-
-#[test]
-fn a_layout_without_the_victim_frees_its_zone() {
-    let mut world = World::new(&[1, 2]);
-    world.workload("w", &["a0", "b0"]);
-    let view = world.view();
-    let at = index(&view, "w");
-    let ledger = Ledger::new(&view, &world.memory);
-    let names = |layout: &Layout| -> Vec<_> {
-        let nodes = candidates(&view, &ledger, at, layout).unwrap();
-        nodes.iter().map(|node| view.nodes[node.at()].node.name.to_string()).collect()
-    };
-    let layout = Layout::of(&view, at);
-    assert_eq!(names(&layout), ["a0", "b0", "b1"]);
-    let victim = view.pod(at, &pod_name("w-1")).unwrap();
-    assert_eq!(names(&layout.without(victim)), ["b0", "b1"]);
 }
 
 #[test]

@@ -265,7 +265,7 @@ fn allowed<'a>(world: &'a World, of: &Workload, promised: &[String]) -> Vec<&'a 
         nodes.retain(|at| {
             domains
                 .iter()
-                .all(|other| bound(at.zone.as_str()) + 1 <= bound(other.zone.as_str()) + limit(max))
+                .all(|other| bound(at.zone.as_str()) < bound(other.zone.as_str()) + limit(max))
         });
     }
     let tolerance = &world.policy.fault_tolerance;
@@ -280,12 +280,12 @@ fn allowed<'a>(world: &'a World, of: &Workload, promised: &[String]) -> Vec<&'a 
     }
     nodes.retain(|at| {
         let here = running(at.zone.as_str());
-        here > 0 && holding.iter().all(|zone| here + 1 <= running(zone) + limit(tolerance.max_skew))
+        here > 0 && holding.iter().all(|zone| here < running(zone) + limit(tolerance.max_skew))
     });
     nodes
 }
 
-fn least<'a>(nodes: Vec<(&'a Node, f64)>, scale: f64) -> Vec<&'a Node> {
+fn least(nodes: Vec<(&Node, f64)>, scale: f64) -> Vec<&Node> {
     let best = nodes.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
     let close = nodes.into_iter().filter(|(_, value)| *value <= best + TIE * scale);
     close.map(|(at, _)| at).collect()
