@@ -15,7 +15,11 @@ use super::{
     state::{self, Count, Sight, Standing, Step, Surge},
 };
 use crate::{
-    decide::{Proposal, ledger::Ledger, safety::{CountBlock, Safety}},
+    decide::{
+        Proposal,
+        ledger::Ledger,
+        safety::{CountBlock, Safety},
+    },
     ids::PodName,
     memory::{Memory, MoveInFlight},
     model::PodPhase,
@@ -129,9 +133,7 @@ impl<'a> Reading<'a> {
             surge,
             surge_may_go,
             excess: self.excess(),
-            all_replaced: self
-                .active()
-                .all(|pod| !self.record.known_pods.contains(&pod.pod.name)),
+            all_replaced: self.active().all(|pod| !self.record.known_pods.contains(&pod.pod.name)),
         }
     }
 

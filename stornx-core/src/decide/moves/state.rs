@@ -22,11 +22,7 @@
 //! Known weakness: when somebody sets the count to exactly one more within the crash
 //! window before the surge is asked for, that replica is taken for the surge.
 
-use crate::{
-    ids::PodName,
-    plan::AbortCause,
-    units::Span,
-};
+use crate::{ids::PodName, plan::AbortCause, units::Span};
 
 /// How long a record may stand before its surge must be seen. The API server ends
 /// every request within 60 s by default and a watch lags by seconds: what is not seen
@@ -99,11 +95,18 @@ pub(super) struct Sight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Wait,
-    Finish { replacement: PodName },
+    Finish {
+        replacement: PodName,
+    },
     /// Give up; `surge` goes.
-    Undo { surge: PodName, cause: AbortCause },
+    Undo {
+        surge: PodName,
+        cause: AbortCause,
+    },
     /// The count is as it should be, or is somebody else's: forget the move.
-    Forget { cause: AbortCause },
+    Forget {
+        cause: AbortCause,
+    },
 }
 
 /// The next step of a move.
@@ -137,8 +140,7 @@ fn not_surged(sight: &Sight) -> Step {
 /// The victim went by itself, and the replica set made up for it although the
 /// replacement does already: one of the newcomers is too many.
 fn victim_lost(sight: &Sight) -> Step {
-    let cause =
-        if sight.all_replaced { AbortCause::RolloutBegan } else { AbortCause::VictimGone };
+    let cause = if sight.all_replaced { AbortCause::RolloutBegan } else { AbortCause::VictimGone };
     match &sight.excess {
         Some(pod) if !sight.missing => Step::Undo { surge: pod.clone(), cause },
         _ => Step::Wait,
