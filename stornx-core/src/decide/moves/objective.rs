@@ -190,6 +190,7 @@ impl<'v> Objective<'v> {
     }
 
     /// What the layout costs now.
+    #[cfg(test)]
     pub(super) const fn total(&self) -> f64 {
         self.total
     }
@@ -210,24 +211,9 @@ impl<'v> Objective<'v> {
         self.services[workload.at()].follows
     }
 
-    /// Requests/s that a workload receives.
-    pub(super) fn rate(&self, workload: WorkloadIndex) -> f64 {
-        self.slice(&self.demand, workload).iter().sum()
-    }
-
     /// Exchanges per second on an edge.
     pub(super) fn leg_rate(&self, edge: EdgeIndex) -> f64 {
         self.legs[edge.at()].rate
-    }
-
-    /// Requests/s that a workload would serve in a zone.
-    pub(super) fn served(&self, workload: WorkloadIndex, zone: ZoneIndex) -> f64 {
-        self.inflow[workload.at() * self.zones + zone.at()]
-    }
-
-    /// Demand of all callers of a workload from a zone, requests/s.
-    pub(super) fn wanted(&self, workload: WorkloadIndex, zone: ZoneIndex) -> f64 {
-        self.demand[workload.at() * self.zones + zone.at()]
     }
 
     /// Used share of the CPU of a node.
