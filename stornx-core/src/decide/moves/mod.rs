@@ -182,7 +182,7 @@ impl<'v> Room<'_, 'v> {
             return;
         }
         let view = self.view;
-        let mut objective = Objective::new(view, self.safety);
+        let mut objective = Objective::new(view, self.safety, self.memory);
         let search = Search {
             view,
             safety: self.safety,

@@ -11,7 +11,6 @@ use crate::{
             testing::{Dice, NOW, World, id, zone_name},
         },
     },
-    memory::Memory,
     model::{Facts, Pod, PodPhase, PodTraffic, PodUsage, Traffic},
     plan::{Action, Planned},
     remember::remember,
@@ -155,8 +154,8 @@ impl Toy {
         let mut exact = self.clone();
         exact.measure(None);
         let view = View::new(&exact.world.snapshot, &exact.world.policy, exact.now);
-        let safety = Safety::assess(&view, &Memory::default());
-        Objective::new(&view, &safety).total()
+        let safety = Safety::assess(&view, &exact.world.memory);
+        Objective::new(&view, &safety, &exact.world.memory).total()
     }
 }
 
