@@ -1,6 +1,8 @@
 //! Every decision. [`plan`] reads as the list of its steps: safety facts first, then
 //! counts and places, then moves, then routes for the layout as it is now.
 
+mod balance;
+
 use crate::{
     memory::Memory,
     model::Snapshot,
