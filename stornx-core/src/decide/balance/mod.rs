@@ -1,8 +1,13 @@
 //! Routing weights.
 
-pub(crate) mod flow;
-pub(crate) mod split;
-pub(crate) mod step;
+mod congestion;
+mod flow;
+#[cfg(test)]
+mod frontier;
+mod round;
+mod split;
+mod step;
+mod target;
 #[cfg(test)]
 mod testing;
 
