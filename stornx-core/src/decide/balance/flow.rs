@@ -155,13 +155,7 @@ impl Solver {
 
     /// Cheapest path cost to every caller and destination, from any caller with demand
     /// left.
-    fn find_paths(
-        &mut self,
-        problem: &Problem,
-        callers: usize,
-        destinations: usize,
-        nothing: f64,
-    ) {
+    fn find_paths(&mut self, problem: &Problem, callers: usize, destinations: usize, nothing: f64) {
         self.caller_distance.clear();
         self.caller_distance
             .extend(self.left.iter().map(|left| if *left > nothing { 0.0 } else { f64::INFINITY }));

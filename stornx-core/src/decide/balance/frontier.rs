@@ -3,7 +3,11 @@
 //! formulas of M/M/c instead of the approximation that the target uses. Printed as a
 //! table by `cargo test -p stornx-core frontier -- --nocapture`.
 
-use super::{congestion::Queue, split::Split, target::{Destination, HostWorld, Workshop}};
+use super::{
+    congestion::Queue,
+    split::Split,
+    target::{Destination, Distance, HostWorld, Workshop},
+};
 use crate::policy::BalancerPolicy;
 
 const ZONES: usize = 3;
@@ -50,7 +54,9 @@ fn outcome(service: Service, overall: f64, split: &Split) -> Outcome {
     let total = overall * full * ZONES as f64;
     let share = |from: usize, to: usize| f64::from(split.weight(from, to)) / 100.0;
     let utilisation: Vec<f64> = (0..ZONES)
-        .map(|to| (0..ZONES).map(|from| INBOUND[from] * share(from, to)).sum::<f64>() * total / full)
+        .map(|to| {
+            (0..ZONES).map(|from| INBOUND[from] * share(from, to)).sum::<f64>() * total / full
+        })
         .collect();
     let travel = |from: usize, to: usize| if from == to { SAME_ZONE } else { OTHER_ZONE };
     let tail = |t: f64| -> f64 {
@@ -83,6 +89,7 @@ fn world(service: Service, overall: f64) -> HostWorld {
         INBOUND.iter().map(|share| share * overall * full * ZONES as f64).collect(),
         (0..ZONES * ZONES)
             .map(|pair| if pair / ZONES == pair % ZONES { SAME_ZONE } else { OTHER_ZONE })
+            .map(|round_trip| Distance { round_trip, priced: round_trip })
             .collect(),
         vec![Destination { ready: service.replicas, queue, penalty: 0.0 }; ZONES],
         &BalancerPolicy::default(),
@@ -137,14 +144,25 @@ fn frontier_of_queueing_and_travel() {
             for (name, found) in [
                 ("stornx", Some(outcome(service, overall, &planned))),
                 ("random", Some(outcome(service, overall, &random()))),
-                ("80-10-10", Some(outcome(service, overall, &split([[80, 10, 10], [10, 80, 10], [10, 10, 80]])))),
+                (
+                    "80-10-10",
+                    Some(outcome(
+                        service,
+                        overall,
+                        &split([[80, 10, 10], [10, 80, 10], [10, 10, 80]]),
+                    )),
+                ),
                 ("best p99", Some(best.1)),
                 ("p99 +5 %", near),
             ] {
                 let Some(found) = found else { continue };
                 println!(
                     "{:>3.0} %  {name:9} {:>4.0} %  {:>4.1} %  {:>6.2}  {:>6.2}",
-                    overall * 100.0, found.peak * 100.0, found.cross * 100.0, found.mean, found.p99,
+                    overall * 100.0,
+                    found.peak * 100.0,
+                    found.cross * 100.0,
+                    found.mean,
+                    found.p99,
                 );
             }
         }

@@ -147,7 +147,10 @@ impl Rounding<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::{Random, cases}, *};
+    use super::{
+        super::testing::{Random, cases},
+        *,
+    };
 
     #[test]
     fn weights_are_near_the_flow_keep_the_least_and_respect_capacity() {
@@ -173,14 +176,22 @@ mod tests {
             let capacity: Vec<f64> = (0..columns).map(|c| load(c) * (1.0 + margin)).collect();
             let cost = vec![1.0; rows * columns];
             let weights = Rounding {
-                flow: &flow, demand: &demand, cost: &cost, least: &least, capacity: &capacity, whole,
+                flow: &flow,
+                demand: &demand,
+                cost: &cost,
+                least: &least,
+                capacity: &capacity,
+                whole,
             }
             .weights();
             // One point of the largest caller.
             let coarse = demand.iter().copied().fold(0.0, f64::max) / f64::from(whole);
             for row in 0..rows {
                 let row_weights = &weights[row * columns..(row + 1) * columns];
-                assert_eq!(row_weights.iter().map(|w| u32::from(*w)).sum::<u32>(), u32::from(whole));
+                assert_eq!(
+                    row_weights.iter().map(|w| u32::from(*w)).sum::<u32>(),
+                    u32::from(whole)
+                );
                 for (weight, least) in row_weights.iter().zip(&least) {
                     assert!(weight >= least);
                 }

@@ -50,17 +50,6 @@ impl Split {
     pub(crate) fn distance(&self, other: &Self) -> u32 {
         self.weights.iter().zip(&other.weights).map(|(a, b)| u32::from(a.abs_diff(*b))).sum()
     }
-
-    /// Requests per second that reach each column when each row sends `demand`.
-    pub(crate) fn loads(&self, demand: &[f64]) -> Vec<f64> {
-        let mut loads = vec![0.0; self.columns];
-        for (row, demand) in demand.iter().enumerate() {
-            for (load, weight) in loads.iter_mut().zip(self.row(row)) {
-                *load += demand * f64::from(*weight) / f64::from(WHOLE);
-            }
-        }
-        loads
-    }
 }
 
 /// Position of the largest weight; the first of equals.

@@ -33,14 +33,27 @@ pub(crate) struct Destination {
 pub(crate) struct HostWorld {
     /// Requests per second by caller zone.
     pub(crate) demand: Vec<f64>,
-    /// Travel and price of one request, milliseconds; row-major.
-    travel: Vec<f64>,
+    /// Distances of one request; row-major.
+    travel: Vec<Distance>,
     /// By destination zone.
     pub(crate) destinations: Vec<Destination>,
     /// Congestion of each destination; empty where nothing is ready.
     curves: Vec<Vec<Segment>>,
     /// The cap of utilisation, 1 is full.
     cap: f64,
+    /// Work on a request at the quickest destination, milliseconds.
+    quickest: f64,
+    /// The smallest difference that a choice of destination makes, milliseconds.
+    distance: f64,
+}
+
+/// How far a request travels between two zones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Distance {
+    /// Round trip, milliseconds.
+    pub(crate) round_trip: f64,
+    /// Round trip with the price of the transfer, milliseconds.
+    pub(crate) priced: f64,
 }
 
 /// What a split costs.
@@ -50,6 +63,8 @@ pub(crate) struct Value {
     pub(crate) cost: f64,
     /// Requests per second at each destination.
     pub(crate) loads: Vec<f64>,
+    /// Travel and waiting alone: requests/s x milliseconds.
+    pub(crate) time: f64,
     /// Share of requests that cross zones, 0 to 1.
     pub(crate) cross_zone: f64,
 }
@@ -58,7 +73,7 @@ impl HostWorld {
     /// Takes what is known and draws the congestion of each destination.
     pub(crate) fn new(
         demand: Vec<f64>,
-        travel: Vec<f64>,
+        travel: Vec<Distance>,
         destinations: Vec<Destination>,
         policy: &BalancerPolicy,
     ) -> Self {
@@ -75,7 +90,9 @@ impl HostWorld {
                 _ => destination.queue.curve(cap, even, distance),
             })
             .collect();
-        Self { demand, travel, destinations, curves, cap }
+        let quickest = ready().map(|destination| destination.queue.service);
+        let quickest = quickest.fold(f64::INFINITY, f64::min);
+        Self { demand, travel, destinations, curves, cap, quickest, distance }
     }
 
     fn zones(&self) -> usize {
@@ -96,9 +113,17 @@ impl HostWorld {
         self.destinations[zone].queue.full * self.cap
     }
 
-    /// Cost of one request on a route, the wait excluded.
+    /// The smallest difference that a choice of destination makes, milliseconds.
+    pub(crate) const fn distance(&self) -> f64 {
+        self.distance
+    }
+
+    /// Cost of one request on a route, the wait excluded: the way, what the destination
+    /// works longer on it than the quickest one, and its penalty.
     fn route_cost(&self, from: usize, to: usize) -> f64 {
-        self.travel[from * self.zones() + to] + self.destinations[to].penalty
+        let destination = &self.destinations[to];
+        let longer = (destination.queue.service - self.quickest).max(0.0);
+        self.travel[from * self.zones() + to].priced + longer + destination.penalty
     }
 
     /// Least weight of each destination.
@@ -178,44 +203,70 @@ impl HostWorld {
         Some(target)
     }
 
+    /// Requests per second above each destination's capacity, where they are more than
+    /// `tolerance` of it; summed.
+    pub(crate) fn excess(&self, loads: &[f64], tolerance: f64) -> f64 {
+        let over = |(zone, load): (usize, &f64)| load - self.capacity(zone) * (1.0 + tolerance);
+        loads.iter().enumerate().map(over).map(|over| over.max(0.0)).sum()
+    }
+
+    /// Utilisation of a destination under a load, 1 is full; `None` when nothing is ready.
+    pub(crate) fn utilisation(&self, zone: usize, load: f64) -> Option<f64> {
+        let full = self.destinations[zone].queue.full;
+        (full > 0.0).then(|| load / full)
+    }
+
     /// The share of a row that each destination really gets: the mesh shares weights of
     /// zones without an endpoint over the others.
-    fn shares(&self, row: &[u8]) -> Vec<f64> {
+    pub(crate) fn shares(&self, row: &[u8]) -> Vec<f64> {
         let weight = |zone: usize| if self.is_ready(zone) { f64::from(row[zone]) } else { 0.0 };
         let total: f64 = (0..row.len()).map(weight).sum();
         (0..row.len()).map(|zone| if total > 0.0 { weight(zone) / total } else { 0.0 }).collect()
     }
 
+    /// Requests per second that reach each destination.
+    pub(crate) fn loads(&self, split: &Split) -> Vec<f64> {
+        let mut loads = vec![0.0; self.zones()];
+        for (from, demand) in self.demand.iter().enumerate() {
+            for (load, share) in loads.iter_mut().zip(self.shares(split.row(from))) {
+                *load += demand * share;
+            }
+        }
+        loads
+    }
+
     /// What a split costs.
     pub(crate) fn value(&self, split: &Split) -> Value {
         let mut loads = vec![0.0; self.zones()];
-        let (mut cost, mut crossing) = (0.0, 0.0);
+        let (mut cost, mut time, mut crossing) = (0.0, 0.0, 0.0);
         for (from, demand) in self.demand.iter().enumerate().filter(|(_, demand)| **demand > 0.0) {
             for (to, share) in self.shares(split.row(from)).into_iter().enumerate() {
                 let requests = demand * share;
                 loads[to] += requests;
                 cost += requests * self.route_cost(from, to);
+                time += requests * self.travel[from * self.zones() + to].round_trip;
                 if from != to {
                     crossing += requests;
                 }
             }
         }
-        for (load, curve) in loads.iter().zip(&self.curves) {
-            cost += congestion::cost(curve, *load);
+        for (zone, load) in loads.iter().enumerate().filter(|(_, load)| **load > 0.0) {
+            cost += congestion::cost(&self.curves[zone], *load);
+            time += self.destinations[zone].queue.waiting(*load);
         }
         let total = self.total_demand();
         let cross_zone = if total > 0.0 { crossing / total } else { 0.0 };
-        Value { cost, loads, cross_zone }
+        Value { cost, loads, time, cross_zone }
     }
 }
 
 /// The smallest difference that a choice of destination makes to any caller; 0 when all
 /// are equally far.
-fn smallest_difference(travel: &[f64], zones: usize) -> f64 {
+fn smallest_difference(travel: &[Distance], zones: usize) -> f64 {
     let mut smallest = f64::INFINITY;
     for row in travel.chunks(zones.max(1)) {
-        let nearest = row.iter().copied().fold(f64::INFINITY, f64::min);
-        let next = row.iter().map(|cost| cost - nearest).filter(|more| *more > 1e-9);
+        let nearest = row.iter().map(|to| to.priced).fold(f64::INFINITY, f64::min);
+        let next = row.iter().map(|to| to.priced - nearest).filter(|more| *more > 1e-9);
         smallest = next.fold(smallest, f64::min);
     }
     if smallest.is_finite() { smallest } else { 0.0 }

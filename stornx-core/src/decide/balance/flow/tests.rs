@@ -5,7 +5,10 @@ use good_lp::{
     Expression, ProblemVariables, Solution, SolverModel, Variable, constraint, microlp, variable,
 };
 
-use super::{super::testing::{Random, cases}, *};
+use super::{
+    super::testing::{Random, cases},
+    *,
+};
 
 /// A random instance: up to 12 callers by 12 destinations, up to 5 normal and 2 excess
 /// segments a destination, costs that often tie, demands and capacities that are often
@@ -24,7 +27,8 @@ fn instance(random: &mut Random) -> Problem {
         let mut slopes: Vec<f64> = (0..random.range(1, 5)).map(|_| cost(random, tied)).collect();
         slopes.sort_by(f64::total_cmp);
         let share = capacity / slopes.len() as f64;
-        let normal = slopes.iter().map(|slope| Segment { width: share, slope: *slope, excess: false });
+        let normal =
+            slopes.iter().map(|slope| Segment { width: share, slope: *slope, excess: false });
         let steep = 20.0 + random.unit() * 20.0;
         let excess = [
             Segment { width: mean * 0.2, slope: steep, excess: true },

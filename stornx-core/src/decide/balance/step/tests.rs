@@ -1,7 +1,10 @@
 //! The promises of the step, stated directly on inputs and outputs. Nothing here calls
 //! a helper of the kernel: differences and sums are counted anew.
 
-use super::{super::testing::{Random, cases}, *};
+use super::{
+    super::testing::{Random, cases},
+    *,
+};
 use crate::units::Percent;
 
 const CASES: usize = 100_000;
@@ -21,7 +24,8 @@ fn policy(random: &mut Random) -> BalancerPolicy {
         let fraction = if random.one_in(2) { 0.5 } else { 0.0 };
         let min = random.range(1, 20) as f64;
         policy.min_step = Percent::saturating(min + fraction);
-        policy.max_step = Percent::saturating((min + fraction + random.range(0, 60) as f64).min(100.0));
+        policy.max_step =
+            Percent::saturating((min + fraction + random.range(0, 60) as f64).min(100.0));
         policy.urgency_threshold = Percent::saturating(random.range(1, 300) as f64);
         policy.epsilon = Percent::saturating(random.range(1, 6) as f64 + fraction);
         policy.min_delta = Percent::saturating(random.range(0, 30) as f64);
