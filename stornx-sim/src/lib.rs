@@ -4,5 +4,7 @@
 //! | room | owns | may not |
 //! | --- | --- | --- |
 //! | [`scenario`] | the file format of a run | run anything |
+//! | [`world`] | the simulated cluster, its ports and the truth about it | decide |
 
 pub mod scenario;
+pub mod world;
