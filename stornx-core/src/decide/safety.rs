@@ -84,6 +84,9 @@ pub(crate) struct WorkloadSafety {
     pub(crate) unmeasured: Option<Unmeasured>,
     /// CPU utilisation, whatever the configured metric: what serving costs.
     pub(crate) cpu: Option<Percent>,
+    /// Demand in replicas at full CPU utilisation; `None` unless the CPU of every
+    /// serving replica is known.
+    pub(crate) demand: Option<f64>,
     /// Request-weighted mean of its replicas' p95.
     pub(crate) p95: Option<Millis>,
     /// Requests served per second.
@@ -126,6 +129,7 @@ fn assess(view: &View<'_>, memory: &Memory, workload: &WorkloadView<'_>) -> Work
         utilisation: measured.ok(),
         unmeasured: measured.err(),
         cpu: measure::cpu_utilisation(workload),
+        demand,
         p95: measure::p95(workload),
         requests: measure::requests(view, workload),
         zone_loss: zone_loss::fact(view, &workload.ready, demand),

@@ -24,8 +24,8 @@ mod spread;
 mod tests;
 mod travel;
 
-pub(crate) use self::{choose::place, remove::remove};
-use self::{least_used::used_share, travel::Travel};
+use self::travel::Travel;
+pub(crate) use self::{choose::place, least_used::used_share, remove::remove};
 
 /// What costs are compared with: sums of floating-point numbers taken in another order
 /// differ by far less, and costs that differ by less are equal for every purpose.
