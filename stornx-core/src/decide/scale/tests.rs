@@ -12,10 +12,10 @@ use crate::{
     },
     memory::{Growth, MoveInFlight},
     model::{Autoscaler, AutoscalerKind, DisruptionBudget, Facts, PodPhase, Rollout, Workload},
-    plan::Action,
+    plan::{Action, Plan, Planned},
     policy::MetricsType,
     ports::PortError,
-    report::{ScaleReason, Trigger, Why},
+    report::{Report, ScaleReason, Trigger, Why},
     units::{Millis, Percent, Rps, Span, Timestamp},
 };
 
@@ -581,4 +581,30 @@ fn nothing_flaps() {
         }
     }
     assert!(ups > 1000 && downs > 500, "{ups} up, {downs} down");
+}
+
+/// Whole plans over random snapshots of every kind: what is decided here passes the
+/// independent checker.
+#[test]
+fn the_checker_agrees() {
+    let mut actions = 0;
+    for seed in 0..cases(2_000) {
+        let case = crate::testing::random_case(seed);
+        let view = crate::view::View::new(&case.snapshot, &case.policy, case.now);
+        let safety = Safety::assess(&view, &case.memory);
+        let mut ledger = Ledger::new(&view, &case.memory);
+        let scaled = decide(&view, &safety, &case.memory, &mut ledger);
+        let mut planned = Planned {
+            plan: Plan { at: case.now, ..Plan::default() },
+            report: Report { at: case.now, ..Report::default() },
+        };
+        for proposal in scaled.proposals {
+            planned.plan.actions.push(proposal.action);
+            planned.report.actions.push(proposal.report);
+        }
+        actions += planned.plan.actions.len();
+        let violations = crate::check::check(&case.snapshot, &case.policy, &case.memory, &planned);
+        assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
+    }
+    assert!(actions > 500, "{actions} actions");
 }
