@@ -16,6 +16,10 @@ use super::{
 };
 use crate::policy::BalancerPolicy;
 
+/// Work at a destination up to this many times that at the quickest one is the same: the
+/// program is the same, and estimates differ by noise.
+const ALIKE: f64 = 1.25;
+
 /// A destination zone of a host, as the target sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Destination {
@@ -122,7 +126,7 @@ impl HostWorld {
     /// works longer on it than the quickest one, and its penalty.
     fn route_cost(&self, from: usize, to: usize) -> f64 {
         let destination = &self.destinations[to];
-        let longer = (destination.queue.service - self.quickest).max(0.0);
+        let longer = (destination.queue.service - ALIKE * self.quickest).max(0.0);
         self.travel[from * self.zones() + to].priced + longer + destination.penalty
     }
 
