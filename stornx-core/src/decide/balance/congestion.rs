@@ -145,12 +145,15 @@ impl Queue {
     }
 }
 
-/// The cost of a load under a curve: requests/s x milliseconds.
+/// The cost of a load under a curve, requests/s x milliseconds, without what only breaks
+/// ties: spreading a comfortable load more evenly saves nobody anything.
 pub(crate) fn cost(curve: &[Segment], mut load: f64) -> f64 {
     let mut cost = 0.0;
-    for segment in curve {
+    for (at, segment) in curve.iter().enumerate() {
         let here = load.min(segment.width);
-        cost += here * segment.slope;
+        if at >= PARTS as usize || segment.excess {
+            cost += here * segment.slope;
+        }
         load -= here;
         if load <= 0.0 {
             break;
