@@ -75,7 +75,8 @@ pub(super) enum Depth {
 /// A share of an inflow that changes by less than this changes nothing downstream.
 const NEGLIGIBLE: f64 = 1e-9;
 
-/// One of the worlds that look the same: a different sign of the noise of each rate.
+/// One of the worlds that look the same: another sign of the noise of each rate. Two
+/// in turn are mirror images, so that no rate is off to the same side in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Inkling(pub(super) u64);
 
@@ -83,11 +84,11 @@ impl Inkling {
     /// A rate two standard deviations of its count off, up or down by its position.
     fn off(self, rate: f64, window: Span, position: usize) -> f64 {
         // Any mixing will do that gives neighbours unlike signs, the same every time.
-        let mut mixed = (position as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.0;
-        mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let sign = if (mixed >> 37) & 1 == 0 { -1.0 } else { 1.0 };
+        let mut mixed = (position as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 29) ^ (self.0 / 2)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let up = (mixed >> 37) & 1 == self.0 & 1;
         let noise = policy::noise(Rps::saturating(rate), window).get();
-        rate * (1.0 + sign * noise)
+        rate * if up { 1.0 + noise } else { 1.0 - noise }
     }
 }
 
@@ -212,6 +213,7 @@ impl<'v> Objective<'v> {
         }
         for (at, rank) in ranks.iter().enumerate() {
             objective.add_service(WorkloadIndex::new(at), *rank, safety, memory);
+            objective.doubt_capacity(at, inkling);
         }
         for edge in 0..edges {
             objective.measure_trips(edge);
@@ -436,13 +438,28 @@ impl<'v> Objective<'v> {
         let served = facts.requests.get().max(received);
         self.services.push(Service {
             router: Router::of(self.view, at),
-            capacity: facts.demand.filter(|demand| *demand > 0.0).map(|demand| served / demand),
+            capacity: facts
+                .demand
+                .filter(|demand| *demand > 0.0 && served > 0.0)
+                .map(|demand| served / demand),
             cpu,
             places,
             follows: seen,
             rank,
             cost: 0.0,
         });
+    }
+
+    /// A capacity rests on counted requests, as rates do.
+    fn doubt_capacity(&mut self, at: usize, inkling: Option<Inkling>) {
+        let edges = self.view.edges.len() * self.zones;
+        let received: f64 =
+            self.view.workloads[at].called_by.iter().map(|e| self.legs[e.at()].rate).sum();
+        if let (Some(inkling), Some(capacity)) = (inkling, &mut self.services[at].capacity) {
+            let off = inkling.off(received, self.view.window, edges + at);
+            // What was hardly counted may be off by all of it, but serves something.
+            *capacity *= if received > 0.0 { (off / received).max(0.1) } else { 1.0 };
+        }
     }
 
     /// Sums of round trips over the pairs of replicas of an edge.

@@ -38,7 +38,8 @@ const PAIRED: usize = 24;
 
 /// Worlds with other noise in which a candidate must pay too. A saving that is only an
 /// accident of the counts (a zone that seems full by one per cent) disappears in one of
-/// them: each is off by two standard deviations in every rate.
+/// them: each is off by two standard deviations in every rate. Two pairs of mirror
+/// images.
 const LOOKALIKES: u64 = 4;
 
 /// Neighbours of a workload that are weighed when a node is chosen, the busiest first.
@@ -297,7 +298,7 @@ impl Search<'_> {
     fn lookalikes(&self, memory: &Memory, chosen: &Chosen) -> Vec<Objective<'_>> {
         let shifts: Vec<Shift> =
             chosen.begun.iter().flat_map(|(candidate, _)| candidate.shifts.clone()).collect();
-        (1..=LOOKALIKES)
+        (0..LOOKALIKES)
             .map(|inkling| {
                 let inkling = Some(Inkling(inkling));
                 let mut world = Objective::new(self.view, self.safety, memory, inkling);
