@@ -1,4 +1,6 @@
 //! A simulated cluster.
 
+pub mod baseline;
 pub mod dataset;
+pub mod experiment;
 pub mod files;

@@ -1,0 +1,3 @@
+//! Experiments: one run, many seeds, several policies side by side.
+
+pub mod statistics;
