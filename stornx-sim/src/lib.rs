@@ -4,3 +4,4 @@ pub mod baseline;
 pub mod dataset;
 pub mod experiment;
 pub mod files;
+pub mod plot;
