@@ -11,6 +11,7 @@
 //! | [`files`] | reading files with errors that name the place | know what a file is for |
 
 pub mod baseline;
+pub mod builtin;
 pub mod dataset;
 pub mod experiment;
 pub mod files;
