@@ -6,7 +6,7 @@
 //! cluster as a [`Snapshot`](stornx_core::model::Snapshot) and gives nodes. None of
 //! them sees more of the world than the system it stands for would.
 
-// pub mod classic;
+pub mod classic;
 pub mod default_spread;
 pub mod failover;
 pub mod greedy_delay;
