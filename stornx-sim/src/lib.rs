@@ -17,3 +17,4 @@ pub mod experiment;
 pub mod files;
 pub mod plot;
 pub mod scenario;
+pub mod world;
