@@ -8,7 +8,9 @@
 //! | [`experiment`] | runs, seeds, comparisons | decide |
 //! | [`plot`] | pictures | know what they show |
 //! | [`dataset`] | published placements and their measure | know the simulated world |
+//! | [`builtin`] | the scenarios that come with the binary | interpret them |
 //! | [`files`] | reading files with errors that name the place | know what a file is for |
+//! | [`world`] | the simulated cluster, its ports and the truth about it | decide |
 
 pub mod baseline;
 pub mod builtin;

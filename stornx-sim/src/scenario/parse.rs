@@ -242,8 +242,9 @@ policy:
     fn a_scenario_reads_with_its_defaults() {
         let scenario = Scenario::parse("small.yaml", SMALL).unwrap();
         assert_eq!(scenario.services[0].stages[0].calls[0].retries, 2);
-        assert_eq!(scenario.policy.balancer.max_step.get().round(), 30.0);
-        assert_eq!(scenario.policy.balancer.min_step.get().round(), 5.0);
+        let balancer = &scenario.policy.balancer;
+        let expected = [30.0, 5.0].map(stornx_core::units::Percent::saturating);
+        assert_eq!([balancer.max_step, balancer.min_step], expected);
         assert_eq!(scenario.cycle.as_millis(), 60_000);
         let again = serde_saphyr::to_string(&scenario).unwrap();
         assert_eq!(Scenario::parse("again.yaml", &again).unwrap(), scenario);
