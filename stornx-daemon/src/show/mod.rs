@@ -1,0 +1,8 @@
+//! Results as people read them. Shows what was decided; decides nothing.
+
+mod explain;
+mod plan;
+mod table;
+mod words;
+
+pub(crate) use self::{explain::explain, plan::plan};
