@@ -29,3 +29,4 @@ pub mod ports;
 pub mod remember;
 pub mod report;
 pub mod units;
+mod view;

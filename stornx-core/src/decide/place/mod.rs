@@ -1,0 +1,1 @@
+//! Where a new replica goes, and which replica leaves.
