@@ -1,1 +1,4 @@
 //! A simulated cluster.
+
+pub mod dataset;
+pub mod files;
