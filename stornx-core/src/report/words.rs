@@ -140,11 +140,9 @@ impl fmt::Display for RouteReason {
             Self::NoTraffic { since } => {
                 write!(f, "traffic has been stale or missing for {}", spoken(*since))
             }
-            Self::Backoff { left } => write!(
-                f,
-                "a change was taken back too recently: free again in {}",
-                spoken(*left)
-            ),
+            Self::Backoff { left } => {
+                write!(f, "a change was taken back too recently: free again in {}", spoken(*left))
+            }
             Self::Settling => f.write_str("the effect of the last write is being awaited"),
         }
     }

@@ -36,7 +36,10 @@ fn find(snapshot: &Snapshot, wanted: &str) -> anyhow::Result<WorkloadRef> {
         [] => {
             let near = near(all(), wanted);
             if near.is_empty() {
-                bail!("no workload {wanted:?} in this snapshot, which has {} of them", all().count());
+                bail!(
+                    "no workload {wanted:?} in this snapshot, which has {} of them",
+                    all().count()
+                );
             }
             bail!("no workload {wanted:?} in this snapshot; near names: {}", join(&near));
         }

@@ -10,7 +10,6 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, bail};
 use stornx_core::{decide, memory::Memory, model::Snapshot, plan::Planned};
 
 use crate::config::Effective;
@@ -34,18 +33,9 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Reads a recorded snapshot and refuses one that contradicts itself.
+/// Reads a recorded snapshot.
 pub(crate) fn snapshot(path: &Path) -> anyhow::Result<Snapshot> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("snapshot {}", path.display()))?;
-    // YAML contains JSON.
-    let mut snapshot: Snapshot = serde_saphyr::from_str(&text)
-        .map_err(|error| anyhow::anyhow!("snapshot {}: {}", path.display(), error))?;
-    let problems = snapshot.problems();
-    if !problems.is_empty() {
-        let lines: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
-        bail!("snapshot {} cannot be decided on:{lines}", path.display());
-    }
+    let mut snapshot = stornx_sim::files::load_snapshot(path)?;
     snapshot.sort();
     Ok(snapshot)
 }

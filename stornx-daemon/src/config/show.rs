@@ -11,7 +11,9 @@ use super::{
 
 /// The settings of each group, in the order of the table.
 fn grouped() -> impl Iterator<Item = (Group, &'static [Setting])> {
-    SETTINGS.chunk_by(|a, b| a.group == b.group).filter_map(|chunk| Some((chunk.first()?.group, chunk)))
+    SETTINGS
+        .chunk_by(|a, b| a.group == b.group)
+        .filter_map(|chunk| Some((chunk.first()?.group, chunk)))
 }
 
 fn in_force(effective: &Effective, assign: impl Fn(&Setting, &str) -> String) -> String {

@@ -78,8 +78,8 @@ fn every_problem_is_listed_with_value_source_and_rule() {
         ("CRONJOB_EXPRESSION", "often"),
         ("SCALER_MAX_STEP", "-1"),
     ]);
-    let refused = load(Some(file.path()), |name| environment.get(name).map(|&v| v.to_owned()))
-        .unwrap_err();
+    let refused =
+        load(Some(file.path()), |name| environment.get(name).map(|&v| v.to_owned())).unwrap_err();
     let path = file.path().display();
     assert_eq!(refused.to_string().lines().next(), Some("6 settings are not allowed:"));
     assert_eq!(

@@ -209,7 +209,8 @@ mod tests {
         for good in ["* * * * *", "*/30 * * * * *", "0 3 * * MON-FRI", "0 0 29 2 *"] {
             assert_eq!(Schedule::read(good).unwrap().write(), good);
         }
-        for bad in ["", "* * * *", "* * * * * * *", "61 * * * *", "@daily", "0 0 30 2 *", "a * * * *"]
+        for bad in
+            ["", "* * * *", "* * * * * * *", "61 * * * *", "@daily", "0 0 30 2 *", "a * * * *"]
         {
             assert_eq!(Schedule::read(bad), None, "{bad}");
         }

@@ -55,8 +55,11 @@ fn neighbours(snapshot: &Snapshot, id: &WorkloadRef) -> String {
     let rows: Vec<_> = edges
         .into_iter()
         .map(|edge| {
-            let (direction, other) =
-                if &edge.caller == id { ("calls", &edge.callee) } else { ("called by", &edge.caller) };
+            let (direction, other) = if &edge.caller == id {
+                ("calls", &edge.callee)
+            } else {
+                ("called by", &edge.caller)
+            };
             let all = edge.requests().get();
             let crossing: f64 = edge
                 .routes
@@ -98,9 +101,11 @@ fn actions(planned: &Planned, id: &WorkloadRef) -> String {
 
 /// The routes of its hosts and of the hosts that it calls.
 fn hosts(snapshot: &Snapshot, planned: &Planned, id: &WorkloadRef) -> String {
-    let own = snapshot.hosts.iter().filter(|host| host.backends.contains(id)).map(|host| &host.name);
+    let own =
+        snapshot.hosts.iter().filter(|host| host.backends.contains(id)).map(|host| &host.name);
     let own: BTreeSet<&HostName> = own.collect();
-    let edges = snapshot.traffic.known().map(|traffic| traffic.edges.as_slice()).unwrap_or_default();
+    let edges =
+        snapshot.traffic.known().map(|traffic| traffic.edges.as_slice()).unwrap_or_default();
     let called: BTreeSet<&HostName> = edges
         .iter()
         .filter(|edge| &edge.caller == id && !own.contains(&edge.host))
@@ -135,8 +140,10 @@ fn host(
     match change {
         Some((from, to)) => {
             for (caller, after) in to {
-                let before = from.get(caller).map_or_else(|| words::UNKNOWN.to_owned(), words::weights);
-                let _ = writeln!(text, "  from {caller}: {before} becomes {}", words::weights(after));
+                let before =
+                    from.get(caller).map_or_else(|| words::UNKNOWN.to_owned(), words::weights);
+                let _ =
+                    writeln!(text, "  from {caller}: {before} becomes {}", words::weights(after));
             }
         }
         None => {
@@ -167,7 +174,9 @@ fn destinations(report: &HostReport) -> String {
         .iter()
         .map(|(zone, destination)| {
             let known = match destination.capacity_age {
-                Some(age) => format!("{} observations, last {age} ago", destination.capacity_observations),
+                Some(age) => {
+                    format!("{} observations, last {age} ago", destination.capacity_observations)
+                }
                 None => "replica counts alone".to_owned(),
             };
             vec![

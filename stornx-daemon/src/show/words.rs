@@ -75,7 +75,5 @@ pub(super) fn zone_loss(loss: &ZoneLoss) -> String {
 /// The first letter large, for the start of a line.
 pub(super) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(chars).collect()
-    })
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
