@@ -76,7 +76,7 @@ fn a_bad_snapshot_is_refused_with_file_place_and_rule() {
     let path = folder.path().join("bad.yaml");
     let good = file(THREE_ZONES);
     for (what, replacement, expected) in [
-        ("zone: c", "zone: -", "nodes[2].zone"),
+        ("zone: c", "zone: -c", "nodes[2].zone"),
         ("podCapacity: 110", "podCapacity: -3", "podCapacity"),
         ("callee: shop/Deployment/cart", "callee: shop/Deployment/card", "edges[0].callee"),
         ("mesh", "mesh", ""),
