@@ -145,12 +145,23 @@ fn config_as_environment_reads_back() {
 #[test]
 fn the_settings_reference_is_up_to_date() {
     let generated = printed(stornx(&["config", "-o", "markdown"]).env("FT_MAX_ZONES", "bad"));
-    let path = root().join("docs/settings.md");
+    bless_or_compare("docs/settings.md", &generated);
+}
+
+#[test]
+fn the_example_of_plan_and_report_is_up_to_date() {
+    let generated = printed(&mut stornx(&["plan", "--snapshot", THREE_ZONES, "-o", "json"]));
+    bless_or_compare("docs/examples/three-zones.plan.json", &generated);
+}
+
+/// Compares a committed file with what generates it; `STORNX_BLESS=1` writes it anew.
+fn bless_or_compare(path: &str, generated: &str) {
+    let whole = root().join(path);
     if std::env::var_os("STORNX_BLESS").is_some() {
-        std::fs::write(&path, &generated).unwrap();
+        std::fs::write(&whole, generated).unwrap();
     }
     assert!(
-        std::fs::read_to_string(&path).unwrap_or_default() == generated,
-        "docs/settings.md differs from `stornx config -o markdown`; STORNX_BLESS=1 writes it anew"
+        std::fs::read_to_string(&whole).unwrap_or_default() == generated,
+        "{path} differs from what generates it; STORNX_BLESS=1 writes it anew"
     );
 }

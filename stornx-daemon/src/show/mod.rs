@@ -1,5 +1,6 @@
 //! Results as people read them. Shows what was decided; decides nothing.
 
+pub(crate) mod demo;
 mod explain;
 mod plan;
 mod table;
