@@ -1,6 +1,9 @@
 //! The commands as a user runs them: what they print for the examples of the
 //! documentation, and what they refuse.
 
+// The whole file is test code; the lint sees only functions marked as tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use support::{file, printed, refused, root, stornx};

@@ -3,6 +3,9 @@
 //! the order of the page. A line that takes long is marked in the page itself: the
 //! block is then `console slow`, and runs with `STORNX_SLOW=1`.
 
+// The whole file is test code; the lint sees only functions marked as tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use std::{
