@@ -10,7 +10,7 @@ mod latency;
 use std::collections::BTreeMap;
 
 pub(crate) use self::{
-    feasible::{NodeRefusal, admits},
+    feasible::{NodeRefusal, admits, selects},
     latency::LatencyTable,
 };
 use crate::{
