@@ -138,6 +138,9 @@ pub struct HostMemory {
     /// What its destinations can serve.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub capacity: BTreeMap<ZoneName, CapacityMemory>,
+    /// Smoothed penalty of each destination for answering slowly or failing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub penalty: BTreeMap<ZoneName, Millis>,
     /// Smoothed demand by zone of the callers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub demand: BTreeMap<ZoneName, Rps>,
