@@ -59,6 +59,19 @@ pub struct MoveInFlight {
     pub predicted_saving: f64,
 }
 
+/// A move that was finished, for taking it back once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FinishedMove {
+    /// The replica that took the place of the victim.
+    pub replacement: PodName,
+    /// Where the victim ran.
+    pub came_from: NodeName,
+    /// It made things clearly worse: it is to be taken back.
+    pub regressed: bool,
+}
+
 /// What was expected of a change, for comparison with what came.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -98,6 +111,13 @@ pub struct WorkloadMemory {
     /// What the last finished move was expected to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expectation: Option<Expectation>,
+    /// The last finished move, until it is known what came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_move: Option<FinishedMove>,
+    /// Since when a move has been worth it in every cycle: one that is seen on a
+    /// single count of requests only is noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wanted_since: Option<Timestamp>,
     /// Cycles in a row in which a replica looked slow; a single one is not enough to
     /// replace it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

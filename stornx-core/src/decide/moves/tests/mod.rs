@@ -1,0 +1,3 @@
+//! Tests of moves.
+
+mod layouts;
