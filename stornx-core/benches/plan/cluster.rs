@@ -3,15 +3,15 @@
 //! layered graph.
 
 use stornx_core::{
-    ids::{HostName, Namespace, NodeName, PodName, RegionName, WorkloadKind, WorkloadRef, ZoneName},
+    ids::{
+        HostName, Namespace, NodeName, PodName, RegionName, WorkloadKind, WorkloadRef, ZoneName,
+    },
     model::{
         ClusterFacts, Constraints, DefaultSplit, Edge, Facts, Host, Latency, Mesh, MetricsFacts,
         Node, Pod, PodPhase, PodTraffic, PodUsage, Protocol, Rollout, RouteTraffic, Rule, Snapshot,
         Source, Traffic, Workload, WorkloadPolicy,
     },
-    units::{
-        Bytes, BytesPerSecond, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp,
-    },
+    units::{Bytes, BytesPerSecond, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp},
 };
 
 const ZONES: usize = 3;

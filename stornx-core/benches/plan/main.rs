@@ -40,7 +40,10 @@ fn plan_once(size: f64) {
 }
 
 fn compare_sizes() {
-    println!("{:>6} {:>7} {:>8} {:>9} {:>7} {:>10} {:>7}", "nodes", "pods", "workloads", "edges", "actions", "plan ms", "growth");
+    println!(
+        "{:>6} {:>7} {:>8} {:>9} {:>7} {:>10} {:>7}",
+        "nodes", "pods", "workloads", "edges", "actions", "plan ms", "growth"
+    );
     let mut before: Option<f64> = None;
     for size in [0.125, 0.25, 0.5, 1.0] {
         let (snapshot, now) = cluster::of_size(size);

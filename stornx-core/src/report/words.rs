@@ -35,7 +35,7 @@ impl fmt::Display for ScaleReason {
             ),
             Self::RemainingTooBusy { predicted } => write!(
                 f,
-                "it is idle, but one replica less would use the others to {:.0} %",
+                "it is idle, but one replica less would use the others to {:.0} %, near the limit",
                 predicted.get()
             ),
             Self::Disabled => f.write_str("scaling is switched off"),
@@ -56,6 +56,16 @@ impl fmt::Display for ScaleReason {
             }
             Self::ZoneLossFloor { floor } => {
                 write!(f, "fewer than {floor} replicas would not survive the loss of a zone")
+            }
+            Self::Spread { zones } => {
+                write!(f, "it is to be spread over {zones} zones")
+            }
+            Self::Skew { max } => {
+                write!(f, "no zone may hold more than {max} replicas more than another")
+            }
+            Self::ScaledToZero => f.write_str("its owner has scaled it to zero"),
+            Self::Settling { ready, desired } => {
+                write!(f, "{ready} of {desired} replicas are ready, the others are awaited")
             }
             Self::AtMinimum { min } => write!(f, "it is at its minimum of {min}"),
             Self::AtMaximum { max } => write!(f, "it is at its maximum of {max}"),
@@ -87,6 +97,11 @@ impl fmt::Display for MoveReason {
             Self::WellPlaced { best: Some(_) } => {
                 f.write_str("well placed: no move pays for itself")
             }
+            Self::Confirming { since } => write!(
+                f,
+                "a move has looked worth it for {}, to be confirmed by new counts",
+                spoken(*since)
+            ),
             Self::BudgetUsedUp => {
                 f.write_str("better places exist, but other moves used up the budget of this cycle")
             }
@@ -135,6 +150,9 @@ impl fmt::Display for RouteReason {
                 write!(f, "{backends} workloads stand behind it; routes are planned for one")
             }
             Self::OneZone => f.write_str("only one zone holds or can hold an endpoint"),
+            Self::TooManyZones { zones } => {
+                write!(f, "{zones} zones are more than weights can name")
+            }
             Self::NothingReady => f.write_str("nothing behind it is ready"),
             Self::NoDemand => f.write_str("nobody calls it"),
             Self::NoTraffic { since } => {
@@ -152,6 +170,8 @@ impl fmt::Display for AbortCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TimedOut => "the replacement was not ready in time",
+            Self::Misplaced => "the replacement came up in another zone",
+            Self::NeverBegan => "its first step was never carried out, or was taken back",
             Self::VictimGone => "the old replica went by itself",
             Self::RolloutBegan => "a rollout began",
             Self::CountChanged => "somebody else changed the replica count",

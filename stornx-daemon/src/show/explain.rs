@@ -174,9 +174,10 @@ fn destinations(report: &HostReport) -> String {
         .iter()
         .map(|(zone, destination)| {
             let known = match destination.capacity_age {
-                Some(age) => {
-                    format!("{} observations, last {age} ago", destination.capacity_observations)
-                }
+                Some(age) => match destination.capacity_observations {
+                    1 => format!("1 observation, {age} ago"),
+                    more => format!("{more} observations, the last {age} ago"),
+                },
                 None => "replica counts alone".to_owned(),
             };
             vec![
