@@ -127,9 +127,9 @@ pub enum ScaleReason {
         /// Utilisation that was seen.
         utilisation: Percent,
     },
-    /// Below the lower threshold, but one replica less would leave the others above
-    /// the middle of the band (in CPU or in the configured metric), from where they
-    /// could soon be too busy.
+    /// Below the lower threshold, but one replica less would leave the others close to
+    /// or above the middle of the band (in CPU or in the configured metric), from where
+    /// they could soon be too busy.
     RemainingTooBusy {
         /// Utilisation predicted for those that would remain.
         predicted: Percent,

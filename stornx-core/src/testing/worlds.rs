@@ -11,7 +11,8 @@ use super::SplitMix64;
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     memory::{
-        Backoff, CapacityMemory, Expectation, HostMemory, Memory, MoveInFlight, WorkloadMemory,
+        Backoff, CapacityMemory, Expectation, FinishedMove, HostMemory, Memory, MoveInFlight,
+        WorkloadMemory,
     },
     model::{
         ApiVersion, Autoscaler, AutoscalerKind, Constraints, DefaultSplit, DisruptionBudget,
@@ -569,12 +570,30 @@ fn random_workload_memory(
         move_backoff: random.chance(30).then(|| random_backoff(random)),
         in_flight,
         expectation: random.chance(20).then(|| random_expectation(random)),
+        last_move: random
+            .chance(20)
+            .then(|| random_last_move(random, snapshot, workload))
+            .flatten(),
+        wanted_since: random.chance(50).then(|| earlier(random, 600)),
         slow: workload
             .ready()
             .map(|pod| (pod.name.clone(), random.between_u32(1, 30)))
             .filter(|(_, cycles)| *cycles <= 3)
             .collect(),
     }
+}
+
+/// A move that could have ended: some replica took the place of one that ran elsewhere.
+fn random_last_move(
+    random: &mut SplitMix64,
+    snapshot: &Snapshot,
+    workload: &Workload,
+) -> Option<FinishedMove> {
+    Some(FinishedMove {
+        replacement: workload.active().next()?.name.clone(),
+        came_from: random.pick(&snapshot.nodes).name.clone(),
+        regressed: random.chance(30),
+    })
 }
 
 /// A move that could have begun: the newest of several replicas is its replacement,

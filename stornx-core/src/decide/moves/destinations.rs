@@ -10,7 +10,7 @@
 //! replicas run, may find nothing there.
 
 use crate::{
-    decide::ledger::Ledger,
+    decide::{ledger::Ledger, place::used_share},
     view::{NodeIndex, View, WorkloadIndex, ZoneIndex, admits},
 };
 
@@ -24,10 +24,10 @@ pub(super) struct Destinations {
 }
 
 impl Destinations {
-    pub(super) fn new(view: &View<'_>) -> Self {
+    pub(super) fn new(view: &View<'_>, ledger: &Ledger) -> Self {
         let mut by_zone: Vec<Vec<(f64, NodeIndex)>> = vec![Vec::new(); view.zones.len()];
         for (at, node) in view.each_node().filter(|(_, node)| node.open()) {
-            by_zone[node.zone.at()].push((asked_share(view, at), at));
+            by_zone[node.zone.at()].push((used_share(view, ledger, at), at));
         }
         let sorted = |mut nodes: Vec<(f64, NodeIndex)>| {
             nodes.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -48,16 +48,6 @@ impl Destinations {
         let nodes = self.by_zone[zone.at()].iter().take(WALK).copied();
         nodes.filter(|node| !but.contains(node)).find(|node| takes(view, ledger, workload, *node))
     }
-}
-
-/// Share of a node that is asked for, by the weights of combined scores.
-pub(super) fn asked_share(view: &View<'_>, at: NodeIndex) -> f64 {
-    let node = &view.nodes[at.at()];
-    let weights = &view.policy.scaler;
-    let share = |asked: f64, of: f64| asked / of.max(1.0);
-    let cpu = share(node.requested.cpu.as_f64(), node.node.allocatable.cpu.as_f64());
-    let memory = share(node.requested.memory.as_f64(), node.node.allocatable.memory.as_f64());
-    cpu * weights.cpu_weight.get() + memory * weights.memory_weight.get()
 }
 
 /// Whether a node takes one more replica of a workload, while all present ones stay:

@@ -75,10 +75,10 @@ pub(crate) fn decide(
     ledger: &mut Ledger,
     under_way: &UnderWay,
 ) -> Moved {
-    let destinations = Destinations::new(view);
+    let destinations = Destinations::new(view, ledger);
     let mut room = Room { view, safety, memory, ledger, destinations: &destinations };
     let mut moved = Moved { proposals: Vec::new(), reasons: room.gates(under_way) };
-    room.take_back(under_way, &mut moved);
+    room.take_back(&mut moved);
     room.replace_slow(&mut moved);
     room.shorten_ways(&mut moved);
     moved
@@ -110,7 +110,7 @@ impl<'v> Room<'_, 'v> {
 
     /// Takes back the moves that made things clearly worse, each once. The back-off
     /// that the regression began does not hold this up.
-    fn take_back(&mut self, under_way: &UnderWay, moved: &mut Moved) {
+    fn take_back(&mut self, moved: &mut Moved) {
         for (id, remembered) in &self.memory.workloads {
             let Some(last) = remembered.last_move.as_ref().filter(|last| last.regressed) else {
                 continue;
@@ -119,18 +119,17 @@ impl<'v> Room<'_, 'v> {
             else {
                 continue;
             };
-            let waits = matches!(
-                moved.reasons[at.at()],
-                MoveReason::Backoff { .. } | MoveReason::WellPlaced { .. }
-            );
+            if moved.reasons[at.at()] != OPEN {
+                continue;
+            }
+            // Until it is taken back, or that is given up, nothing else moves here.
+            moved.reasons[at.at()] =
+                MoveReason::Backoff { left: remember::undo_left(remembered, self.view.now) };
             let pod = self.view.pod(at, &last.replacement).filter(|pod| pod.serves());
-            let (true, Some(pod)) = (waits && under_way.reasons[at.at()].is_none(), pod) else {
+            let Some((pod, from)) = pod.and_then(|pod| Some((pod, pod.node?))) else { continue };
+            if from == to || !self.is_possible(at, from, to) {
                 continue;
-            };
-            let Some(from) = pod.node.filter(|from| *from != to && self.is_possible(at, *from, to))
-            else {
-                continue;
-            };
+            }
             let why = MoveWhy::Undo {
                 workload: id.clone(),
                 victim: pod.pod.name.clone(),
@@ -183,7 +182,7 @@ impl<'v> Room<'_, 'v> {
             return;
         }
         let view = self.view;
-        let mut objective = Objective::new(view, self.safety);
+        let mut objective = Objective::new(view, self.safety, self.memory);
         let search = Search {
             view,
             safety: self.safety,

@@ -12,6 +12,9 @@
 //! workload, and of the workloads whose inflow it changes; it can be taken back
 //! exactly. [`Depth::Neighbours`] stops after the direct callees, for ranking.
 //!
+//! Moves under way count as done: the victim is gone, its replacement serves. What
+//! comes next is decided on the layout that they will leave.
+//!
 //! Assumes that calls of a workload follow its inflow, zone by zone, in proportion.
 //! Edges that close a cycle keep the demand that was observed.
 
@@ -20,6 +23,7 @@ use std::collections::BTreeSet;
 use super::split::{self, Router, Splitting};
 use crate::{
     decide::safety::Safety,
+    memory::Memory,
     view::{EdgeIndex, NodeIndex, View, WorkloadIndex, ZoneIndex},
 };
 
@@ -152,8 +156,8 @@ enum Field {
 }
 
 impl<'v> Objective<'v> {
-    /// The cost of the layout as it is.
-    pub(super) fn new(view: &'v View<'v>, safety: &Safety) -> Self {
+    /// The cost of the layout as it is, or will be when the moves under way have ended.
+    pub(super) fn new(view: &'v View<'v>, safety: &Safety, memory: &Memory) -> Self {
         let zones = view.zones.len();
         let (workloads, edges) = (view.workloads.len(), view.edges.len());
         let ranks = ranks(view);
@@ -180,7 +184,7 @@ impl<'v> Objective<'v> {
             objective.add_leg(edge, &ranks);
         }
         for (at, rank) in ranks.iter().enumerate() {
-            objective.add_service(WorkloadIndex::new(at), *rank, safety);
+            objective.add_service(WorkloadIndex::new(at), *rank, safety, memory);
         }
         for edge in 0..edges {
             objective.measure_trips(edge);
@@ -190,6 +194,7 @@ impl<'v> Objective<'v> {
     }
 
     /// What the layout costs now.
+    #[cfg(test)]
     pub(super) const fn total(&self) -> f64 {
         self.total
     }
@@ -210,24 +215,9 @@ impl<'v> Objective<'v> {
         self.services[workload.at()].follows
     }
 
-    /// Requests/s that a workload receives.
-    pub(super) fn rate(&self, workload: WorkloadIndex) -> f64 {
-        self.slice(&self.demand, workload).iter().sum()
-    }
-
     /// Exchanges per second on an edge.
     pub(super) fn leg_rate(&self, edge: EdgeIndex) -> f64 {
         self.legs[edge.at()].rate
-    }
-
-    /// Requests/s that a workload would serve in a zone.
-    pub(super) fn served(&self, workload: WorkloadIndex, zone: ZoneIndex) -> f64 {
-        self.inflow[workload.at() * self.zones + zone.at()]
-    }
-
-    /// Demand of all callers of a workload from a zone, requests/s.
-    pub(super) fn wanted(&self, workload: WorkloadIndex, zone: ZoneIndex) -> f64 {
-        self.demand[workload.at() * self.zones + zone.at()]
     }
 
     /// Used share of the CPU of a node.
@@ -388,13 +378,11 @@ impl<'v> Objective<'v> {
         });
     }
 
-    fn add_service(&mut self, workload: WorkloadIndex, rank: u32, safety: &Safety) {
-        let view = &self.view.workloads[workload.at()];
+    fn add_service(&mut self, at: WorkloadIndex, rank: u32, safety: &Safety, memory: &Memory) {
+        let view = &self.view.workloads[at.at()];
         let mut places: Vec<(NodeIndex, u32)> = Vec::new();
-        let mut nodes: Vec<_> =
-            view.pods.iter().filter(|pod| pod.serves()).filter_map(|pod| pod.node).collect();
-        nodes.sort_unstable();
-        for node in nodes {
+        for node in nodes_to_be(self.view, at, memory) {
+            self.counts[at.at() * self.zones + self.view.nodes[node.at()].zone.at()] += 1.0;
             match places.last_mut() {
                 Some((last, count)) if *last == node => *count += 1,
                 _ => places.push((node, 1)),
@@ -407,17 +395,14 @@ impl<'v> Objective<'v> {
         for (node, count) in &places {
             self.node_cpu[node.at()] += cpu * f64::from(*count);
         }
-        for (zone, ready) in view.ready.iter().enumerate() {
-            self.counts[workload.at() * self.zones + zone] = f64::from(*ready);
-        }
-        let facts = safety.of(workload);
+        let facts = safety.of(at);
         let received: f64 = view.called_by.iter().map(|edge| self.legs[edge.at()].rate).sum();
         // Less than half of what it serves comes from callers that are known: the rest
         // decides, and where it enters is only seen in its own calls.
         let seen = received > 0.0 && received >= 0.5 * facts.requests.get();
         let served = facts.requests.get().max(received);
         self.services.push(Service {
-            router: Router::of(self.view, workload),
+            router: Router::of(self.view, at),
             capacity: facts.demand.filter(|demand| *demand > 0.0).map(|demand| served / demand),
             cpu,
             places,
@@ -696,6 +681,29 @@ impl<'v> Objective<'v> {
         self.journal.entries.push((Field::Cost, workload.at(), 1));
         self.journal.saved.push(self.services[workload.at()].cost);
     }
+}
+
+/// The nodes of the replicas of a workload, in their order, when the move under way has
+/// ended.
+fn nodes_to_be(view: &View<'_>, at: WorkloadIndex, memory: &Memory) -> Vec<NodeIndex> {
+    let workload = &view.workloads[at.at()];
+    let record = memory.workloads.get(&workload.workload.id).and_then(|w| w.in_flight.as_ref());
+    let serving = workload.pods.iter().filter(|pod| pod.serves());
+    let mut nodes: Vec<NodeIndex> = match record {
+        None => serving.filter_map(|pod| pod.node).collect(),
+        Some(record) => {
+            let mut newcomer = false;
+            let stays = serving.filter(|pod| {
+                // One newcomer is the replacement: it is added where it is meant to be.
+                let replaces = !newcomer && !record.known_pods.contains(&pod.pod.name);
+                newcomer |= replaces;
+                !replaces && pod.pod.name != record.victim
+            });
+            stays.filter_map(|pod| pod.node).chain(view.node(&record.to)).collect()
+        }
+    };
+    nodes.sort_unstable();
+    nodes
 }
 
 /// Positions in the order of calls: a caller before its callees, except on edges that

@@ -21,7 +21,7 @@ use crate::{
     policy::Policy,
     remember::Outcomes,
     report::MoveReason,
-    units::Timestamp,
+    units::{Span, Timestamp},
     view::View,
 };
 
@@ -48,6 +48,16 @@ pub(crate) fn remember_workloads(
         cycle.drop_expired(remembered);
         *remembered != WorkloadMemory::default()
     });
+}
+
+/// How long after a move it may still be taken back: later, the world that it made
+/// worse is another one.
+const UNDO_WITHIN: Span = Span::from_seconds(1800);
+
+/// How long the last move of a workload may still be taken back.
+pub(super) fn undo_left(remembered: &WorkloadMemory, now: Timestamp) -> Span {
+    let until = remembered.moved_at.map_or(now, |at| at.after(UNDO_WITHIN));
+    until.since(now)
 }
 
 struct Cycle<'a> {
@@ -89,7 +99,14 @@ impl Cycle<'_> {
                 Verdict::Open => continue,
                 Verdict::Unknown => {}
                 Verdict::Satisfied => forgive(remembered),
-                Verdict::Disappointed | Verdict::Regressed => self.disappoint(remembered),
+                Verdict::Disappointed => self.disappoint(remembered),
+                Verdict::Regressed => {
+                    self.disappoint(remembered);
+                    // Taking it back does not wait; what comes after it does.
+                    if let Some(backoff) = &mut remembered.move_backoff {
+                        backoff.until = self.now;
+                    }
+                }
             }
             remembered.expectation = None;
             remembered.last_move = remembered
@@ -233,9 +250,13 @@ impl Cycle<'_> {
     /// Drops what decides nothing any more.
     fn drop_expired(&self, remembered: &mut WorkloadMemory) {
         let over = |backoff: &Backoff| backoff.until <= self.now;
-        if remembered.move_backoff.is_some_and(|backoff| over(&backoff)) {
-            // What was to be taken back was not possible in all that time.
-            remembered.last_move = remembered.last_move.take().filter(|last| !last.regressed);
+        let regressed = remembered.last_move.as_ref().is_some_and(|last| last.regressed);
+        if regressed
+            && remembered.in_flight.is_none()
+            && undo_left(remembered, self.now) == Span::ZERO
+        {
+            remembered.last_move = None;
+            self.back_off(remembered);
         }
         if remembered.move_backoff.is_some_and(|b| over(&b) && b.failures == 0) {
             remembered.move_backoff = None;

@@ -162,9 +162,10 @@ fn shrink(
 ) -> Result<Proposal, ScaleReason> {
     let removed = place::remove(view, safety, ledger, at, by);
     let workload = view.workloads[at.at()].workload;
+    let ready = view.workloads[at.at()].ready_total();
     if removed.victims.is_empty() {
         return Err(removed.refused.map_or(
-            ScaleReason::Settling { ready: 0, desired: workload.desired },
+            ScaleReason::Settling { ready, desired: workload.desired },
             ScaleReason::from,
         ));
     }

@@ -1,9 +1,10 @@
 //! What count a workload asks for, by its load alone; guards come afterwards.
 //!
 //! Up and down aim at the same count: the least that brings utilisation to the middle
-//! of the band. So with the same load, the plan after a change asks for nothing, and
-//! nothing flaps. Known weakness: memory does not always fall with more replicas; then
-//! the workload grows by one step per cooldown up to its maximum.
+//! of the band; down keeps a margin above it. So while the load varies by less than
+//! that margin, the plan after a change does not take it back, and nothing flaps. Known
+//! weakness: memory does not always fall with more replicas; then the workload grows
+//! by one step per cooldown up to its maximum.
 
 use crate::{
     decide::safety::WorkloadSafety,
@@ -27,6 +28,11 @@ pub(super) enum Want {
 
 /// Rounding of a sum of shares, in replicas; far below what any replica serves.
 const ROUNDING: f64 = 1e-9;
+
+/// By how much load may grow without an answer to a fall of it having been wrong. A
+/// tenth is the tolerance of the Kubernetes autoscaler, and about two standard
+/// deviations of 400 requests counted.
+const DOWN_MARGIN: f64 = 1.1;
 
 /// What `workload` asks for.
 pub(super) fn want(
@@ -55,7 +61,7 @@ pub(super) fn want(
         load.down()
     } else if let Some(p95) = facts.p95.filter(|p95| *p95 > facts.response_time) {
         if load.busiest > load.middle {
-            load.up(Trigger::ResponseTime, load.needed_by_all)
+            load.up(Trigger::ResponseTime, load.needed_by_all(1.0))
         } else {
             Want::Stay(ScaleReason::SlowButIdle { p95, utilisation })
         }
@@ -79,8 +85,6 @@ struct Load<'a> {
     busiest: Percent,
     /// Replicas that bring utilisation to the middle of the band.
     needed: u32,
-    /// Replicas that bring CPU there as well.
-    needed_by_all: u32,
 }
 
 impl<'a> Load<'a> {
@@ -103,8 +107,13 @@ impl<'a> Load<'a> {
             middle,
             busiest,
             needed: replicas_for(ready, utilisation, middle),
-            needed_by_all: replicas_for(ready, busiest, middle),
         }
+    }
+
+    /// Replicas that bring the metric and CPU there, were both `margin` times as high.
+    fn needed_by_all(&self, margin: f64) -> u32 {
+        let busiest = Percent::saturating(self.busiest.get() * margin);
+        replicas_for(self.ready, busiest, self.middle)
     }
 
     fn up(&self, trigger: Trigger, needed: u32) -> Want {
@@ -126,11 +135,12 @@ impl<'a> Load<'a> {
         if self.desired <= least {
             return Want::Stay(ScaleReason::AtMinimum { min: least });
         }
-        if self.needed_by_all >= self.desired {
+        let needed = self.needed_by_all(DOWN_MARGIN);
+        if needed >= self.desired {
             let predicted = predict(self.ready, self.busiest, self.desired - 1);
             return Want::Stay(ScaleReason::RemainingTooBusy { predicted });
         }
-        let to = self.needed_by_all.max(least);
+        let to = needed.max(least);
         Want::Down { by: (self.desired - to).min(self.policy.max_step) }
     }
 

@@ -1,3 +1,5 @@
 //! Tests of moves.
 
 mod layouts;
+mod settling;
+mod toy;
