@@ -5,3 +5,4 @@ pub mod affinity;
 pub mod feasibility;
 pub mod place;
 pub mod rasa;
+pub mod snapshot;
