@@ -184,7 +184,7 @@ impl fmt::Display for Action {
                     f,
                     "scale {} from {observed} to {}: new on ",
                     workload.name(),
-                    observed + count(nodes)
+                    observed.saturating_add(count(nodes))
                 )?;
                 list(f, nodes)
             }

@@ -17,7 +17,6 @@ pub(crate) use self::{
 };
 use super::zone_loss;
 use crate::{
-    ids::PodName,
     memory::Memory,
     model::{AutoscalerKind, Rollout, Workload},
     policy::Policy,
@@ -112,28 +111,6 @@ impl Safety {
     /// Those of one workload.
     pub(crate) fn of(&self, workload: WorkloadIndex) -> &WorkloadSafety {
         &self.workloads[workload.at()]
-    }
-
-    /// Whether one replica may go as the layout stands now. A replica that does not
-    /// serve, or that is not there, breaks no floor.
-    ///
-    /// # Errors
-    /// The first floor that its removal would break.
-    pub(crate) fn removal_allowed(
-        &self,
-        view: &View<'_>,
-        workload: WorkloadIndex,
-        pod: &PodName,
-    ) -> Result<(), Refusal> {
-        let before = &view.workloads[workload.at()].ready;
-        let Some(zone) =
-            view.pod(workload, pod).filter(|pod| pod.serves()).and_then(|pod| pod.zone)
-        else {
-            return Ok(());
-        };
-        let mut after = before.clone();
-        after[zone.at()] = after[zone.at()].saturating_sub(1);
-        self.of(workload).floors.change_allowed(before, &after)
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Placed {
 ///
 /// # Errors
 /// What keeps each node out, when there is none.
-pub(crate) fn candidates(
+fn candidates(
     view: &View<'_>,
     ledger: &Ledger,
     workload: WorkloadIndex,

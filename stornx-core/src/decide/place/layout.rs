@@ -53,16 +53,6 @@ impl Layout {
         self.occupied.insert(node);
     }
 
-    /// The layout as if one replica were gone from `spread`: for the place of its
-    /// replacement. Kubernetes still counts it while both are there, and so do the
-    /// nodes.
-    pub(crate) fn without(mut self, pod: &PodView<'_>) -> Self {
-        if let Some(zone) = pod.zone.filter(|_| counts_for_spread(pod)) {
-            self.spread[zone.at()] = self.spread[zone.at()].saturating_sub(1);
-        }
-        self
-    }
-
     /// Zones that hold a replica for spread.
     pub(super) fn held(&self) -> usize {
         self.spread.iter().filter(|count| **count > 0).count()

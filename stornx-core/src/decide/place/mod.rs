@@ -24,14 +24,8 @@ mod spread;
 mod tests;
 mod travel;
 
-pub(crate) use self::{
-    choose::{Placed, candidates, place},
-    feasible::Refusals,
-    layout::Layout,
-    least_used::used_share,
-    remove::{Removed, remove},
-    travel::Travel,
-};
+use self::travel::Travel;
+pub(crate) use self::{choose::place, least_used::used_share, remove::remove};
 
 /// What costs are compared with: sums of floating-point numbers taken in another order
 /// differ by far less, and costs that differ by less are equal for every purpose.

@@ -157,7 +157,7 @@ fn utilisation_is_usage_over_request_by_the_metric() {
         let safety = facts(&world, "w");
         assert_eq!(percent(safety.utilisation), Some(expected));
         assert_eq!((percent(safety.cpu), safety.unmeasured), (Some(20.0), None));
-        assert!((safety.demand.unwrap() - 0.6).abs() < 1e-12);
+        assert!((safety.floors.needed.unwrap() - 0.6).abs() < 1e-12);
     }
 }
 
@@ -178,7 +178,7 @@ fn the_limit_is_the_base_without_a_request() {
     world.of("w").limits = Some(resources(0, 0));
     let safety = facts(&world, "w");
     assert_eq!((safety.utilisation, safety.unmeasured), (None, Some(Unmeasured::NoBase)));
-    assert_eq!((safety.cpu, safety.demand), (None, None));
+    assert_eq!((safety.cpu, safety.floors.needed), (None, None));
 }
 
 #[test]
@@ -199,19 +199,19 @@ fn what_is_not_known_is_not_zero() {
     let mut world = three();
     let safety = facts(&world, "w");
     assert_eq!((safety.utilisation, safety.unmeasured), (None, Some(Unmeasured::NoUsage)));
-    assert_eq!((safety.cpu, safety.demand, safety.zone_loss.demand_served), (None, None, None));
+    assert_eq!((safety.cpu, safety.zone_loss.demand_served), (None, None));
     // Two of three known: utilisation is their mean, demand stays unknown.
     world.usage("w-0", 10, 10);
     world.usage("w-1", 30, 30);
     let safety = facts(&world, "w");
     assert_eq!((percent(safety.utilisation), percent(safety.cpu)), (Some(20.0), Some(20.0)));
-    assert_eq!((safety.demand, safety.floors.needed), (None, None));
+    assert_eq!(safety.floors.needed, None);
     for pod in &mut world.of("w").pods {
         pod.phase = PodPhase::Unready;
     }
     let safety = facts(&world, "w");
     assert_eq!(safety.unmeasured, Some(Unmeasured::NothingReady));
-    assert_eq!((safety.demand, safety.zone_loss.worst), (None, None));
+    assert_eq!((safety.floors.needed, safety.zone_loss.worst), (None, None));
     world.snapshot.usage = Facts::Missing { reason: "no metrics".to_owned() };
     world.of("w").requests = resources(0, 0);
     assert_eq!(facts(&world, "w").unmeasured, Some(Unmeasured::NoBase));
@@ -229,7 +229,7 @@ fn only_serving_replicas_are_measured() {
     world.pod_traffic("w-2", 60.0, None);
     let safety = facts(&world, "w");
     assert_eq!(percent(safety.utilisation), Some(50.0));
-    assert!((safety.demand.unwrap() - 1.5).abs() < 1e-12);
+    assert!((safety.floors.needed.unwrap() - 1.5).abs() < 1e-12);
     assert_eq!(safety.p95, Some(Millis::saturating(20.0)));
     assert_eq!(safety.requests, Rps::saturating(200.0));
 }
@@ -336,20 +336,6 @@ fn skew_may_not_grow_beyond_what_is_allowed() {
     // A zone just entered makes an uneven layout more even, not less.
     assert_eq!(floors.change_allowed(&[5, 5, 0], &[5, 4, 1]), Ok(()));
     assert_eq!(floors.change_allowed(&[0, 0], &[0, 0]), Ok(()));
-}
-
-#[test]
-fn removal_is_judged_by_the_zone_of_the_replica() {
-    let mut world = World::new(&[2, 2, 2]);
-    world.workload("w", &["a0", "a1", "b0", "c0"]);
-    world.of("w").pods.push(pod("w-9", Some("b1"), PodPhase::Starting));
-    world.of("w").pods.push(pod("w-8", Some("gone"), PodPhase::Ready));
-    let view = world.view();
-    let safety = Safety::assess(&view, &world.memory);
-    let allowed = |name| safety.removal_allowed(&view, index(&view, "w"), &pod_name(name));
-    assert_eq!(allowed("w-0"), Ok(()));
-    assert_eq!(allowed("w-2"), Err(Refusal::ZoneLoss { floor: 4 }));
-    assert_eq!((allowed("w-9"), allowed("w-8"), allowed("nobody")), (Ok(()), Ok(()), Ok(())));
 }
 
 /// An independent statement of the floors, written from the design.
