@@ -16,10 +16,11 @@
 //! | [`decide`] | every decision | touch the world, ask the time, use a random number |
 //! | [`plan`], [`report`] | what to do, and why | decide |
 //! | [`check`] | the invariants | call the planner |
-//! | [`ports`] | the loop and its edges | know a foreign type |
+//! | [`engine`], [`ports`] | the loop and its edges | know a foreign type |
 
 pub mod check;
 pub mod decide;
+pub mod engine;
 pub mod ids;
 pub mod memory;
 pub mod model;
@@ -28,4 +29,7 @@ pub mod policy;
 pub mod ports;
 pub mod remember;
 pub mod report;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod units;
+mod view;

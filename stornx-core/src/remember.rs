@@ -2,7 +2,12 @@
 //! was seen, what was planned and what was done.
 
 use crate::{
-    memory::Memory, model::Snapshot, plan::Planned, policy::Policy, ports::PortError,
+    decide::{remember_counts, remember_hosts, remember_workloads},
+    memory::Memory,
+    model::Snapshot,
+    plan::Planned,
+    policy::Policy,
+    ports::PortError,
     units::Timestamp,
 };
 
@@ -13,12 +18,15 @@ pub type Outcomes = Vec<Result<(), PortError>>;
 /// The memory after a cycle.
 #[must_use]
 pub fn remember(
-    memory: Memory,
-    _snapshot: &Snapshot,
-    _planned: &Planned,
-    _outcomes: &Outcomes,
-    _policy: &Policy,
-    _now: Timestamp,
+    mut memory: Memory,
+    snapshot: &Snapshot,
+    planned: &Planned,
+    outcomes: &Outcomes,
+    policy: &Policy,
+    now: Timestamp,
 ) -> Memory {
+    remember_counts(&mut memory, planned, outcomes);
+    remember_workloads(&mut memory, snapshot, planned, outcomes, policy, now);
+    remember_hosts(&mut memory, snapshot, planned, outcomes, policy, now);
     memory
 }

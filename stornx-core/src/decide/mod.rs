@@ -1,22 +1,102 @@
 //! Every decision. [`plan`] reads as the list of its steps: safety facts first, then
-//! counts and places, then moves, then routes for the layout as it is now.
+//! what is under way, counts and places, moves, and routes for the layout as it is.
+//!
+//! | room | decides |
+//! | --- | --- |
+//! | `safety` | what may not be touched, and why; the floors that hold for every room |
+//! | `zone_loss` | what survives the loss of each zone |
+//! | `scale` | replica counts |
+//! | `place` | the node of each new replica, and which replica goes |
+//! | `moves` | moves of running replicas, from begin to end |
+//! | `balance` | routing weights |
+//! | `ledger` | what this cycle has promised already |
 
+mod balance;
+mod inputs;
+mod ledger;
+mod moves;
+mod place;
+mod safety;
+mod scale;
+mod zone_loss;
+
+pub(crate) use self::balance::remember_hosts;
+pub(crate) use self::moves::remember_workloads;
+pub(crate) use self::scale::remember_counts;
+
+use self::{ledger::Ledger, safety::Safety};
 use crate::{
     memory::Memory,
     model::Snapshot,
-    plan::{Plan, Planned},
+    plan::{Action, Plan, Planned},
     policy::Policy,
-    report::Report,
+    report::{ActionReport, Report, WorkloadReport},
     units::Timestamp,
+    view::View,
 };
+
+/// An action with its reason.
+pub(crate) struct Proposal {
+    pub(crate) action: Action,
+    pub(crate) report: ActionReport,
+}
 
 /// Decides what to do about `snapshot`. Total and deterministic: any snapshot gives a
 /// plan, the same input gives the same bytes. Names that a snapshot mentions without
 /// defining them are passed over.
 #[must_use]
-pub fn plan(_snapshot: &Snapshot, _policy: &Policy, _memory: &Memory, now: Timestamp) -> Planned {
-    Planned {
+pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestamp) -> Planned {
+    let view = View::new(snapshot, policy, now);
+    let safety = Safety::assess(&view, memory);
+    let mut ledger = Ledger::new(&view, memory);
+
+    let under_way = moves::advance(&view, &safety, memory, &mut ledger);
+    let scaled = scale::decide(&view, &safety, memory, &mut ledger);
+    let moved = moves::decide(&view, &safety, memory, &mut ledger, &under_way);
+    let routed = balance::decide(&view, memory);
+
+    let mut planned = Planned {
         plan: Plan { at: now, ..Plan::default() },
-        report: Report { at: now, ..Report::default() },
+        report: Report { at: now, inputs: inputs::report(&view), ..Report::default() },
+    };
+    let proposals = under_way
+        .proposals
+        .into_iter()
+        .chain(scaled.proposals)
+        .chain(moved.proposals)
+        .chain(routed.proposals);
+    for proposal in proposals {
+        planned.plan.actions.push(proposal.action);
+        planned.report.actions.push(proposal.report);
     }
+    let reasons = scaled.reasons.into_iter().zip(moved.reasons);
+    for ((at, workload), (scale, moves)) in view.each_workload().zip(reasons) {
+        let facts = safety.of(at);
+        planned.report.workloads.insert(
+            workload.workload.id.clone(),
+            WorkloadReport {
+                ready: ready_by_zone(&view, workload),
+                utilisation: facts.utilisation,
+                p95: facts.p95,
+                requests: facts.requests,
+                zone_loss: facts.zone_loss.clone(),
+                scale,
+                moves,
+            },
+        );
+    }
+    planned.report.hosts = routed.reports;
+    planned
+}
+
+fn ready_by_zone(
+    view: &View<'_>,
+    workload: &crate::view::WorkloadView<'_>,
+) -> std::collections::BTreeMap<crate::ids::ZoneName, u32> {
+    view.zones
+        .iter()
+        .zip(&workload.ready)
+        .filter(|(_, ready)| **ready > 0)
+        .map(|(zone, ready)| (zone.name.clone(), *ready))
+        .collect()
 }

@@ -69,6 +69,17 @@ pub enum MoveWhy {
         /// Used share of `to` afterwards, 0 to 1.
         used_after: f64,
     },
+    /// The last move made things clearly worse: it is taken back, once.
+    Undo {
+        /// The workload.
+        workload: WorkloadRef,
+        /// The replica that goes.
+        victim: PodName,
+        /// Where it runs.
+        from: NodeName,
+        /// Where the move had come from.
+        to: NodeName,
+    },
     /// The replacement is Ready.
     ReplacementReady {
         /// The replica that goes.
@@ -119,6 +130,11 @@ impl fmt::Display for MoveWhy {
                 used_before * 100.0,
                 used_after * 100.0
             ),
+            Self::Undo { workload, from, to, .. } => write!(
+                f,
+                "the move of {} from {to} to {from} made its calls slower and is taken back",
+                workload.name()
+            ),
             Self::ReplacementReady { victim, replacement } => {
                 write!(f, "{replacement} is ready, {victim} can go")
             }
@@ -151,6 +167,12 @@ pub enum MoveReason {
         /// The best saving found, requests/s x ms, price deducted; `None` when no
         /// other place is feasible.
         best: Option<f64>,
+    },
+    /// A move is worth it, and must still be so when the requests have been counted
+    /// anew.
+    Confirming {
+        /// For how long it has been worth it.
+        since: Span,
     },
     /// Better places exist, the budget of this cycle is used up.
     BudgetUsedUp,

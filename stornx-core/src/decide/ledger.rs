@@ -1,0 +1,103 @@
+//! What this cycle has already promised: resources of nodes, and budgets. The one
+//! place where budgets are counted, so that no two rooms spend the same one.
+
+use crate::{
+    memory::Memory,
+    units::Resources,
+    view::{NodeIndex, View, WorkloadIndex, ZoneIndex},
+};
+
+/// Promises of one cycle.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    free: Vec<Resources>,
+    free_pods: Vec<u32>,
+    counted: Vec<bool>,
+    scale_actions_left: u32,
+    moves_left: u32,
+    moves_left_by_zone: Vec<u32>,
+}
+
+impl Ledger {
+    pub(crate) fn new(view: &View<'_>, memory: &Memory) -> Self {
+        let moves = &view.policy.moves;
+        let in_flight = memory.workloads.values().filter(|w| w.in_flight.is_some()).count();
+        let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+        Self {
+            free: view
+                .nodes
+                .iter()
+                .map(|node| node.node.allocatable.saturating_sub(node.requested))
+                .collect(),
+            free_pods: view
+                .nodes
+                .iter()
+                .map(|node| node.node.pod_capacity.saturating_sub(node.pods))
+                .collect(),
+            counted: vec![false; view.workloads.len()],
+            scale_actions_left: view.policy.scaler.max_actions,
+            moves_left: moves.max_per_cycle.min(moves.max_in_flight.saturating_sub(in_flight)),
+            moves_left_by_zone: vec![moves.max_per_zone; view.zones.len()],
+        }
+    }
+
+    /// Whether a replica asking for `requests` fits on a node after all promises.
+    pub(crate) fn fits(&self, node: NodeIndex, requests: &Resources) -> bool {
+        self.free_pods[node.at()] > 0 && requests.fits(&self.free[node.at()])
+    }
+
+    /// What is left on a node after all promises.
+    pub(crate) fn free(&self, node: NodeIndex) -> Resources {
+        self.free[node.at()]
+    }
+
+    /// Promises room for one replica on a node.
+    pub(crate) fn promise(&mut self, node: NodeIndex, requests: Resources) {
+        self.free[node.at()] = self.free[node.at()].saturating_sub(requests);
+        self.free_pods[node.at()] = self.free_pods[node.at()].saturating_sub(1);
+    }
+
+    /// Whether an action of this cycle already changes the count of a workload.
+    pub(crate) fn is_counted(&self, workload: WorkloadIndex) -> bool {
+        self.counted[workload.at()]
+    }
+
+    /// Records that an action changes the count of a workload.
+    pub(crate) fn count(&mut self, workload: WorkloadIndex) {
+        self.counted[workload.at()] = true;
+    }
+
+    /// Scale actions that may still begin.
+    pub(crate) const fn scale_actions_left(&self) -> u32 {
+        self.scale_actions_left
+    }
+
+    /// Spends one scale action on a workload.
+    pub(crate) fn spend_scale_action(&mut self, workload: WorkloadIndex) {
+        self.scale_actions_left = self.scale_actions_left.saturating_sub(1);
+        self.count(workload);
+    }
+
+    /// Whether one more move may begin, out of one zone and into another.
+    pub(crate) fn move_allowed(&self, from: ZoneIndex, to: ZoneIndex) -> bool {
+        self.moves_left > 0
+            && self.moves_left_by_zone[from.at()] > 0
+            && self.moves_left_by_zone[to.at()] > 0
+    }
+
+    /// Moves that may still begin.
+    pub(crate) const fn moves_left(&self) -> u32 {
+        self.moves_left
+    }
+
+    /// Spends one move.
+    pub(crate) fn spend_move(&mut self, workload: WorkloadIndex, from: ZoneIndex, to: ZoneIndex) {
+        self.moves_left = self.moves_left.saturating_sub(1);
+        let by_zone = &mut self.moves_left_by_zone;
+        by_zone[from.at()] = by_zone[from.at()].saturating_sub(1);
+        if from != to {
+            by_zone[to.at()] = by_zone[to.at()].saturating_sub(1);
+        }
+        self.count(workload);
+    }
+}

@@ -1,0 +1,121 @@
+//! How far apart two places are: measured where it was measured, the mean of the
+//! zones where only other nodes of them were, the heuristic otherwise.
+
+use super::{NodeIndex, NodeView, ZoneIndex, ZoneView};
+use crate::{model::Latency, policy::LatencyPolicy};
+
+/// Round-trip times in ms.
+pub(crate) struct LatencyTable {
+    same_node: f64,
+    zone_of: Vec<ZoneIndex>,
+    zone_count: usize,
+    /// By pair of zones, row by row.
+    zones: Vec<f64>,
+    /// Whether the pair of zones was measured.
+    zones_measured: Vec<bool>,
+    /// By measuring node: measured nodes in order of index.
+    nodes: Vec<Vec<(NodeIndex, f64)>>,
+}
+
+impl LatencyTable {
+    pub(super) fn new(
+        measured: Option<&Latency>,
+        nodes: &[NodeView<'_>],
+        zones: &[ZoneView<'_>],
+        policy: &LatencyPolicy,
+    ) -> Self {
+        let zone_count = zones.len();
+        let mut table = Self {
+            same_node: policy.same_node.get(),
+            zone_of: nodes.iter().map(|node| node.zone).collect(),
+            zone_count,
+            zones: heuristic(zones, policy),
+            zones_measured: vec![false; zone_count * zone_count],
+            nodes: vec![Vec::new(); nodes.len()],
+        };
+        if let Some(measured) = measured {
+            table.take_nodes(measured, nodes);
+            table.take_zones(measured, zones);
+        }
+        table
+    }
+
+    /// Keeps measured pairs of nodes, and their mean for the pair of their zones.
+    fn take_nodes(&mut self, measured: &Latency, nodes: &[NodeView<'_>]) {
+        let index = |name| super::find(nodes, |node| &node.node.name, name).map(NodeIndex::new);
+        let mut sums = vec![(0.0, 0_u32); self.zones.len()];
+        for pair in &measured.nodes {
+            let (Some(from), Some(to)) = (index(&pair.from), index(&pair.to)) else { continue };
+            let rtt = pair.rtt.get();
+            self.nodes[from.at()].push((to, rtt));
+            if from != to {
+                let sum = &mut sums[self.pair(self.zone_of[from.at()], self.zone_of[to.at()])];
+                *sum = (sum.0 + rtt, sum.1 + 1);
+            }
+        }
+        for row in &mut self.nodes {
+            row.sort_by_key(|(to, _)| *to);
+        }
+        for (pair, (sum, count)) in sums.into_iter().enumerate() {
+            if count > 0 {
+                self.zones[pair] = sum / f64::from(count);
+                self.zones_measured[pair] = true;
+            }
+        }
+    }
+
+    fn take_zones(&mut self, measured: &Latency, zones: &[ZoneView<'_>]) {
+        let index = |name| super::find(zones, |zone| zone.name, name).map(ZoneIndex::new);
+        for pair in &measured.zones {
+            if let (Some(from), Some(to)) = (index(&pair.from), index(&pair.to)) {
+                let pair_at = self.pair(from, to);
+                self.zones[pair_at] = pair.rtt.get();
+                self.zones_measured[pair_at] = true;
+            }
+        }
+    }
+
+    const fn pair(&self, from: ZoneIndex, to: ZoneIndex) -> usize {
+        from.at() * self.zone_count + to.at()
+    }
+
+    /// Between two nodes.
+    pub(crate) fn between_nodes(&self, from: NodeIndex, to: NodeIndex) -> f64 {
+        let row = &self.nodes[from.at()];
+        if let Ok(at) = row.binary_search_by_key(&to, |(to, _)| *to) {
+            return row[at].1;
+        }
+        if from == to {
+            return self.same_node;
+        }
+        self.between_zones(self.zone_of[from.at()], self.zone_of[to.at()])
+    }
+
+    /// Between two nodes of two zones (of one zone: two different nodes of it).
+    pub(crate) fn between_zones(&self, from: ZoneIndex, to: ZoneIndex) -> f64 {
+        self.zones[self.pair(from, to)]
+    }
+
+    /// Whether any pair of nodes was measured: then pairs differ within a zone.
+    pub(crate) fn has_node_pairs(&self) -> bool {
+        self.nodes.iter().any(|row| !row.is_empty())
+    }
+
+    /// Whether the distance between two zones was measured.
+    pub(crate) fn is_measured(&self, from: ZoneIndex, to: ZoneIndex) -> bool {
+        self.zones_measured[self.pair(from, to)]
+    }
+}
+
+fn heuristic(zones: &[ZoneView<'_>], policy: &LatencyPolicy) -> Vec<f64> {
+    let distance = |from: &ZoneView<'_>, to: &ZoneView<'_>| {
+        if from.name == to.name {
+            policy.same_zone
+        } else if from.region == to.region {
+            policy.same_region
+        } else {
+            policy.other_region
+        }
+    };
+    zones.iter().flat_map(|from| zones.iter().map(move |to| distance(from, to).get())).collect()
+}

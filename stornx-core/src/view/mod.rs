@@ -1,0 +1,366 @@
+//! The snapshot as decisions need it: dense indices instead of names, joined by
+//! sorting once, so that a plan takes time proportional to the size of the cluster.
+//!
+//! A view holds facts only. Names that the snapshot mentions without defining are
+//! passed over here, once, so that no decision meets them.
+
+mod feasible;
+mod latency;
+
+use std::collections::BTreeMap;
+
+pub(crate) use self::{
+    feasible::{NodeRefusal, admits, selects},
+    latency::LatencyTable,
+};
+use crate::{
+    ids::{HostName, NodeName, PodName, RegionName, WorkloadRef, ZoneName},
+    model::{Edge, Host, Node, Pod, PodPhase, PodTraffic, PodUsage, Snapshot, Workload},
+    policy::Policy,
+    units::{Resources, Span, Timestamp},
+};
+
+macro_rules! index {
+    ($($(#[$doc:meta])* $name:ident),*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) struct $name(u32);
+
+        impl $name {
+            /// A position in the list that this indexes.
+            #[allow(clippy::cast_possible_truncation)] // Lists stay far below 2^32.
+            pub(crate) const fn new(position: usize) -> Self {
+                Self(position as u32)
+            }
+
+            /// The position.
+            pub(crate) const fn at(self) -> usize {
+                self.0 as usize
+            }
+        }
+    )*};
+}
+
+index!(
+    /// Into [`View::zones`]; zones are in the order of their names.
+    ZoneIndex,
+    /// Into [`View::nodes`]; nodes are in the order of their names.
+    NodeIndex,
+    /// Into [`View::workloads`]; workloads are in the order of their references.
+    WorkloadIndex,
+    /// Into [`View::hosts`]; hosts are in the order of their names.
+    HostIndex,
+    /// Into [`View::edges`].
+    EdgeIndex
+);
+
+/// A zone that has nodes.
+pub(crate) struct ZoneView<'a> {
+    pub(crate) name: &'a ZoneName,
+    pub(crate) region: &'a RegionName,
+}
+
+/// A node with what is asked for on it.
+pub(crate) struct NodeView<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) zone: ZoneIndex,
+    /// What all pods bound here ask for, those outside the snapshot included.
+    pub(crate) requested: Resources,
+    /// How many pods are bound here.
+    pub(crate) pods: u32,
+}
+
+impl NodeView<'_> {
+    /// Whether new pods may be bound here at all.
+    pub(crate) fn open(&self) -> bool {
+        self.node.ready && self.node.schedulable
+    }
+}
+
+/// A replica with where it runs and what is known of it.
+pub(crate) struct PodView<'a> {
+    pub(crate) pod: &'a Pod,
+    /// `None` when it is not bound, or its node is gone.
+    pub(crate) node: Option<NodeIndex>,
+    pub(crate) zone: Option<ZoneIndex>,
+    /// Fresh usage only.
+    pub(crate) usage: Option<&'a PodUsage>,
+    /// Fresh traffic only.
+    pub(crate) traffic: Option<&'a PodTraffic>,
+}
+
+impl PodView<'_> {
+    /// Ready on a node that is known and Ready itself: an endpoint that can answer.
+    pub(crate) fn serves(&self) -> bool {
+        self.pod.phase == PodPhase::Ready && self.node.is_some()
+    }
+}
+
+/// A workload with its replicas joined.
+pub(crate) struct WorkloadView<'a> {
+    pub(crate) workload: &'a Workload,
+    pub(crate) pods: Vec<PodView<'a>>,
+    /// Replicas that serve, by zone.
+    pub(crate) ready: Vec<u32>,
+    /// Edges on which it is the callee.
+    pub(crate) called_by: Vec<EdgeIndex>,
+    /// Edges on which it is the caller.
+    pub(crate) calls: Vec<EdgeIndex>,
+}
+
+impl WorkloadView<'_> {
+    /// Replicas that serve.
+    pub(crate) fn ready_total(&self) -> u32 {
+        self.ready.iter().sum()
+    }
+}
+
+/// A route of an edge with zones as indices.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RouteView {
+    pub(crate) from: ZoneIndex,
+    pub(crate) to: ZoneIndex,
+    /// Requests per second.
+    pub(crate) requests: f64,
+    /// Bytes per second, both directions.
+    pub(crate) bytes: f64,
+}
+
+/// An edge with both ends known.
+pub(crate) struct EdgeView<'a> {
+    pub(crate) edge: &'a Edge,
+    pub(crate) caller: WorkloadIndex,
+    pub(crate) callee: WorkloadIndex,
+    /// The host called, when the snapshot defines it.
+    pub(crate) host: Option<HostIndex>,
+    /// Requests per second over all routes.
+    pub(crate) requests: f64,
+    /// Bytes per second over all routes, both directions.
+    pub(crate) bytes: f64,
+    pub(crate) routes: Vec<RouteView>,
+}
+
+/// A host with its one workload.
+pub(crate) struct HostView<'a> {
+    pub(crate) host: &'a Host,
+    /// The workload behind it, when there is exactly one.
+    pub(crate) workload: Option<WorkloadIndex>,
+    /// Edges that call it.
+    pub(crate) edges: Vec<EdgeIndex>,
+}
+
+/// The snapshot with everything joined.
+pub(crate) struct View<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) policy: &'a Policy,
+    pub(crate) now: Timestamp,
+    pub(crate) zones: Vec<ZoneView<'a>>,
+    pub(crate) nodes: Vec<NodeView<'a>>,
+    pub(crate) workloads: Vec<WorkloadView<'a>>,
+    pub(crate) hosts: Vec<HostView<'a>>,
+    pub(crate) edges: Vec<EdgeView<'a>>,
+    pub(crate) latency: LatencyTable,
+    /// Fresh traffic is there.
+    pub(crate) has_traffic: bool,
+    /// The window over which rates were counted; zero without fresh traffic.
+    pub(crate) window: Span,
+}
+
+/// Items in the order of their ids, each id once.
+fn sorted<'a, T, K: Ord + ?Sized + 'a>(items: &'a [T], key: impl Fn(&'a T) -> &'a K) -> Vec<&'a T> {
+    let mut list: Vec<_> = items.iter().collect();
+    list.sort_by(|a, b| key(a).cmp(key(b)));
+    list.dedup_by(|a, b| key(a) == key(b));
+    list
+}
+
+fn find<T, K: Ord + ?Sized>(list: &[T], key: impl Fn(&T) -> &K, wanted: &K) -> Option<usize> {
+    list.binary_search_by(|item| key(item).cmp(wanted)).ok()
+}
+
+impl<'a> View<'a> {
+    /// Joins a snapshot.
+    pub(crate) fn new(snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) -> Self {
+        let zones = zones(snapshot);
+        let nodes = nodes(snapshot, &zones);
+        let latency = LatencyTable::new(snapshot.latency.fresh(), &nodes, &zones, &policy.latency);
+        let traffic = snapshot.traffic.fresh();
+        let mut view = Self {
+            snapshot,
+            policy,
+            now,
+            zones,
+            nodes,
+            workloads: Vec::new(),
+            hosts: Vec::new(),
+            edges: Vec::new(),
+            latency,
+            has_traffic: traffic.is_some(),
+            window: traffic.map_or(Span::ZERO, |traffic| traffic.window),
+        };
+        view.join_workloads();
+        view.join_hosts();
+        view.join_edges();
+        view
+    }
+
+    fn join_workloads(&mut self) {
+        let usage: Vec<&PodUsage> =
+            self.snapshot.usage.fresh().map_or_else(Vec::new, |u| sorted(u, |u| &u.pod));
+        let traffic: Vec<&PodTraffic> =
+            self.snapshot.traffic.fresh().map_or_else(Vec::new, |t| sorted(&t.pods, |t| &t.pod));
+        let workloads = sorted(&self.snapshot.workloads, |workload| &workload.id);
+        self.workloads.reserve(workloads.len());
+        for workload in workloads {
+            let mut ready = vec![0; self.zones.len()];
+            let mut pods = Vec::with_capacity(workload.pods.len());
+            for pod in sorted(&workload.pods, |pod| &pod.name) {
+                let node = pod.node.as_ref().and_then(|name| self.node(name));
+                let zone = node.map(|node| self.nodes[node.at()].zone);
+                let view = PodView {
+                    pod,
+                    node,
+                    zone,
+                    usage: find(&usage, |u| &u.pod, &pod.name).map(|at| usage[at]),
+                    traffic: find(&traffic, |t| &t.pod, &pod.name).map(|at| traffic[at]),
+                };
+                if let Some(node) = node {
+                    let node = &mut self.nodes[node.at()];
+                    node.requested = node.requested + workload.requests;
+                    node.pods += 1;
+                }
+                if let (true, Some(zone)) = (view.serves(), zone) {
+                    ready[zone.at()] += 1;
+                }
+                pods.push(view);
+            }
+            self.workloads.push(WorkloadView {
+                workload,
+                pods,
+                ready,
+                called_by: Vec::new(),
+                calls: Vec::new(),
+            });
+        }
+    }
+
+    fn join_hosts(&mut self) {
+        for host in sorted(&self.snapshot.hosts, |host| &host.name) {
+            let workload = match host.backends.as_slice() {
+                [one] => self.workload(one),
+                _ => None,
+            };
+            self.hosts.push(HostView { host, workload, edges: Vec::new() });
+        }
+    }
+
+    fn join_edges(&mut self) {
+        let Some(traffic) = self.snapshot.traffic.fresh() else { return };
+        for edge in &traffic.edges {
+            let (Some(caller), Some(callee)) =
+                (self.workload(&edge.caller), self.workload(&edge.callee))
+            else {
+                continue;
+            };
+            let routes: Vec<_> = edge
+                .routes
+                .iter()
+                .filter_map(|route| {
+                    Some(RouteView {
+                        from: self.zone(&route.from)?,
+                        to: self.zone(&route.to)?,
+                        requests: route.requests.get(),
+                        bytes: (route.request_bytes + route.response_bytes).get(),
+                    })
+                })
+                .collect();
+            let index = EdgeIndex::new(self.edges.len());
+            let host = self.host(&edge.host);
+            self.workloads[caller.at()].calls.push(index);
+            self.workloads[callee.at()].called_by.push(index);
+            if let Some(host) = host {
+                self.hosts[host.at()].edges.push(index);
+            }
+            self.edges.push(EdgeView {
+                edge,
+                caller,
+                callee,
+                host,
+                requests: routes.iter().map(|route| route.requests).sum(),
+                bytes: routes.iter().map(|route| route.bytes).sum(),
+                routes,
+            });
+        }
+    }
+
+    /// The index of a zone that has nodes.
+    pub(crate) fn zone(&self, name: &ZoneName) -> Option<ZoneIndex> {
+        find(&self.zones, |zone| zone.name, name).map(ZoneIndex::new)
+    }
+
+    /// The index of a node.
+    pub(crate) fn node(&self, name: &NodeName) -> Option<NodeIndex> {
+        find(&self.nodes, |node| &node.node.name, name).map(NodeIndex::new)
+    }
+
+    /// The index of a workload.
+    pub(crate) fn workload(&self, id: &WorkloadRef) -> Option<WorkloadIndex> {
+        find(&self.workloads, |workload| &workload.workload.id, id).map(WorkloadIndex::new)
+    }
+
+    /// The index of a host.
+    pub(crate) fn host(&self, name: &HostName) -> Option<HostIndex> {
+        find(&self.hosts, |host| &host.host.name, name).map(HostIndex::new)
+    }
+
+    /// A replica of a workload.
+    pub(crate) fn pod(&self, workload: WorkloadIndex, name: &PodName) -> Option<&PodView<'a>> {
+        let pods = &self.workloads[workload.at()].pods;
+        find(pods, |pod| &pod.pod.name, name).map(|at| &pods[at])
+    }
+
+    /// All workloads with their index.
+    pub(crate) fn each_workload(&self) -> impl Iterator<Item = (WorkloadIndex, &WorkloadView<'a>)> {
+        self.workloads.iter().enumerate().map(|(at, workload)| (WorkloadIndex::new(at), workload))
+    }
+
+    /// All nodes with their index.
+    pub(crate) fn each_node(&self) -> impl Iterator<Item = (NodeIndex, &NodeView<'a>)> {
+        self.nodes.iter().enumerate().map(|(at, node)| (NodeIndex::new(at), node))
+    }
+
+    /// Price of one byte between two zones, US dollars.
+    pub(crate) fn price_per_byte(&self, from: ZoneIndex, to: ZoneIndex) -> f64 {
+        if from == to {
+            return 0.0;
+        }
+        let price = &self.policy.price;
+        let same_region = self.zones[from.at()].region == self.zones[to.at()].region;
+        let per_gigabyte = if same_region { price.cross_zone } else { price.cross_region };
+        per_gigabyte.get() / 1e9
+    }
+
+    /// Round trip between two zones in ms with the price of a request of
+    /// `bytes_per_request` added by [`PricePolicy::weight`](crate::policy::PricePolicy):
+    /// what a request "pays" for a route.
+    pub(crate) fn route_cost(&self, from: ZoneIndex, to: ZoneIndex, bytes_per_request: f64) -> f64 {
+        let usd_per_million = self.price_per_byte(from, to) * bytes_per_request * 1e6;
+        self.latency.between_zones(from, to) + self.policy.price.weight.get() * usd_per_million
+    }
+}
+
+fn zones(snapshot: &Snapshot) -> Vec<ZoneView<'_>> {
+    let regions: BTreeMap<&ZoneName, &RegionName> =
+        snapshot.nodes.iter().map(|node| (&node.zone, &node.region)).collect();
+    regions.into_iter().map(|(name, region)| ZoneView { name, region }).collect()
+}
+
+fn nodes<'a>(snapshot: &'a Snapshot, zones: &[ZoneView<'a>]) -> Vec<NodeView<'a>> {
+    sorted(&snapshot.nodes, |node| &node.name)
+        .into_iter()
+        .filter_map(|node| {
+            let zone = find(zones, |zone| zone.name, &node.zone).map(ZoneIndex::new)?;
+            Some(NodeView { node, zone, requested: node.reserved, pods: node.reserved_pods })
+        })
+        .collect()
+}
