@@ -8,11 +8,11 @@ use super::{
 use crate::{
     ids::{PodName, WorkloadKind, ZoneName},
     memory::{
-        Backoff, CapacityMemory, Expectation, FinishedMove, HostMemory, Memory, MoveInFlight,
-        WorkloadMemory,
+        Backoff, CapacityMemory, Expectation, FinishedMove, Growth, HostMemory, Memory,
+        MoveInFlight, WorkloadMemory,
     },
     model::{Host, Pod, Rule, Snapshot, Workload},
-    units::{Millis, Rps, Share, Timestamp},
+    units::{Millis, Percent, Rps, Share, Timestamp},
 };
 
 pub(super) fn random_memory(random: &mut SplitMix64, snapshot: &Snapshot) -> Memory {
@@ -47,6 +47,7 @@ fn random_workload_memory(
         if movable && random.chance(40) { random_move(random, snapshot, workload) } else { None };
     WorkloadMemory {
         scaled_at: random.chance(30).then(|| earlier(random, 120)),
+        growth: random.chance(20).then(|| random_growth(random, workload)),
         moved_at: random.chance(30).then(|| earlier(random, 1200)),
         move_backoff: random.chance(30).then(|| random_backoff(random)),
         in_flight,
@@ -61,6 +62,16 @@ fn random_workload_memory(
             .map(|pod| (pod.name.clone(), random.between_u32(1, 30)))
             .filter(|(_, cycles)| *cycles <= 3)
             .collect(),
+    }
+}
+
+/// A growth that led to the count that stands, or to another.
+fn random_growth(random: &mut SplitMix64, workload: &Workload) -> Growth {
+    Growth {
+        from: workload.desired.saturating_sub(random.between_u32(1, 3)).max(1),
+        to: if random.chance(80) { workload.desired } else { random.between_u32(1, 9) },
+        utilisation: Percent::saturating(random.real(60.0, 120.0)),
+        requests: Rps::saturating(random.real(0.0, 500.0)),
     }
 }
 
