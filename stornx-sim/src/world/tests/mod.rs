@@ -2,6 +2,7 @@
 //! documentation of Kubernetes and Istio, and an audit that counts everything anew.
 
 mod audit;
+mod bad_input;
 mod control;
 mod metrics;
 mod queueing;
