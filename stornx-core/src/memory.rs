@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     model::RouteTable,
-    units::{Millis, Rps, Share, Timestamp},
+    units::{Millis, Percent, Rps, Share, Timestamp},
 };
 
 /// Everything remembered.
@@ -91,6 +91,21 @@ pub struct Expectation {
     pub demand_before: Rps,
 }
 
+/// The last growth of a count for its utilisation, until it is seen to have helped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Growth {
+    /// Count before it.
+    pub from: u32,
+    /// Count after it.
+    pub to: u32,
+    /// Utilisation before it.
+    pub utilisation: Percent,
+    /// Requests served before it.
+    pub requests: Rps,
+}
+
 /// What is remembered of a workload.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -99,6 +114,9 @@ pub struct WorkloadMemory {
     /// Last scale action of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaled_at: Option<Timestamp>,
+    /// The last growth of its count, until it is seen to have helped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// Last move that was finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<Timestamp>,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use crate::scenario::{Scenario, ScenarioError};
+use crate::{files::FileError, scenario::Scenario};
 
 macro_rules! scenarios {
     ($($name:literal),* $(,)?) => {
@@ -40,7 +40,7 @@ pub enum FindError {
     },
     /// The file is not a scenario.
     #[error(transparent)]
-    Invalid(#[from] ScenarioError),
+    Invalid(#[from] FileError),
 }
 
 /// Names of the built-in scenarios.

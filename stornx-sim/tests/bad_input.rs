@@ -20,8 +20,24 @@ const DATASET: &str = include_str!("data/dataset.json");
 
 /// Values of every wrong kind.
 const NONSENSE: [&str; 18] = [
-    "null", "true", "[]", "{}", "-1", "1e999", "-0.5", "99999999999999999999", "NaN", ".inf",
-    "\"\"", "\"\\u0000\"", "*alias", "&anchor x", "!!binary aGk=", "zone-zz", "0", "\u{1F980}",
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "-1",
+    "1e999",
+    "-0.5",
+    "99999999999999999999",
+    "NaN",
+    ".inf",
+    "\"\"",
+    "\"\\u0000\"",
+    "*alias",
+    "&anchor x",
+    "!!binary aGk=",
+    "zone-zz",
+    "0",
+    "\u{1F980}",
 ];
 
 fn cases(usual: u64) -> u64 {
@@ -90,15 +106,18 @@ fn says_where_and_what(file: &str, message: &str, text: &str) {
     let first = message.lines().find(|line| line.contains(file));
     let first = first.unwrap_or_else(|| panic!("no file name in {message:?}"));
     let after = &first[first.find(file).unwrap() + file.len()..];
-    assert!(
-        after.starts_with(':'),
-        "no place after the file name in {message:?}, input:\n{text}"
-    );
+    assert!(after.starts_with(':'), "no place after the file name in {message:?}, input:\n{text}");
     assert!(message.contains("allowed"), "nothing says what is allowed in {message:?}");
     assert!(!message.contains("__serde"), "inner names leak: {message:?}");
 }
 
-fn attack(seed: u64, count: u64, text: &str, read: impl Fn(&str) -> Result<(), String>, file: &str) {
+fn attack(
+    seed: u64,
+    count: u64,
+    text: &str,
+    read: impl Fn(&str) -> Result<(), String>,
+    file: &str,
+) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut refused = 0;
     for _ in 0..count {

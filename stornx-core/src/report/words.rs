@@ -25,6 +25,12 @@ fn spoken(span: Span) -> String {
 impl fmt::Display for ScaleReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::GrowthDidNotHelp { before, now } => write!(
+                f,
+                "the last growth did not relieve it ({:.0} % used before, {:.0} % now): more replicas would not help",
+                before.get(),
+                now.get()
+            ),
             Self::Scaled => f.write_str("its count changes"),
             Self::WithinBand => f.write_str("its utilisation lies within the band"),
             Self::SlowButIdle { p95, utilisation } => write!(

@@ -28,7 +28,11 @@ pub fn dataset(snapshot: &Snapshot) -> (Dataset, Vec<usize>) {
     let names: BTreeMap<&NodeName, usize> =
         snapshot.nodes.iter().enumerate().map(|(index, node)| (&node.name, index)).collect();
     let zones: BTreeSet<_> = snapshot.nodes.iter().map(|node| &node.zone).collect();
-    let zone_of = snapshot.nodes.iter().map(|node| zones.iter().take_while(|zone| **zone < &node.zone).count()).collect();
+    let zone_of = snapshot
+        .nodes
+        .iter()
+        .map(|node| zones.iter().take_while(|zone| **zone < &node.zone).count())
+        .collect();
     let machines = snapshot
         .nodes
         .iter()

@@ -8,11 +8,14 @@
 //! replaces the belief.
 //!
 //! A zone with too little traffic to tell keeps what it was believed to be. At low
-//! utilisation the CPU that a replica uses when idle looks like work, so that only evidence
-//! of *more* capacity than believed is taken. A zone about which nothing is known borrows from
+//! utilisation the CPU that a replica uses when idle looks like work, so that what is seen
+//! there is a lower bound, and only evidence of *more* capacity than believed is taken. A zone about which nothing is known borrows from
 //! the others.
 
-use super::observe::{Observation, ZoneObservation};
+use super::{
+    congestion::{self, Queue},
+    observe::{Observation, ZoneObservation},
+};
 use crate::{
     memory::{CapacityMemory, HostMemory},
     units::{Millis, Rps, Span, Timestamp},
@@ -40,6 +43,13 @@ const CAPACITY_SURPRISE: f64 = 0.4;
 const LOW_UTILISATION: f64 = 0.05;
 /// Requests counted below which an observation says nothing.
 const FEW_REQUESTS: f64 = 20.0;
+/// Answers that tell whether a zone is still slow: one that works ten times longer does so
+/// on every one of them.
+const FEW_ANSWERS: f64 = 5.0;
+/// Part of the way that a zone comes back in a cycle.
+const RECOVERY_PART: f64 = 0.3;
+/// Age from which a belief that nothing confirms fades.
+const OLD: Span = Span::from_seconds(1800);
 /// Requests counted from which an observation counts fully.
 const MANY_REQUESTS: f64 = 100.0;
 
@@ -56,18 +66,16 @@ const ASSUMED_SERVICE: f64 = 5.0;
 /// p95 over mean of exponential work is 3.
 const P95_OVER_MEAN: f64 = 3.0;
 
-/// A p95 is slow when it is above the threshold *and* this many times that of the fastest
-/// zone: what all zones share makes no difference to a choice between them, and a p95 over a
-/// minute varies by some 20 %.
-const SLOWER_THAN_SIBLINGS: f64 = 1.5;
+/// A p95 is slow when it is above the threshold *and* this many times both that of the
+/// fastest zone and that which work and waiting explain: what all zones share makes no
+/// difference to a choice between them, load is congestion's to answer (a penalty for it
+/// would chase the load from zone to zone), and a p95 over a minute varies by some 20 %.
+const SLOWER: f64 = 1.5;
 /// Share of failures from which a destination is penalised.
 const FAILING: f64 = 0.02;
 /// A failed request costs its user this many times the response time threshold: a retry
 /// after a time-out, or an error page.
 const COST_OF_FAILURE: f64 = 10.0;
-/// Utilisations between which slowness stops being the replica's and becomes the load's,
-/// which congestion stands for.
-const LOADED: (f64, f64) = (0.5, 0.7);
 /// A penalty is believed fast and forgotten slowly, since traffic that leaves a slow
 /// zone makes it look fast.
 const PENALTY_RISE: f64 = 0.6;
@@ -105,7 +113,7 @@ impl Beliefs {
                 believed.map_or(*now, |believed| blend_demand(believed.get(), *now, window))
             })
             .collect();
-        let capacity = seen
+        let capacity: Vec<Option<CapacityMemory>> = seen
             .zones
             .iter()
             .enumerate()
@@ -115,15 +123,17 @@ impl Beliefs {
             })
             .collect();
         let reference = fastest(&seen.zones, window);
+        let capacity = recover(capacity, seen, reference, window, view.now);
         let penalty = seen
             .zones
             .iter()
             .enumerate()
-            .map(|(zone, seen)| {
+            .map(|(zone, now)| {
                 let believed = memory.and_then(|memory| memory.penalty.get(name(zone)));
                 let believed = believed.map_or(0.0, |penalty| penalty.get());
-                let counted = seen.served * window;
-                blend_penalty(believed, raw_penalty(seen, reference, threshold), counted)
+                let usual = reference.max(explained(capacity[zone], now, seen.cores));
+                let penalty = raw_penalty(now, usual, threshold.get());
+                blend_penalty(believed, penalty, now.served * window)
             })
             .collect();
         Self { demand, capacity, penalty }
@@ -170,7 +180,7 @@ fn blend_capacity(
     if utilisation < LOW_UTILISATION {
         // At least this much: all of the low utilisation taken as work.
         per_replica *= utilisation / LOW_UTILISATION;
-        if believed.is_none_or(|believed| per_replica <= believed.per_replica.get()) {
+        if believed.is_some_and(|believed| per_replica <= believed.per_replica.get()) {
             return believed;
         }
     }
@@ -196,23 +206,64 @@ fn blend_capacity(
     })
 }
 
-/// p95 of the fastest zone that has enough requests to tell.
+/// Lets zones that were believed slow, and have too little traffic to show that they are
+/// not any more, come back towards the others: at once where their few answers are as fast
+/// as the others', else after a time.
+fn recover(
+    mut capacity: Vec<Option<CapacityMemory>>,
+    seen: &Observation,
+    fastest: f64,
+    window: f64,
+    now: Timestamp,
+) -> Vec<Option<CapacityMemory>> {
+    let Some(pooled) = pooled(&capacity, seen) else { return capacity };
+    for (believed, zone) in capacity.iter_mut().zip(&seen.zones) {
+        let Some(believed) = believed else { continue };
+        let slow = believed.per_replica.get() < pooled;
+        let idle = zone.utilisation.is_none_or(|utilisation| utilisation < LOW_UTILISATION);
+        if !slow || !idle {
+            continue;
+        }
+        let answers = zone.served * window >= FEW_ANSWERS;
+        let fast = answers && zone.p95.is_some_and(|p95| p95 <= SLOWER * fastest);
+        let old = now.since(believed.at) >= OLD;
+        if fast || old {
+            let nearer =
+                believed.per_replica.get() + RECOVERY_PART * (pooled - believed.per_replica.get());
+            believed.per_replica = Rps::saturating(nearer);
+        }
+    }
+    capacity
+}
+
+/// p95 of the fastest zone that has enough requests to tell; 0 when none has.
 fn fastest(zones: &[ZoneObservation], window: f64) -> f64 {
-    zones
+    let fastest = zones
         .iter()
         .filter(|zone| zone.served * window >= FEW_REQUESTS)
         .filter_map(|zone| zone.p95)
-        .fold(f64::INFINITY, f64::min)
+        .fold(f64::INFINITY, f64::min);
+    if fastest.is_finite() { fastest } else { 0.0 }
 }
 
-fn raw_penalty(seen: &ZoneObservation, fastest: f64, threshold: Millis) -> f64 {
-    let threshold = threshold.get();
+/// The p95 that a zone's work and the waiting at its utilisation explain; 0 when not known.
+fn explained(capacity: Option<CapacityMemory>, zone: &ZoneObservation, cores: f64) -> f64 {
+    let capacity = capacity.filter(|capacity| !capacity.per_replica.is_zero());
+    let (Some(capacity), Some(utilisation)) = (capacity, zone.utilisation) else { return 0.0 };
+    let queue = Queue {
+        full: 1.0,
+        service: 1000.0 * cores / capacity.per_replica.get(),
+        servers: congestion::servers(cores, zone.ready),
+    };
+    P95_OVER_MEAN * (queue.service + queue.wait(utilisation))
+}
+
+/// Penalty of what was seen, `usual` being a p95 that needs no explanation.
+fn raw_penalty(seen: &ZoneObservation, usual: f64, threshold: f64) -> f64 {
     let mut penalty = 0.0;
-    let allowed =
-        if fastest.is_finite() { threshold.max(SLOWER_THAN_SIBLINGS * fastest) } else { threshold };
+    let allowed = threshold.max(SLOWER * usual);
     if let Some(p95) = seen.p95.filter(|p95| *p95 > allowed && allowed > 0.0) {
-        let load = seen.utilisation.map_or(0.0, |u| (u - LOADED.0) / (LOADED.1 - LOADED.0));
-        penalty += threshold * (p95 / allowed).ln() * (1.0 - load.clamp(0.0, 1.0));
+        penalty += threshold * (p95 / allowed).ln();
     }
     if seen.errors > FAILING {
         penalty += seen.errors * COST_OF_FAILURE * threshold;
@@ -249,7 +300,7 @@ pub(crate) fn estimate(
     cap: f64,
     now: Timestamp,
 ) -> Vec<Estimate> {
-    let pooled = pooled(beliefs, seen);
+    let pooled = pooled(&beliefs.capacity, seen);
     let replicas: f64 = seen.zones.iter().map(|zone| zone.ramped).sum();
     let demand: f64 = beliefs.demand.iter().sum();
     seen.zones
@@ -271,18 +322,33 @@ pub(crate) fn estimate(
         .collect()
 }
 
-/// Mean capacity of a replica over all zones, by replicas and confidence.
-fn pooled(beliefs: &Beliefs, seen: &Observation) -> Option<f64> {
-    let (mut sum, mut weight) = (0.0, 0.0);
-    for (zone, own) in seen.zones.iter().zip(&beliefs.capacity) {
-        if let Some(own) = own.filter(|own| !own.per_replica.is_zero()) {
+/// What a replica can do by the evidence of all zones: the mean, by replicas and
+/// confidence, over the zones that are near the median. A slow zone is not evidence of
+/// what the others can do.
+fn pooled(capacity: &[Option<CapacityMemory>], seen: &Observation) -> Option<f64> {
+    let mut zones: Vec<(f64, f64)> = seen
+        .zones
+        .iter()
+        .zip(capacity)
+        .filter_map(|(zone, own)| {
+            let own = own.filter(|own| !own.per_replica.is_zero())?;
             // A zone that has just lost its replicas still tells what one could do.
             let replicas = f64::from(zone.ready).max(0.1);
-            let confidence = replicas * f64::from(own.observations.max(1));
-            sum += confidence * own.per_replica.get();
-            weight += confidence;
-        }
-    }
+            Some((own.per_replica.get(), replicas * f64::from(own.observations.max(1))))
+        })
+        .collect();
+    // Fastest first, so that of two zones the healthy one is the median.
+    zones.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let half = zones.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
+    let mut passed = 0.0;
+    let (median, _) = *zones.iter().find(|(_, weight)| {
+        passed += weight;
+        passed >= half
+    })?;
+    let near = zones.iter().filter(|zone| (zone.0 / median).ln().abs() <= 2.0 * SAME_PROGRAM);
+    let (sum, weight) = near.fold((0.0, 0.0), |(sum, weight), (capacity, confidence)| {
+        (sum + capacity * confidence, weight + confidence)
+    });
     (weight > 0.0).then(|| sum / weight)
 }
 
@@ -295,7 +361,7 @@ fn near_others(own: f64, pooled: f64) -> f64 {
 /// `full` is what all replicas together are taken to serve.
 fn by_replicas(zone: &ZoneObservation, seen: &Observation, full: f64, replicas: f64) -> Estimate {
     let fastest = fastest(&seen.zones, f64::INFINITY);
-    let service = if fastest.is_finite() { fastest / P95_OVER_MEAN } else { ASSUMED_SERVICE };
+    let service = if fastest > 0.0 { fastest / P95_OVER_MEAN } else { ASSUMED_SERVICE };
     let part = if replicas > 0.0 { zone.ramped / replicas } else { 0.0 };
     Estimate { full: full * part, service, age: None, observations: 0 }
 }

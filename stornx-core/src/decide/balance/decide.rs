@@ -199,7 +199,7 @@ impl Room<'_> {
             return None;
         }
         let next = to_split(self.view, before, &standing.split);
-        let (now, then) = (world.value(&standing.split), world.value(&next));
+        let (now, then) = (world.value(&standing.split, 0.0), world.value(&next, 0.0));
         // The load may have moved since: what was good then must not overload a zone now.
         if next == standing.split || world.excess(&then.loads, 0.0) > world.excess(&now.loads, 0.0)
         {
@@ -234,7 +234,7 @@ impl Room<'_> {
             policy,
             Rps::saturating(state.seen.total()),
             view.window,
-            verify::run_open(self.memory),
+            verify::run_open(self.memory, view),
         );
         let numbers = Numbers { state, world, estimates, now: &worth.now };
         let mut step = advance(&standing.split, &target, policy);
@@ -314,7 +314,7 @@ impl Room<'_> {
         let Some(to) = to_table(view, &change.next) else {
             return leave(RouteReason::TooManyZones { zones: count(view.zones.len()) });
         };
-        let after = numbers.map(|numbers| numbers.world.value(&change.next));
+        let after = numbers.map(|numbers| numbers.world.value(&change.next, 0.0));
         let peak = |value: &Value| {
             let numbers = numbers?;
             let utilisation = (0..value.loads.len())

@@ -3,7 +3,7 @@
 
 use super::{
     capacity::{Beliefs, Estimate, estimate},
-    congestion::Queue,
+    congestion::{self, Queue},
     observe::Observation,
     target::{Destination, Distance, HostWorld},
 };
@@ -17,11 +17,6 @@ use crate::{
 /// measured round trips vary by some per cent from minute to minute, and traffic that
 /// follows the variation writes rules for nothing.
 const EQUALLY_FAR: f64 = 1.15;
-
-/// How well the proxies of a zone's callers share its replicas: with `n` replicas the zone
-/// waits like a queue of `1 + SHARED x (n - 1)` of them. 1 would be one queue for all of
-/// them; proxies choose the less busy of two, each knowing its own requests only.
-const SHARED: f64 = 0.5;
 
 /// One host in one cycle.
 pub(crate) struct HostState {
@@ -58,17 +53,14 @@ impl HostState {
             .iter()
             .zip(&self.seen.zones)
             .zip(&self.beliefs.penalty)
-            .map(|((estimate, zone), penalty)| {
-                let replicas = 1.0 + SHARED * (f64::from(zone.ready.max(1)) - 1.0);
-                Destination {
-                    ready: zone.ready,
-                    queue: Queue {
-                        full: estimate.full,
-                        service: estimate.service,
-                        servers: self.seen.cores * replicas,
-                    },
-                    penalty: *penalty,
-                }
+            .map(|((estimate, zone), penalty)| Destination {
+                ready: zone.ready,
+                queue: Queue {
+                    full: estimate.full,
+                    service: estimate.service,
+                    servers: congestion::servers(self.seen.cores, zone.ready),
+                },
+                penalty: *penalty,
             })
             .collect();
         let travel = travel(view, self.seen.bytes_per_request);

@@ -16,6 +16,14 @@ use super::{
 };
 use crate::policy::BalancerPolicy;
 
+/// Work at a destination up to this many times that at the quickest one is the same: the
+/// program is the same, and estimates differ by noise.
+const ALIKE: f64 = 1.25;
+
+/// A caller zone with a smaller share of the demand keeps its row too: all it could gain
+/// is less than the gain that is worth a change.
+const LEAST_SHARE: f64 = 0.005;
+
 /// A destination zone of a host, as the target sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Destination {
@@ -122,7 +130,7 @@ impl HostWorld {
     /// works longer on it than the quickest one, and its penalty.
     fn route_cost(&self, from: usize, to: usize) -> f64 {
         let destination = &self.destinations[to];
-        let longer = (destination.queue.service - self.quickest).max(0.0);
+        let longer = (destination.queue.service - ALIKE * self.quickest).max(0.0);
         self.travel[from * self.zones() + to].priced + longer + destination.penalty
     }
 
@@ -193,7 +201,11 @@ impl HostWorld {
         .weights();
 
         let mut target = current.clone();
+        let total = self.total_demand();
         for (caller, weights) in callers.iter().zip(weights.chunks(ready.len())) {
+            if self.demand[*caller] < LEAST_SHARE * total {
+                continue;
+            }
             let row = target.row_mut(*caller);
             row.fill(1);
             for (zone, weight) in ready.iter().zip(weights) {
@@ -203,11 +215,12 @@ impl HostWorld {
         Some(target)
     }
 
-    /// Requests per second above each destination's capacity, where they are more than
-    /// `tolerance` of it; summed.
+    /// Requests per second above each destination's capacity, summed; not counting what is
+    /// less than `tolerance` of it, or than one point of the largest caller.
     pub(crate) fn excess(&self, loads: &[f64], tolerance: f64) -> f64 {
-        let over = |(zone, load): (usize, &f64)| load - self.capacity(zone) * (1.0 + tolerance);
-        loads.iter().enumerate().map(over).map(|over| over.max(0.0)).sum()
+        let point = self.demand.iter().copied().fold(0.0, f64::max) / f64::from(WHOLE);
+        let limit = |zone: usize| self.capacity(zone) * (1.0 + tolerance) + point;
+        loads.iter().enumerate().map(|(zone, load)| (load - limit(zone)).max(0.0)).sum()
     }
 
     /// Utilisation of a destination under a load, 1 is full; `None` when nothing is ready.
@@ -235,8 +248,9 @@ impl HostWorld {
         loads
     }
 
-    /// What a split costs.
-    pub(crate) fn value(&self, split: &Split) -> Value {
+    /// What a split costs. Congestion is that of loads less `tolerance` of them: where it
+    /// sets in at a certain load, a load that is above by noise alone costs nothing.
+    pub(crate) fn value(&self, split: &Split, tolerance: f64) -> Value {
         let mut loads = vec![0.0; self.zones()];
         let (mut cost, mut time, mut crossing) = (0.0, 0.0, 0.0);
         for (from, demand) in self.demand.iter().enumerate().filter(|(_, demand)| **demand > 0.0) {
@@ -251,7 +265,7 @@ impl HostWorld {
             }
         }
         for (zone, load) in loads.iter().enumerate().filter(|(_, load)| **load > 0.0) {
-            cost += congestion::cost(&self.curves[zone], *load);
+            cost += congestion::cost(&self.curves[zone], *load * (1.0 - tolerance));
             time += self.destinations[zone].queue.waiting(*load);
         }
         let total = self.total_demand();

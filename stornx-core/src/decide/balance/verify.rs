@@ -54,9 +54,14 @@ pub(crate) fn expect(
     }
 }
 
-/// Whether a run is under way: its figures are kept until it has been judged at rest.
-pub(crate) fn run_open(memory: Option<&HostMemory>) -> bool {
-    memory.is_some_and(|memory| memory.expectation.is_some())
+/// A run gets this many windows to reach its target. Five steps of 20 points do; what still
+/// writes after twice that follows noise.
+const LONGEST_RUN: u64 = 10;
+
+/// Whether a run is under way, and young enough to be going somewhere.
+pub(crate) fn run_open(memory: Option<&HostMemory>, view: &View<'_>) -> bool {
+    let since = memory.and_then(|memory| memory.expectation.as_ref()).map(|run| run.since);
+    since.is_some_and(|since| view.now.since(since) <= window(view).times(LONGEST_RUN))
 }
 
 /// Whether the metrics show the last write and nothing before it.

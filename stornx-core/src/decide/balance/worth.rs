@@ -22,7 +22,10 @@ use crate::{
 const GOING_ON: f64 = 0.25;
 /// Least noise of demand and capacity, as a share: what no count explains (replicas that
 /// differ a little, clocks, the edges of a scrape).
-const LEAST_NOISE: f64 = 0.02;
+const LEAST_NOISE: f64 = 0.03;
+/// Waiting sets in steeply at the comfortable load, and loads of single zones are known
+/// less well than those of the host: so much of a load is not counted as congestion.
+const LEAST_CONGESTION_NOISE: f64 = 0.05;
 /// More than this is not believed: a host with that few requests is left alone by the
 /// margin it gives.
 const MOST_NOISE: f64 = 0.5;
@@ -51,8 +54,9 @@ pub(crate) fn weigh(
     window: Span,
     run_open: bool,
 ) -> Worth {
-    let (now, then) = (world.value(current), world.value(target));
     let noise = policy::noise(requests, window).get().clamp(LEAST_NOISE, MOST_NOISE);
+    let forgiven = noise.max(LEAST_CONGESTION_NOISE);
+    let (now, then) = (world.value(current, forgiven), world.value(target, forgiven));
     let excess = world.excess(&now.loads, noise) - world.excess(&then.loads, noise);
     let gain = now.cost - then.cost + excess * COST_OF_EXCESS;
     let margin =

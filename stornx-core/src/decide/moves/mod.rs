@@ -182,7 +182,7 @@ impl<'v> Room<'_, 'v> {
             return;
         }
         let view = self.view;
-        let mut objective = Objective::new(view, self.safety, self.memory);
+        let mut objective = Objective::new(view, self.safety, self.memory, None);
         let search = Search {
             view,
             safety: self.safety,
@@ -201,7 +201,7 @@ impl<'v> Room<'_, 'v> {
             .collect();
         let mut held = BTreeSet::new();
         let memory = self.memory;
-        let chosen = search.choose(&mut objective, self.ledger, &found, |candidate| {
+        let chosen = search.choose(&mut objective, self.ledger, &found, memory, |candidate| {
             let confirmed = candidate.lead().is_some_and(|lead| is_confirmed(view, memory, lead));
             if !confirmed {
                 held.extend(candidate.lead());

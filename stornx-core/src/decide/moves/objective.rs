@@ -24,7 +24,9 @@ use super::split::{self, Router, Splitting};
 use crate::{
     decide::safety::Safety,
     memory::Memory,
-    view::{EdgeIndex, NodeIndex, View, WorkloadIndex, ZoneIndex},
+    policy,
+    units::{Rps, Span},
+    view::{EdgeIndex, EdgeView, NodeIndex, View, WorkloadIndex, ZoneIndex},
 };
 
 /// Bytes of one exchange on a connection whose requests are not counted: a small
@@ -34,8 +36,10 @@ const EXCHANGE_BYTES: f64 = 2048.0;
 /// Utilisation up to which nothing waits noticeably.
 const CALM: f64 = 0.6;
 
-/// Utilisation from which the cost of waiting grows linearly, so that it stays finite.
-const FULL: f64 = 0.95;
+/// Utilisation from which the cost of waiting grows linearly. Queues that full are a
+/// matter of replicas, not of places, and a steeper curve would turn the noise of a
+/// measured utilisation into savings.
+const FULL: f64 = 0.85;
 
 /// Waiting, in service times, at a utilisation: that of a processor-sharing server
 /// above [`CALM`], zero below.
@@ -70,6 +74,23 @@ pub(super) enum Depth {
 
 /// A share of an inflow that changes by less than this changes nothing downstream.
 const NEGLIGIBLE: f64 = 1e-9;
+
+/// One of the worlds that look the same: another sign of the noise of each rate. Two
+/// in turn are mirror images, so that no rate is off to the same side in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inkling(pub(super) u64);
+
+impl Inkling {
+    /// A rate two standard deviations of its count off, up or down by its position.
+    fn off(self, rate: f64, window: Span, position: usize) -> f64 {
+        // Any mixing will do that gives neighbours unlike signs, the same every time.
+        let mut mixed = (position as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 29) ^ (self.0 / 2)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let up = (mixed >> 37) & 1 == self.0 & 1;
+        let noise = policy::noise(Rps::saturating(rate), window).get();
+        rate * if up { 1.0 + noise } else { 1.0 - noise }
+    }
+}
 
 struct Service {
     router: Router,
@@ -157,7 +178,14 @@ enum Field {
 
 impl<'v> Objective<'v> {
     /// The cost of the layout as it is, or will be when the moves under way have ended.
-    pub(super) fn new(view: &'v View<'v>, safety: &Safety, memory: &Memory) -> Self {
+    /// With an `inkling`, for rates that are off by as much as the counts of a window
+    /// may be: what a layout would cost in a world that looks the same.
+    pub(super) fn new(
+        view: &'v View<'v>,
+        safety: &Safety,
+        memory: &Memory,
+        inkling: Option<Inkling>,
+    ) -> Self {
         let zones = view.zones.len();
         let (workloads, edges) = (view.workloads.len(), view.edges.len());
         let ranks = ranks(view);
@@ -181,10 +209,11 @@ impl<'v> Objective<'v> {
             total: 0.0,
         };
         for edge in &view.edges {
-            objective.add_leg(edge, &ranks);
+            objective.add_leg(edge, &ranks, inkling);
         }
         for (at, rank) in ranks.iter().enumerate() {
             objective.add_service(WorkloadIndex::new(at), *rank, safety, memory);
+            objective.doubt_capacity(at, inkling);
         }
         for edge in 0..edges {
             objective.measure_trips(edge);
@@ -359,7 +388,7 @@ impl<'v> Objective<'v> {
 
     // ---- Building -----------------------------------------------------------------
 
-    fn add_leg(&mut self, edge: &crate::view::EdgeView<'_>, ranks: &[u32]) {
+    fn add_leg(&mut self, edge: &EdgeView<'_>, ranks: &[u32], inkling: Option<Inkling>) {
         let at = self.legs.len();
         let exchanges = |requests: f64, bytes: f64| {
             if requests > 0.0 { requests } else { bytes / EXCHANGE_BYTES }
@@ -368,7 +397,13 @@ impl<'v> Objective<'v> {
             let rate = exchanges(route.requests, route.bytes);
             self.leg_demand[at * self.zones + route.from.at()] += rate;
         }
-        let rate: f64 = self.leg_demand[at * self.zones..][..self.zones].iter().sum();
+        let demand = &mut self.leg_demand[at * self.zones..][..self.zones];
+        if let Some(inkling) = inkling {
+            for (zone, rate) in demand.iter_mut().enumerate() {
+                *rate = inkling.off(*rate, self.view.window, at * self.zones + zone);
+            }
+        }
+        let rate: f64 = demand.iter().sum();
         self.legs.push(Leg {
             caller: edge.caller,
             callee: edge.callee,
@@ -403,13 +438,28 @@ impl<'v> Objective<'v> {
         let served = facts.requests.get().max(received);
         self.services.push(Service {
             router: Router::of(self.view, at),
-            capacity: facts.demand.filter(|demand| *demand > 0.0).map(|demand| served / demand),
+            capacity: facts
+                .demand
+                .filter(|demand| *demand > 0.0 && served > 0.0)
+                .map(|demand| served / demand),
             cpu,
             places,
             follows: seen,
             rank,
             cost: 0.0,
         });
+    }
+
+    /// A capacity rests on counted requests, as rates do.
+    fn doubt_capacity(&mut self, at: usize, inkling: Option<Inkling>) {
+        let edges = self.view.edges.len() * self.zones;
+        let received: f64 =
+            self.view.workloads[at].called_by.iter().map(|e| self.legs[e.at()].rate).sum();
+        if let (Some(inkling), Some(capacity)) = (inkling, &mut self.services[at].capacity) {
+            let off = inkling.off(received, self.view.window, edges + at);
+            // What was hardly counted may be off by all of it, but serves something.
+            *capacity *= if received > 0.0 { (off / received).max(0.1) } else { 1.0 };
+        }
     }
 
     /// Sums of round trips over the pairs of replicas of an edge.

@@ -8,11 +8,13 @@
 //! feasible node. The budget goes to the most urgent first: below the minimum, then the
 //! most loaded, then the most idle.
 
+mod remember;
 mod want;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::remember::remember_counts;
 use self::want::{Want, want};
 use super::{
     Proposal,
@@ -99,11 +101,12 @@ fn asked(
     if facts.in_flight || ledger.is_counted(at) {
         return Want::Stay(ScaleReason::MoveInFlight);
     }
-    let want = want(workload, facts, policy);
+    let remembered = memory.workloads.get(&workload.workload.id);
+    let growth = remembered.and_then(|remembered| remembered.growth);
+    let want = want(workload, facts, policy, growth);
     if matches!(want, Want::Stay(_)) {
         return want;
     }
-    let remembered = memory.workloads.get(&workload.workload.id);
     if let Some(scaled_at) = remembered.and_then(|remembered| remembered.scaled_at) {
         let left = scaled_at.after(policy.cooldown).since(view.now);
         if left > crate::units::Span::ZERO {
