@@ -53,7 +53,7 @@ impl World {
                 pods: 0,
                 slowness: Slowness::NONE,
                 pressure: 0,
-                capacity: node.allocatable.cpu.get() * 1000,
+                capacity: node.allocatable.cpu.get().saturating_mul(1000),
                 demand: 0,
             })
             .collect();

@@ -28,8 +28,8 @@ use super::flow::Segment;
 /// that its callers stay at home, as a share. Between one and twelve servers a zone and 20
 /// to 60 % overall load, 20 % more on the mean of the busiest zone is 5 % more on the p99 over
 /// all zones (the busy zone serves only part of the requests, and the slowest hundredth
-/// is made by work more than by waiting). 18 % keeps the p99 within 5 %.
-pub(crate) const PATIENCE: f64 = 0.18;
+/// is made by work more than by waiting). 15 % keeps the p99 within 4 to 6 %.
+pub(crate) const PATIENCE: f64 = 0.15;
 
 /// How much more a millisecond of waiting counts than a millisecond of travel. Travel is
 /// the same for each request, waiting is spread exponentially: the slowest hundredth of

@@ -70,28 +70,6 @@ impl Problem {
         let start = if destination == 0 { 0 } else { self.ends[destination - 1] };
         start..self.ends[destination]
     }
-
-    /// Excess (load) and cost (load x milliseconds) of given flows.
-    pub(crate) fn value(&self, flow: &[f64]) -> (f64, f64) {
-        let destinations = self.ends.len();
-        let travel: f64 = flow.iter().zip(&self.cost).map(|(flow, cost)| flow * cost).sum();
-        let (mut excess, mut congestion) = (0.0, 0.0);
-        for destination in 0..destinations {
-            let mut load: f64 = flow.iter().skip(destination).step_by(destinations).sum();
-            for segment in &self.segments[self.segments_of(destination)] {
-                let here = load.min(segment.width);
-                congestion += here * segment.slope;
-                if segment.excess {
-                    excess += here;
-                }
-                load -= here;
-                if load <= 0.0 {
-                    break;
-                }
-            }
-        }
-        (excess, travel + congestion)
-    }
 }
 
 /// The open segment of a destination.

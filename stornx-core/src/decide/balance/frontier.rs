@@ -61,11 +61,11 @@ fn outcome(service: Service, overall: f64, split: &Split) -> Outcome {
     let travel = |from: usize, to: usize| if from == to { SAME_ZONE } else { OTHER_ZONE };
     let tail = |t: f64| -> f64 {
         let mut sum = 0.0;
-        for from in 0..ZONES {
-            for to in 0..ZONES {
+        for (from, inbound) in INBOUND.iter().enumerate() {
+            for (to, utilisation) in utilisation.iter().enumerate() {
                 let left = t - travel(from, to);
-                let slow = longer(service.service, service.replicas, utilisation[to], left);
-                sum += INBOUND[from] * share(from, to) * slow;
+                let slow = longer(service.service, service.replicas, *utilisation, left);
+                sum += inbound * share(from, to) * slow;
             }
         }
         sum
@@ -116,54 +116,51 @@ fn target(service: Service, overall: f64) -> Split {
 /// Keeps `kept` per cent of the busy zone's load there, the rest spread; others local.
 fn keeping(kept: u8) -> Split {
     let away = 100 - kept;
-    split([[kept, away / 2, away - away / 2], [1, 98, 1], [1, 1, 98]])
+    split([[kept, away / 2, away - away / 2], [3, 94, 3], [3, 3, 94]])
 }
 
+fn line(overall: f64, name: &str, found: &Outcome) {
+    let Outcome { peak, cross, mean, p99 } = found;
+    println!(
+        "{:>3.0} %  {name:9} {:>4.0} %  {:>4.1} %  {mean:>6.2}  {p99:>6.2}",
+        overall * 100.0,
+        peak * 100.0,
+        cross * 100.0,
+    );
+}
+
+/// Of all ways to share the busy zone's load, none that answers nearly as fast as the best
+/// one keeps much more of it at home than the target does, and the target is near the best.
 #[test]
-fn frontier_of_queueing_and_travel() {
+fn the_target_lies_on_the_frontier_of_queueing_and_travel() {
     for service in [
+        Service { replicas: 1, service: 5.0 },
         Service { replicas: 3, service: 2.0 },
         Service { replicas: 3, service: 10.0 },
-        Service { replicas: 1, service: 5.0 },
-        Service { replicas: 8, service: 5.0 },
         Service { replicas: 3, service: 50.0 },
+        Service { replicas: 8, service: 5.0 },
     ] {
         println!("\n{} replicas of {} ms", service.replicas, service.service);
         println!("load  rule      peak  cross   mean    p99");
         for overall in [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65] {
-            let best = (30..=98)
-                .map(|kept| (kept, outcome(service, overall, &keeping(kept))))
-                .min_by(|a, b| a.1.p99.total_cmp(&b.1.p99))
-                .unwrap();
-            let near = (30..=98)
-                .rev()
-                .map(|kept| (kept, outcome(service, overall, &keeping(kept))))
-                .find(|(_, found)| found.p99 <= 1.05 * best.1.p99 && found.peak <= 0.7)
-                .map(|(_, found)| found);
-            let planned = target(service, overall);
-            for (name, found) in [
-                ("stornx", Some(outcome(service, overall, &planned))),
-                ("random", Some(outcome(service, overall, &random()))),
-                (
-                    "80-10-10",
-                    Some(outcome(
-                        service,
-                        overall,
-                        &split([[80, 10, 10], [10, 80, 10], [10, 10, 80]]),
-                    )),
-                ),
-                ("best p99", Some(best.1)),
-                ("p99 +5 %", near),
-            ] {
-                let Some(found) = found else { continue };
-                println!(
-                    "{:>3.0} %  {name:9} {:>4.0} %  {:>4.1} %  {:>6.2}  {:>6.2}",
-                    overall * 100.0,
-                    found.peak * 100.0,
-                    found.cross * 100.0,
-                    found.mean,
-                    found.p99,
-                );
+            let kept = || (30..=94).map(|kept| outcome(service, overall, &keeping(kept)));
+            let best = kept().min_by(|a, b| a.p99.total_cmp(&b.p99)).unwrap();
+            // The most local way that is as fast as the target and keeps the cap.
+            let planned = outcome(service, overall, &target(service, overall));
+            let local = kept()
+                .filter(|found| found.p99 <= planned.p99 && found.peak <= 0.7)
+                .min_by(|a, b| a.cross.total_cmp(&b.cross));
+            let random = outcome(service, overall, &random());
+            line(overall, "stornx", &planned);
+            line(overall, "random", &random);
+            line(overall, "best p99", &best);
+            assert!(planned.peak <= 0.705, "{}", planned.peak);
+            assert!(planned.p99 <= 1.055 * best.p99.min(random.p99), "{}", planned.p99);
+            assert!(planned.cross < 0.40);
+            if let Some(local) = local {
+                line(overall, "as fast", &local);
+                // The reserve of the two small zones, and the points lost to rounding.
+                assert!(planned.cross <= local.cross + 0.05, "{}", planned.cross);
             }
         }
     }

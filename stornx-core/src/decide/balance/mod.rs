@@ -46,7 +46,6 @@ mod tests;
 mod verify;
 mod worth;
 
-pub(crate) use self::{
-    decide::{Routed, decide},
-    remember::remember_hosts,
-};
+#[cfg(test)]
+pub(crate) use self::decide::Routed;
+pub(crate) use self::{decide::decide, remember::remember_hosts};

@@ -23,7 +23,7 @@ impl Split {
 
     /// Number of rows.
     pub(crate) fn rows(&self) -> usize {
-        if self.columns == 0 { 0 } else { self.weights.len() / self.columns }
+        self.weights.len().checked_div(self.columns).unwrap_or(0)
     }
 
     /// Number of columns.

@@ -6,6 +6,7 @@
 //! - two replicas of a caller and its callee together into one zone, where neither
 //!   pays alone: a front that goes first lengthens its own calls, a back that goes
 //!   first lengthens those to it. Both begin in the same plan;
+//! - a replica that makes room in a full zone for another ([`super::eviction`]).
 //!
 //! Candidates are ranked by what changes at the workload and its direct callees, and
 //! checked through the whole graph, and in a few worlds that look the same within the
@@ -19,6 +20,7 @@
 
 use super::{
     destinations::{self, Destinations},
+    eviction::{self, Eviction},
     gates,
     objective::{Depth, Inkling, Objective, Shift, Touched},
     payback::Bar,
@@ -38,7 +40,7 @@ const PAIRED: usize = 24;
 
 /// Worlds with other noise in which a candidate must pay too. A saving that is only an
 /// accident of the counts (a zone that seems full by one per cent) disappears in one of
-/// them: each is off by two standard deviations in every rate. Two pairs of mirror
+/// them: each is off by three standard deviations in every rate. Two pairs of mirror
 /// images.
 const LOOKALIKES: u64 = 4;
 
@@ -74,6 +76,8 @@ impl Candidate {
 pub(super) struct Found {
     /// Best by net saving.
     pub(super) best: Option<Candidate>,
+    /// Best of those whose destination has no room.
+    pub(super) blocked: Option<Candidate>,
     /// Best for one side of its edges alone, with what that side would save.
     pub(super) one_sided: Option<(Candidate, f64)>,
 }
@@ -85,6 +89,8 @@ pub(super) struct Chosen {
     pub(super) begun: Vec<(Candidate, Vec<Effect>)>,
     /// Workloads whose candidate did not stand the check through the whole graph.
     pub(super) refuted: Vec<WorkloadIndex>,
+    /// A replica that makes room for another.
+    pub(super) eviction: Option<Eviction>,
 }
 
 /// Everything that a search reads.
@@ -112,8 +118,9 @@ impl Search<'_> {
         let zones = || (0..self.view.zones.len()).map(ZoneIndex::new);
         let neighbours = self.neighbours(objective, at);
         for to in zones() {
-            let destination = self.destination(objective, ledger, at, to, &neighbours);
-            let Some(destination) = destination else { continue };
+            let free = self.destination(objective, ledger, at, to, &neighbours);
+            let wish = || self.wish(objective, at, to, &neighbours);
+            let Some(destination) = free.or_else(wish) else { continue };
             for from in zones() {
                 if objective.count(at, from) <= 0.0
                     || !gates::layout_allowed(self.view, self.safety, at, from, to)
@@ -129,7 +136,11 @@ impl Search<'_> {
                 let saving = -objective.shift(shift, Depth::Neighbours);
                 let own = own_before - objective.service_cost(at);
                 objective.take_back();
-                found.add(shift, saving, own, bar);
+                if free.is_some() {
+                    found.add(shift, saving, own, bar);
+                } else {
+                    found.add_blocked(shift, saving, bar);
+                }
             }
         }
         found
@@ -141,7 +152,7 @@ impl Search<'_> {
     }
 
     /// The busiest neighbours, each with exchanges per second and pair of replicas.
-    fn neighbours(
+    pub(super) fn neighbours(
         &self,
         objective: &Objective<'_>,
         at: WorkloadIndex,
@@ -182,7 +193,7 @@ impl Search<'_> {
 
     /// The best node of a zone: the one nearest to its neighbours of those that are
     /// calm, else the least used one.
-    fn destination(
+    pub(super) fn destination(
         &self,
         objective: &Objective<'_>,
         ledger: &Ledger,
@@ -290,7 +301,38 @@ impl Search<'_> {
                 chosen.refuted.extend(candidate.lead());
             }
         }
+        chosen.eviction = self.evict(objective, ledger, memory, found, willing);
         chosen
+    }
+
+    /// Makes room for a move that would pay, when budgets are left.
+    fn evict(
+        &self,
+        objective: &mut Objective<'_>,
+        ledger: &mut Ledger,
+        memory: &Memory,
+        found: &[Found],
+        mut willing: impl FnMut(&Candidate) -> bool,
+    ) -> Option<Eviction> {
+        let mut blocked: Vec<Candidate> = found
+            .iter()
+            .filter(|found| found.best.as_ref().is_none_or(|best| best.net() <= 0.0))
+            .filter_map(|found| found.blocked.clone())
+            .filter(|candidate| candidate.lead().is_none_or(|lead| !ledger.is_counted(lead)))
+            .filter(|candidate| willing(candidate))
+            .collect();
+        best_first(&mut blocked);
+        if blocked.is_empty() || ledger.moves_left() == 0 {
+            return None;
+        }
+        let eviction = eviction::find(self, objective, ledger, memory, &blocked)?;
+        for shift in &eviction.leaves.shifts {
+            let (from, to) = self.zones_of(*shift);
+            let requests = self.view.workloads[shift.workload.at()].workload.requests;
+            ledger.promise(shift.to, requests);
+            ledger.spend_move(shift.workload, from, to);
+        }
+        Some(eviction)
     }
 
     /// Worlds that look the same within the noise of the counts, with the moves chosen so
@@ -432,6 +474,15 @@ impl Found {
         }
         if self.best.as_ref().is_none_or(|best| saving > best.saving) {
             self.best = Some(candidate);
+        }
+    }
+}
+
+impl Found {
+    fn add_blocked(&mut self, shift: Shift, saving: f64, bar: Bar) {
+        let blocked = Candidate { shifts: vec![shift], saving, bar: bar.total(), price: bar.price };
+        if blocked.net() > self.blocked.as_ref().map_or(0.0, Candidate::net) {
+            self.blocked = Some(blocked);
         }
     }
 }

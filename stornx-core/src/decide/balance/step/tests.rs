@@ -256,7 +256,11 @@ fn appearing_and_vanishing_zones_keep_every_promise() {
         row.extend(std::iter::repeat_n(0, random.range(0, 12 - row.len())));
         super::super::split::complete(&mut row);
         let target = random.row(row.len(), 1);
-        let step = advance(&split(&[row.clone()]), &split(&[target.clone()]), &policy);
+        let step = advance(
+            &split(std::slice::from_ref(&row)),
+            &split(std::slice::from_ref(&target)),
+            &policy,
+        );
         let next = step.next.row(0);
         assert_eq!(next.iter().map(|w| u32::from(*w)).sum::<u32>(), 100);
         for ((from, to), next) in row.iter().zip(&target).zip(next) {

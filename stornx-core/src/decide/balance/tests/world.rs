@@ -149,12 +149,11 @@ impl World {
     }
 
     pub(super) fn snapshot(&mut self) -> Snapshot {
-        let shares = self.shares();
         let mut routes = Vec::new();
         let mut served = vec![0.0; self.zones];
-        for from in 0..self.zones {
-            for to in 0..self.zones {
-                let rate = self.counted(self.demand[from] * shares[from][to]);
+        for (from, shares) in self.shares().into_iter().enumerate() {
+            for (to, share) in shares.into_iter().enumerate() {
+                let rate = self.counted(self.demand[from] * share);
                 if rate <= 0.0 {
                     continue;
                 }
@@ -174,7 +173,7 @@ impl World {
         let mut pods = Vec::new();
         let mut usage = Vec::new();
         let mut reported = Vec::new();
-        for to in 0..self.zones {
+        for (to, served) in served.into_iter().enumerate() {
             for replica in 0..self.replicas[to] {
                 let name = PodName::new(&namespace(), &format!("svc-{to}-{replica}")).unwrap();
                 pods.push(Pod {
@@ -184,7 +183,7 @@ impl World {
                     created_at: Timestamp::from_millis(0),
                     ready_since: Some(self.ready_since[to]),
                 });
-                let each = served[to] / f64::from(self.replicas[to]);
+                let each = served / f64::from(self.replicas[to]);
                 // More than requested where that is not enough.
                 let mut used = each * self.service[to] / 1000.0;
                 if self.noisy {
