@@ -111,10 +111,14 @@ fn worth(expected: &Expected, price: &PricePolicy) -> f64 {
 }
 
 /// The actions that were worth most, best first: at most `count`, and of several alike
-/// (steps of the same routes, moves of the same workload) only the best.
+/// (steps of the same routes, moves of the same workload) only the best. The end of a
+/// move is left out: what it brings was said when it began.
 pub(crate) fn most_valuable(done: Vec<Done>, price: &PricePolicy, count: usize) -> Vec<Done> {
     let mut best: BTreeMap<(ActionKind, String), (f64, Done)> = BTreeMap::new();
     for done in done {
+        if matches!(done.action.kind(), ActionKind::FinishMove | ActionKind::AbortMove) {
+            continue;
+        }
         let worth = worth(&done.reason.expected, price);
         let subject = match &done.action {
             Action::SetRoutes { host, .. } => host.to_string(),
@@ -139,16 +143,19 @@ pub(crate) fn reasons(done: &[Done]) -> String {
     let mut text = String::new();
     for (index, done) in done.iter().enumerate() {
         let minute = done.at.as_millis() / 60_000;
-        let why = words::sentence(&done.reason.why.to_string());
-        let _ = writeln!(text, "{:>3}. {why}.", index + 1);
-        let _ = writeln!(
-            text,
-            "     In minute {minute}: {}. Expected: {}.",
-            done.action,
-            words::expected(&done.reason.expected)
-        );
+        let _ = writeln!(text, "{:>3}. {}", index + 1, done.reason.why);
+        let _ = writeln!(text, "     minute {minute}: {}", short(&done.action));
+        let _ = writeln!(text, "     expected: {}", words::expected(&done.reason.expected));
     }
     text
+}
+
+/// An action in a few words: the weights of routes fill a line and more.
+fn short(action: &Action) -> String {
+    match action {
+        Action::SetRoutes { host, .. } => format!("new weights for {}", host.service()),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -167,12 +174,7 @@ mod tests {
         let pod = |suffix: &str| PodName::new(&namespace, &format!("{name}-{suffix}")).unwrap();
         Done {
             at: Span::from_seconds(125),
-            action: Action::FinishMove {
-                workload,
-                observed: 2,
-                victim: pod("old"),
-                replacement: pod("new"),
-            },
+            action: Action::RemoveReplicas { workload, observed: 2, victims: vec![pod("old")] },
             reason: ActionReport {
                 expected: Expected { request_ms_per_second: time, usd_per_month: money },
                 why: Why::Move(MoveWhy::GivenUp { cause: AbortCause::TimedOut }),
