@@ -28,5 +28,6 @@ pub mod policy;
 pub mod ports;
 pub mod remember;
 pub mod report;
+pub mod search;
 pub mod units;
 mod view;

@@ -1,0 +1,275 @@
+//! Simulated annealing over placements.
+//!
+//! A step takes a container of a service with traffic to a machine where a partner
+//! runs (or home, or anywhere). Where there is no room, other containers are sent away
+//! to make some: to the machine just left, to where they came from, or to a machine
+//! with room. The step is kept or taken back as a whole. Every move away from the
+//! origin costs the price; a container of one service is as good as another, so what
+//! is priced is the distance between the counts, and going home is paid back.
+
+use super::{
+    facts::Facts,
+    gain,
+    layout::{Layout, sound},
+    random::Random,
+};
+
+/// How one annealing goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cooling {
+    pub(crate) steps: u64,
+    /// Temperatures, in worth.
+    pub(crate) hot: f64,
+    pub(crate) cold: f64,
+    /// Worth that one move must bring.
+    pub(crate) price: f64,
+    /// Most moves from the origin.
+    pub(crate) most_moves: u32,
+}
+
+/// Most containers that are sent away for one that comes.
+const EJECTED: usize = 4;
+
+/// Annealing from an origin.
+#[derive(Debug)]
+pub(crate) struct Annealer<'a> {
+    facts: &'a Facts,
+    pub(crate) layout: Layout,
+    /// Counts by machine and service from which distance is measured.
+    origin: Vec<u16>,
+    /// Machines on which a service has less than in the origin, if it is away: only
+    /// looked for by sampling.
+    pub(crate) worth: f64,
+    pub(crate) moves: u32,
+    trail: Vec<(u32, u32)>,
+    edges: Edges,
+    pub(crate) random: Random,
+    best: Option<(f64, Vec<u32>)>,
+}
+
+impl<'a> Annealer<'a> {
+    pub(crate) fn new(facts: &'a Facts, layout: Layout, seed: u64) -> Self {
+        let origin = counts(facts, &layout);
+        let worth = gain::total(facts, &layout);
+        Self {
+            facts,
+            layout,
+            origin,
+            worth,
+            moves: 0,
+            trail: Vec::new(),
+            edges: Edges::new(facts),
+            random: Random::new(seed),
+            best: None,
+        }
+    }
+
+    /// Distance counts from here on.
+    pub(crate) fn settle(&mut self) {
+        self.origin = counts(self.facts, &self.layout);
+        self.moves = 0;
+    }
+
+    pub(crate) fn run(&mut self, cooling: Cooling, enough: &mut dyn FnMut() -> bool) -> bool {
+        if self.edges.is_empty() {
+            return true;
+        }
+        const CHUNK: u64 = 1024;
+        let chunks = cooling.steps.div_ceil(CHUNK);
+        let ratio = cooling.cold / cooling.hot;
+        for chunk in 0..chunks {
+            if enough() {
+                return false;
+            }
+            let temperature = cooling.hot * ratio.powf(chunk as f64 / chunks as f64);
+            for _ in 0..CHUNK {
+                self.step(temperature, &cooling);
+            }
+        }
+        true
+    }
+
+    fn step(&mut self, temperature: f64, cooling: &Cooling) {
+        let facts = self.facts;
+        let least = -temperature * self.random.exponential();
+        let (service, partner) = self.edges.draw(&mut self.random);
+        let container = self.draw_container(service);
+        let from = self.layout.machine_of(container);
+        let to = match self.random.below(16) {
+            0 => self.random.below(facts.machines),
+            1..=2 => facts.today[self.draw_container(service)] as usize,
+            _ => {
+                let companion = self.draw_container(partner);
+                self.layout.machine_of(companion)
+            }
+        };
+        if !self.layout.allowed(facts, service, from, to) {
+            return;
+        }
+        let worth = gain::of_shift(facts, &self.layout, service, from, to);
+        let away = self.away(service, from, to);
+        let mut change = worth - cooling.price * f64::from(away);
+        if self.layout.fits(facts, service, to) {
+            if change >= least && self.affordable(away, cooling) {
+                self.layout.shift(facts, container, to);
+                self.worth += worth;
+                self.moves = self.moves.wrapping_add_signed(away);
+            }
+            return;
+        }
+        if change + cooling.price * EJECTED as f64 + temperature < least {
+            return;
+        }
+        // Make room.
+        let (worth_before, moves_before) = (self.worth, self.moves);
+        self.trail.clear();
+        self.go(container, from, to, worth, away);
+        let mut made = false;
+        for _ in 0..EJECTED {
+            let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling) else {
+                break;
+            };
+            change += worth - cooling.price * f64::from(away);
+            self.go(victim, to, target, worth, away);
+            if sound(self.layout.free(to)) {
+                made = true;
+                break;
+            }
+            if change + cooling.price < least {
+                break;
+            }
+        }
+        let total_away = self.moves as i32 - moves_before as i32;
+        let affordable = self.moves <= cooling.most_moves || total_away <= 0;
+        if !(made && change >= least && affordable) {
+            while let Some((container, from)) = self.trail.pop() {
+                self.layout.shift(facts, container as usize, from as usize);
+            }
+            (self.worth, self.moves) = (worth_before, moves_before);
+        }
+    }
+
+    fn go(&mut self, container: usize, from: usize, to: usize, worth: f64, away: i32) {
+        self.layout.shift(self.facts, container, to);
+        self.trail.push((container as u32, from as u32));
+        self.worth += worth;
+        self.moves = self.moves.wrapping_add_signed(away);
+    }
+
+    fn affordable(&self, away: i32, cooling: &Cooling) -> bool {
+        away <= 0 || self.moves.wrapping_add_signed(away) <= cooling.most_moves
+    }
+
+    /// Somebody on a machine that can go elsewhere, best of a few.
+    fn victim(
+        &mut self,
+        guest: usize,
+        machine: usize,
+        vacated: usize,
+        cooling: &Cooling,
+    ) -> Option<(usize, usize, f64, i32)> {
+        let facts = self.facts;
+        let mut best: Option<(f64, (usize, usize, f64, i32))> = None;
+        for _ in 0..3 {
+            let residents = self.layout.residents(machine);
+            let victim = residents[self.random.below(residents.len())] as usize;
+            let service = self.layout.service_of(victim);
+            if service == guest {
+                continue;
+            }
+            let home = facts.today[self.draw_container(service)] as usize;
+            let anywhere = self.random.below(facts.machines);
+            for target in [vacated, home, anywhere] {
+                if !self.layout.allowed(facts, service, machine, target)
+                    || !self.layout.fits(facts, service, target)
+                {
+                    continue;
+                }
+                let away = self.away(service, machine, target);
+                let worth = gain::of_shift(facts, &self.layout, service, machine, target);
+                let change = worth - cooling.price * f64::from(away);
+                if best.is_none_or(|(known, _)| change > known) {
+                    best = Some((change, (victim, target, worth, away)));
+                }
+            }
+        }
+        best.map(|(_, found)| found)
+    }
+
+    /// How many moves further from the origin a shift leads.
+    fn away(&self, service: usize, from: usize, to: usize) -> i32 {
+        let at = |machine: usize| machine * self.facts.services + service;
+        let left = self.layout.count(self.facts, service, from) > self.origin[at(from)];
+        let entered = self.layout.count(self.facts, service, to) >= self.origin[at(to)];
+        i32::from(entered) - i32::from(left)
+    }
+
+    fn draw_container(&mut self, service: usize) -> usize {
+        let containers = self.facts.containers(service);
+        containers.start + self.random.below(containers.len())
+    }
+}
+
+
+fn counts(facts: &Facts, layout: &Layout) -> Vec<u16> {
+    (0..facts.machines).flat_map(|machine| layout.row(facts, machine).iter().copied()).collect()
+}
+
+/// Draws edges, heavy ones more often.
+#[derive(Debug)]
+struct Edges {
+    ends: Vec<(u32, u32)>,
+    /// Running sums of the weights, in units of 1 / 2^32 of the total.
+    bounds: Vec<u64>,
+    /// First edge for each of the equal parts of the total.
+    guide: Vec<u32>,
+}
+
+impl Edges {
+    fn new(facts: &Facts) -> Self {
+        let mut ends = Vec::new();
+        let mut weights = Vec::new();
+        for a in 0..facts.services {
+            for partner in facts.partners(a) {
+                if facts.pinned[a] || facts.containers(a).is_empty()
+                    || facts.containers(partner.service as usize).is_empty() {
+                    continue;
+                }
+                ends.push((a as u32, partner.service));
+                weights.push(partner.traffic.sqrt());
+            }
+        }
+        let total: f64 = weights.iter().sum();
+        let mut sum = 0.0;
+        let bounds: Vec<u64> = weights
+            .iter()
+            .map(|weight| {
+                sum += weight;
+                (sum / total * (1u64 << 32) as f64) as u64
+            })
+            .collect();
+        let parts = ends.len().max(1);
+        let guide = (0..parts)
+            .map(|part| {
+                let from = ((part as u64) << 32) / parts as u64;
+                bounds.partition_point(|bound| *bound <= from) as u32
+            })
+            .collect();
+        Self { ends, bounds, guide }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn draw(&self, random: &mut Random) -> (usize, usize) {
+        let drawn = random.next() >> 32;
+        let part = (drawn * self.guide.len() as u64) >> 32;
+        let mut at = (self.guide[part as usize] as usize).min(self.ends.len() - 1);
+        while at + 1 < self.ends.len() && self.bounds[at] <= drawn {
+            at += 1;
+        }
+        let (a, b) = self.ends[at];
+        (a as usize, b as usize)
+    }
+}
