@@ -43,5 +43,9 @@ fn main() {
     problem.validate().unwrap();
     let args: Vec<f64> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
     let begun = Instant::now();
-    experiment(&problem, &args, &mut || false, &mut |line| println!("{:.2}s {line}", begun.elapsed().as_secs_f64()));
+    let max_moves = if args[1] > 0.0 { Some(args[1] as usize) } else { None };
+    let found = search(&problem, Options { seed: args[2] as u64, max_moves, price: 0.0 }, args[0] as u64, &mut || false).unwrap();
+    println!("{:.2}s {} moves {:.4}", begun.elapsed().as_secs_f64(), found.moves.len(), found.worth(usize::MAX));
+    for k in [25, 50, 100, 150, 200, 300, 364, 500, 600, 700, 800, 900, 1000, 1200, 1400, 1600, 1800] { print!("{k}:{:.4} ", found.worth(k)); }
+    println!();
 }

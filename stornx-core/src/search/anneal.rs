@@ -25,6 +25,31 @@ pub(crate) struct Cooling {
     pub(crate) price: f64,
     /// Most moves from the origin.
     pub(crate) most_moves: u32,
+    /// What each move above the most costs more than the one before.
+    pub(crate) slope: f64,
+    /// Worth that a move off the way to the goal must bring.
+    pub(crate) detour: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Away {
+    moves: i32,
+    goal: i32,
+}
+
+impl Cooling {
+    fn cost(&self, moves: u32, away: Away) -> f64 {
+        let detour = self.detour * f64::from(away.moves + away.goal);
+        let away = away.moves;
+        if away == 0 {
+            return detour;
+        }
+        let over = |moves: u32| {
+            let over = f64::from(moves.saturating_sub(self.most_moves));
+            over * over * 0.5 * self.slope
+        };
+        detour + self.price * f64::from(away) + over(moves.wrapping_add_signed(away)) - over(moves)
+    }
 }
 
 /// Most containers that are sent away for one that comes.
@@ -37,6 +62,7 @@ pub(crate) struct Annealer<'a> {
     pub(crate) layout: Layout,
     /// Counts by machine and service from which distance is measured.
     origin: Vec<u16>,
+    goal: Vec<u16>,
     /// Machines on which a service has less than in the origin, if it is away: only
     /// looked for by sampling.
     pub(crate) worth: f64,
@@ -55,6 +81,7 @@ impl<'a> Annealer<'a> {
             facts,
             layout,
             origin,
+            goal: Vec::new(),
             worth,
             moves: 0,
             trail: Vec::new(),
@@ -70,6 +97,17 @@ impl<'a> Annealer<'a> {
         self.moves = 0;
     }
 
+    pub(crate) fn restart(&mut self) {
+        self.layout = Layout::today(self.facts);
+        self.worth = gain::total(self.facts, &self.layout);
+        self.settle();
+    }
+
+    /// The layout reached is where later moves will lead.
+    pub(crate) fn aim(&mut self) {
+        self.goal = counts(self.facts, &self.layout);
+    }
+
     pub(crate) fn run(&mut self, cooling: Cooling, enough: &mut dyn FnMut() -> bool) -> bool {
         if self.edges.is_empty() {
             return true;
@@ -81,7 +119,7 @@ impl<'a> Annealer<'a> {
             if enough() {
                 return false;
             }
-            let temperature = cooling.hot * ratio.powf(chunk as f64 / chunks as f64);
+            let temperature = if chunk + chunks / 16 >= chunks { 0.0 } else { cooling.hot * ratio.powf(chunk as f64 / chunks as f64) };
             for _ in 0..CHUNK {
                 self.step(temperature, &cooling);
             }
@@ -108,12 +146,12 @@ impl<'a> Annealer<'a> {
         }
         let worth = gain::of_shift(facts, &self.layout, service, from, to);
         let away = self.away(service, from, to);
-        let mut change = worth - cooling.price * f64::from(away);
+        let mut change = worth - cooling.cost(self.moves, away);
         if self.layout.fits(facts, service, to) {
-            if change >= least && self.affordable(away, cooling) {
+            if change >= least {
                 self.layout.shift(facts, container, to);
                 self.worth += worth;
-                self.moves = self.moves.wrapping_add_signed(away);
+                self.moves = self.moves.wrapping_add_signed(away.moves);
             }
             return;
         }
@@ -129,7 +167,7 @@ impl<'a> Annealer<'a> {
             let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling) else {
                 break;
             };
-            change += worth - cooling.price * f64::from(away);
+            change += worth - cooling.cost(self.moves, away);
             self.go(victim, to, target, worth, away);
             if sound(self.layout.free(to)) {
                 made = true;
@@ -139,9 +177,7 @@ impl<'a> Annealer<'a> {
                 break;
             }
         }
-        let total_away = self.moves as i32 - moves_before as i32;
-        let affordable = self.moves <= cooling.most_moves || total_away <= 0;
-        if !(made && change >= least && affordable) {
+        if !(made && change >= least) {
             while let Some((container, from)) = self.trail.pop() {
                 self.layout.shift(facts, container as usize, from as usize);
             }
@@ -149,15 +185,11 @@ impl<'a> Annealer<'a> {
         }
     }
 
-    fn go(&mut self, container: usize, from: usize, to: usize, worth: f64, away: i32) {
+    fn go(&mut self, container: usize, from: usize, to: usize, worth: f64, away: Away) {
         self.layout.shift(self.facts, container, to);
         self.trail.push((container as u32, from as u32));
         self.worth += worth;
-        self.moves = self.moves.wrapping_add_signed(away);
-    }
-
-    fn affordable(&self, away: i32, cooling: &Cooling) -> bool {
-        away <= 0 || self.moves.wrapping_add_signed(away) <= cooling.most_moves
+        self.moves = self.moves.wrapping_add_signed(away.moves);
     }
 
     /// Somebody on a machine that can go elsewhere, best of a few.
@@ -167,9 +199,9 @@ impl<'a> Annealer<'a> {
         machine: usize,
         vacated: usize,
         cooling: &Cooling,
-    ) -> Option<(usize, usize, f64, i32)> {
+    ) -> Option<(usize, usize, f64, Away)> {
         let facts = self.facts;
-        let mut best: Option<(f64, (usize, usize, f64, i32))> = None;
+        let mut best: Option<(f64, (usize, usize, f64, Away))> = None;
         for _ in 0..3 {
             let residents = self.layout.residents(machine);
             let victim = residents[self.random.below(residents.len())] as usize;
@@ -187,7 +219,7 @@ impl<'a> Annealer<'a> {
                 }
                 let away = self.away(service, machine, target);
                 let worth = gain::of_shift(facts, &self.layout, service, machine, target);
-                let change = worth - cooling.price * f64::from(away);
+                let change = worth - cooling.cost(self.moves, away);
                 if best.is_none_or(|(known, _)| change > known) {
                     best = Some((change, (victim, target, worth, away)));
                 }
@@ -197,11 +229,16 @@ impl<'a> Annealer<'a> {
     }
 
     /// How many moves further from the origin a shift leads.
-    fn away(&self, service: usize, from: usize, to: usize) -> i32 {
+    fn away(&self, service: usize, from: usize, to: usize) -> Away {
         let at = |machine: usize| machine * self.facts.services + service;
-        let left = self.layout.count(self.facts, service, from) > self.origin[at(from)];
-        let entered = self.layout.count(self.facts, service, to) >= self.origin[at(to)];
-        i32::from(entered) - i32::from(left)
+        let left = self.layout.count(self.facts, service, from);
+        let entered = self.layout.count(self.facts, service, to);
+        let against =
+            |counts: &[u16]| i32::from(entered >= counts[at(to)]) - i32::from(left > counts[at(from)]);
+        Away {
+            moves: against(&self.origin),
+            goal: if self.goal.is_empty() { 0 } else { against(&self.goal) },
+        }
     }
 
     fn draw_container(&mut self, service: usize) -> usize {

@@ -1,19 +1,29 @@
-//! Search over placements.
+//! Search over placements: which few moves make a placement worth most.
+//!
+//! Decides an ordered list of single moves. Every prefix is feasible (room on the
+//! receiving machine, compatible machines, most per machine, zones kept, skew), best
+//! saving per move first, so that a budget of k moves is the first k.
+//!
+//! How: the summit is the placement that annealing finds for the whole budget; rungs
+//! are placements for smaller budgets, each annealed from the rung below with a price
+//! on leaving the way to the summit; the list climbs from rung to rung.
+//!
+//! Since a move goes from one machine to another, replacement first and victim first
+//! need the same room: on the machine that receives. Each prefix is what the cluster
+//! looks like once its last move is complete.
+//!
+//! Pure: effort is counted in steps, the seed is an argument, and a caller who must
+//! answer in time says so through `enough`. The same problem, options and answers of
+//! `enough` give the same list.
+
 mod anneal;
+mod climb;
 mod facts;
 mod gain;
 mod layout;
+mod order;
 mod problem;
 mod random;
 
+pub use climb::{Found, Move, Options, Search, search};
 pub use problem::{Edge, Machine, Problem, ProblemError, Service, Spread, Weights};
-
-/// Experiment.
-pub fn experiment(problem: &Problem, args: &[f64], enough: &mut dyn FnMut() -> bool, log: &mut dyn FnMut(&str)) {
-    let facts = facts::Facts::new(problem);
-    let mut annealer = anneal::Annealer::new(&facts, layout::Layout::today(&facts), 1);
-    log(&format!("start {}", annealer.worth));
-    let cooling = anneal::Cooling { steps: args[0] as u64, hot: args[1], cold: args[2], price: args[3], most_moves: args[4] as u32 };
-    annealer.run(cooling, enough);
-    log(&format!("end {} {} moves {}", annealer.worth, gain::total(&facts, &annealer.layout), annealer.moves));
-}
