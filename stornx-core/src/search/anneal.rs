@@ -119,7 +119,11 @@ impl<'a> Annealer<'a> {
             if enough() {
                 return false;
             }
-            let temperature = if chunk + chunks / 16 >= chunks { 0.0 } else { cooling.hot * ratio.powf(chunk as f64 / chunks as f64) };
+            let temperature = if chunk + chunks / 16 >= chunks {
+                0.0
+            } else {
+                cooling.hot * ratio.powf(chunk as f64 / chunks as f64)
+            };
             for _ in 0..CHUNK {
                 self.step(temperature, &cooling);
             }
@@ -164,7 +168,8 @@ impl<'a> Annealer<'a> {
         self.go(container, from, to, worth, away);
         let mut made = false;
         for _ in 0..EJECTED {
-            let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling) else {
+            let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling)
+            else {
                 break;
             };
             change += worth - cooling.cost(self.moves, away);
@@ -233,8 +238,9 @@ impl<'a> Annealer<'a> {
         let at = |machine: usize| machine * self.facts.services + service;
         let left = self.layout.count(self.facts, service, from);
         let entered = self.layout.count(self.facts, service, to);
-        let against =
-            |counts: &[u16]| i32::from(entered >= counts[at(to)]) - i32::from(left > counts[at(from)]);
+        let against = |counts: &[u16]| {
+            i32::from(entered >= counts[at(to)]) - i32::from(left > counts[at(from)])
+        };
         Away {
             moves: against(&self.origin),
             goal: if self.goal.is_empty() { 0 } else { against(&self.goal) },
@@ -246,7 +252,6 @@ impl<'a> Annealer<'a> {
         containers.start + self.random.below(containers.len())
     }
 }
-
 
 fn counts(facts: &Facts, layout: &Layout) -> Vec<u16> {
     (0..facts.machines).flat_map(|machine| layout.row(facts, machine).iter().copied()).collect()
@@ -268,8 +273,10 @@ impl Edges {
         let mut weights = Vec::new();
         for a in 0..facts.services {
             for partner in facts.partners(a) {
-                if facts.pinned[a] || facts.containers(a).is_empty()
-                    || facts.containers(partner.service as usize).is_empty() {
+                if facts.pinned[a]
+                    || facts.containers(a).is_empty()
+                    || facts.containers(partner.service as usize).is_empty()
+                {
                     continue;
                 }
                 ends.push((a as u32, partner.service));

@@ -64,13 +64,12 @@ impl Facts {
         let mut by_service: Vec<Vec<Partner>> = vec![Vec::new(); services];
         for edge in problem.edges.iter().filter(|edge| edge.traffic > 0.0) {
             for (one, other) in [(edge.a, edge.b), (edge.b, edge.a)] {
-                let known = by_service[one].iter_mut().find(|known| known.service as usize == other);
+                let known =
+                    by_service[one].iter_mut().find(|known| known.service as usize == other);
                 match known {
                     Some(known) => known.traffic += edge.traffic / total,
-                    None => by_service[one].push(Partner {
-                        service: other as u32,
-                        traffic: edge.traffic / total,
-                    }),
+                    None => by_service[one]
+                        .push(Partner { service: other as u32, traffic: edge.traffic / total }),
                 }
             }
         }
@@ -128,7 +127,9 @@ impl Facts {
             zone: problem.machines.iter().map(|machine| machine.zone as u32).collect(),
             share: first_container
                 .windows(2)
-                .map(|ends| if ends[1] > ends[0] { 1.0 / f64::from(ends[1] - ends[0]) } else { 0.0 })
+                .map(
+                    |ends| if ends[1] > ends[0] { 1.0 / f64::from(ends[1] - ends[0]) } else { 0.0 },
+                )
                 .collect(),
             partners: by_service.into_iter().flatten().collect(),
             first_partner,
