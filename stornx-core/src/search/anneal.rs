@@ -29,6 +29,9 @@ pub(crate) struct Cooling {
     pub(crate) slope: f64,
     /// Worth that a move off the way to the goal must bring.
     pub(crate) detour: f64,
+    /// Only steps whose single moves are feasible one after the other: what is reached
+    /// can be reached, but swaps on full machines are not seen.
+    pub(crate) careful: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -145,7 +148,7 @@ impl<'a> Annealer<'a> {
                 self.layout.machine_of(companion)
             }
         };
-        if !self.layout.allowed(facts, service, from, to) {
+        if !self.allowed(service, from, to) {
             return;
         }
         let worth = gain::of_shift(facts, &self.layout, service, from, to);
@@ -162,25 +165,36 @@ impl<'a> Annealer<'a> {
         if change + cooling.price * EJECTED as f64 + temperature < least {
             return;
         }
-        // Make room.
+        // Make room: the guest comes first and overbooks the machine, or last.
         let (worth_before, moves_before) = (self.worth, self.moves);
         self.trail.clear();
-        self.go(container, from, to, worth, away);
+        if !cooling.careful {
+            self.go(container, from, to, worth, away);
+        }
         let mut made = false;
         for _ in 0..EJECTED {
-            let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling)
-            else {
+            let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling) else {
                 break;
             };
             change += worth - cooling.cost(self.moves, away);
             self.go(victim, to, target, worth, away);
-            if sound(self.layout.free(to)) {
-                made = true;
+            made = if cooling.careful {
+                self.layout.fits(facts, service, to)
+            } else {
+                sound(self.layout.free(to))
+            };
+            if made || change + cooling.price < least {
                 break;
             }
-            if change + cooling.price < least {
-                break;
-            }
+        }
+        if made && cooling.careful {
+            // What left may have been a partner: the guest is worth something else now.
+            change -= worth - cooling.cost(moves_before, away);
+            let worth = gain::of_shift(facts, &self.layout, service, from, to);
+            let away = self.away(service, from, to);
+            change += worth - cooling.cost(self.moves, away);
+            made = self.allowed(service, from, to);
+            self.go(container, from, to, worth, away);
         }
         if !(made && change >= least) {
             while let Some((container, from)) = self.trail.pop() {
@@ -209,6 +223,9 @@ impl<'a> Annealer<'a> {
         let mut best: Option<(f64, (usize, usize, f64, Away))> = None;
         for _ in 0..3 {
             let residents = self.layout.residents(machine);
+            if residents.is_empty() {
+                return None;
+            }
             let victim = residents[self.random.below(residents.len())] as usize;
             let service = self.layout.service_of(victim);
             if service == guest {
@@ -217,7 +234,7 @@ impl<'a> Annealer<'a> {
             let home = facts.today[self.draw_container(service)] as usize;
             let anywhere = self.random.below(facts.machines);
             for target in [vacated, home, anywhere] {
-                if !self.layout.allowed(facts, service, machine, target)
+                if !self.allowed(service, machine, target)
                     || !self.layout.fits(facts, service, target)
                 {
                     continue;
@@ -245,6 +262,10 @@ impl<'a> Annealer<'a> {
             moves: against(&self.origin),
             goal: if self.goal.is_empty() { 0 } else { against(&self.goal) },
         }
+    }
+
+    fn allowed(&self, service: usize, from: usize, to: usize) -> bool {
+        self.layout.allowed_again(self.facts, service, from, to, &self.origin)
     }
 
     fn draw_container(&mut self, service: usize) -> usize {

@@ -85,7 +85,7 @@ pub fn search(
 ) -> Result<Found, ProblemError> {
     let mut search = Search::new(problem, options)?;
     let mut left = steps;
-    let mut round = FIRST_ROUND;
+    let mut round = search.first_round();
     while left > 0 {
         // A last round that is short is worth nothing: it joins the one before.
         let now = if left < 3 * round { left } else { round };
@@ -98,8 +98,6 @@ pub fn search(
     Ok(search.into_found())
 }
 
-/// Steps of the first round: a fraction of a second.
-const FIRST_ROUND: u64 = 1 << 18;
 
 /// A search that goes on in rounds.
 #[derive(Debug)]
@@ -107,6 +105,8 @@ pub struct Search {
     facts: Facts,
     options: Options,
     rounds: u64,
+    /// The last summit could not be reached: swaps on full machines have no room.
+    blocked: bool,
     best: Found,
 }
 
@@ -119,7 +119,13 @@ impl Search {
         problem.validate()?;
         let facts = Facts::new(problem);
         let before = gain::total(&facts, &Layout::today(&facts));
-        Ok(Self { facts, options, rounds: 0, best: Found { before, moves: Vec::new() } })
+        Ok(Self { facts, options, rounds: 0, blocked: false, best: Found { before, moves: Vec::new() } })
+    }
+
+    /// Steps that a first round needs to be worth its while.
+    #[must_use]
+    pub fn first_round(&self) -> u64 {
+        self.facts.today.len() as u64 * 64 + 1024
     }
 
     /// The best so far.
@@ -138,7 +144,7 @@ impl Search {
     /// cut it short: then it is as if this round had not been.
     pub fn round(&mut self, steps: u64, enough: &mut dyn FnMut() -> bool) -> bool {
         self.rounds += 1;
-        let Some(rungs) = Climb::new(&self.facts, &self.options, self.rounds).rungs(steps, enough)
+        let Some(rungs) = Climb::new(&self.facts, &self.options, self.rounds, self.blocked).rungs(steps, enough)
         else {
             return false;
         };
@@ -151,14 +157,16 @@ impl Search {
         true
     }
 
-    fn list(&self, rungs: &[Layout]) -> Found {
+    fn list(&mut self, rungs: &[Layout]) -> Found {
         let facts = &self.facts;
+        let mut reached = true;
         let most = self.options.max_moves.unwrap_or(usize::MAX);
         let mut layout = Layout::today(facts);
         let mut shifts: Vec<Shift> = Vec::new();
         for rung in rungs {
-            order::lead(facts, &mut layout, rung, most, &mut shifts);
+            reached = order::lead(facts, &mut layout, rung, most, &mut shifts);
         }
+        self.blocked = !reached;
         let mut layout = Layout::today(facts);
         let mut worth = self.best.before;
         let mut moves = Vec::with_capacity(shifts.len());
@@ -184,10 +192,11 @@ struct Climb<'a> {
     /// Worth of all traffic, by container that has any: the scale of temperatures.
     unit: f64,
     busy: f64,
+    careful: bool,
 }
 
 impl<'a> Climb<'a> {
-    fn new(facts: &'a Facts, options: &Options, round: u64) -> Self {
+    fn new(facts: &'a Facts, options: &Options, round: u64, careful: bool) -> Self {
         let busy: usize = (0..facts.services)
             .filter(|service| !facts.partners(*service).is_empty())
             .map(|service| facts.containers(service).len())
@@ -202,6 +211,7 @@ impl<'a> Climb<'a> {
             seed: options.seed.wrapping_add(round.wrapping_mul(0xD134_2543_DE82_EF95)),
             unit: (facts.machine_weight + facts.zone_weight) / busy,
             busy,
+            careful,
         }
     }
 
@@ -233,8 +243,9 @@ impl<'a> Climb<'a> {
                 cold: self.unit / 60.0,
                 price: price.max(self.price),
                 most_moves: budget,
-                slope: price / 10.0,
+                slope: slope(price, budget),
                 detour: 2.0 * height / f64::from(moves.max(1)),
+                careful: self.careful,
             };
             if !annealer.run(cooling, enough) {
                 return None;
@@ -257,10 +268,17 @@ impl<'a> Climb<'a> {
             cold: self.unit / 60.0,
             price: price.max(self.price).max(self.unit / 60.0),
             most_moves: self.most_moves,
-            slope: price / 15.0,
+            slope: slope(price, self.most_moves),
             detour: 0.0,
+            careful: self.careful,
         }
     }
+}
+
+/// Going over a budget by 2 % doubles the price of a move. The list is cut at the budget
+/// in any case; a softer limit while annealing keeps it able to change its mind.
+fn slope(price: f64, budget: u32) -> f64 {
+    price / (0.02 * f64::from(budget)).max(0.1)
 }
 
 const SUMMIT_PERCENT: u64 = 60;

@@ -84,11 +84,32 @@ impl Layout {
 
     /// Whether a container may go from one machine to another, room aside.
     pub(crate) fn allowed(&self, facts: &Facts, service: usize, from: usize, to: usize) -> bool {
-        from != to
-            && !facts.pinned[service]
-            && facts.compatible(service, to)
-            && u32::from(self.count(facts, service, to)) < facts.per_machine[service]
-            && self.spread_kept(facts, service, from, to)
+        self.suits(facts, service, to) && self.may_leave(facts, service, from, to)
+    }
+
+    /// Whether a machine may hold one more container of a service, room aside.
+    fn suits(&self, facts: &Facts, service: usize, machine: usize) -> bool {
+        facts.compatible(service, machine)
+            && u32::from(self.count(facts, service, machine)) < facts.per_machine[service]
+    }
+
+    /// As [`Self::allowed`], but a container may always take back a place that one of
+    /// its service had in `origin`: not to have moved is never forbidden.
+    pub(crate) fn allowed_again(
+        &self,
+        facts: &Facts,
+        service: usize,
+        from: usize,
+        to: usize,
+        origin: &[u16],
+    ) -> bool {
+        (self.suits(facts, service, to)
+            || self.count(facts, service, to) < origin[to * facts.services + service])
+            && self.may_leave(facts, service, from, to)
+    }
+
+    fn may_leave(&self, facts: &Facts, service: usize, from: usize, to: usize) -> bool {
+        from != to && !facts.pinned[service] && self.spread_kept(facts, service, from, to)
     }
 
     fn spread_kept(&self, facts: &Facts, service: usize, from: usize, to: usize) -> bool {

@@ -10,7 +10,11 @@
 //! must leave anyway waits on a third machine with room, for one move more. Where there
 //! is no such machine, the rest of the way is given up: the moves made so far stand.
 
-use super::{facts::Facts, gain, layout::Layout};
+use super::{
+    facts::Facts,
+    gain,
+    layout::{Layout, give, holds},
+};
 
 /// One container of a service from one machine to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,23 +25,20 @@ pub(crate) struct Shift {
 }
 
 /// Moves `layout` towards the counts of `goal` and adds the moves to `list`, at most
-/// until `list` holds `most` of them.
+/// until `list` holds `most` of them. False when the way was blocked.
 pub(crate) fn lead(
     facts: &Facts,
     layout: &mut Layout,
     goal: &Layout,
     most: usize,
     list: &mut Vec<Shift>,
-) {
+) -> bool {
     let mut way = Way::new(facts, layout, goal);
     let mut detours = way.left();
     while list.len() < most && way.left() > 0 {
         let bundle = way.best_bundle();
         if bundle.is_empty() {
-            let Some(wait) = way.wait() else { return };
-            if detours == 0 {
-                return;
-            }
+            let Some(wait) = way.wait().filter(|_| detours > 0) else { return false };
             detours -= 1;
             way.go(wait);
             list.push(wait);
@@ -45,12 +46,13 @@ pub(crate) fn lead(
         }
         for shift in bundle {
             if list.len() >= most {
-                return;
+                return true;
             }
             way.go(shift);
             list.push(shift);
         }
     }
+    true
 }
 
 struct Way<'a> {
@@ -240,24 +242,44 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// A container that must leave its machine, to a third machine with room: the one
-    /// that loses least.
+    /// A container to a third machine with room: the one that loses least of those that
+    /// must leave a machine where others wait, else of those whose leaving lets one in.
     fn wait(&self) -> Option<Shift> {
+        let waited_for = || (0..self.facts.machines).filter(|m| !self.coming[*m].is_empty());
         let mut best = None;
-        for from in 0..self.facts.machines {
-            if self.coming[from].is_empty() {
-                continue;
-            }
+        for from in waited_for() {
             for service in &self.leaving[from] {
-                let service = *service as usize;
-                for to in 0..self.facts.machines {
-                    if self.layout.fits(self.facts, service, to) {
-                        self.consider(&mut best, Shift { service, from, to });
+                self.consider_waiting(&mut best, *service as usize, from);
+            }
+        }
+        if best.is_none() {
+            for from in waited_for() {
+                for service in 0..self.facts.services {
+                    if self.layout.count(self.facts, service, from) > 0
+                        && self.lets_in(service, from)
+                    {
+                        self.consider_waiting(&mut best, service, from);
                     }
                 }
             }
         }
         best.map(|(_, shift)| shift)
+    }
+
+    fn consider_waiting(&self, best: &mut Option<(f64, Shift)>, service: usize, from: usize) {
+        for to in 0..self.facts.machines {
+            if self.layout.fits(self.facts, service, to) {
+                self.consider(best, Shift { service, from, to });
+            }
+        }
+    }
+
+    /// Whether one that waits for a machine fits once one of `service` has left it.
+    fn lets_in(&self, service: usize, machine: usize) -> bool {
+        let mut free = *self.layout.free(machine);
+        give(&mut free, &self.facts.asked[service]);
+        let waiting = self.coming[machine].iter().map(|waiting| *waiting as usize);
+        waiting.filter(|w| *w != service).any(|w| holds(&free, &self.facts.asked[w]))
     }
 }
 
