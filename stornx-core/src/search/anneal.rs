@@ -32,6 +32,8 @@ pub(crate) struct Cooling {
     /// Only steps whose single moves are feasible one after the other: what is reached
     /// can be reached, but swaps on full machines are not seen.
     pub(crate) careful: bool,
+    /// Price at the end, when what is left of the budget is filled.
+    pub(crate) last_price: f64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,6 +43,11 @@ struct Away {
 }
 
 impl Cooling {
+    /// At the end the budget is hard.
+    fn last(&self) -> Self {
+        Self { price: self.last_price, slope: self.slope + 1e3 * self.hot, ..*self }
+    }
+
     fn cost(&self, moves: u32, away: Away) -> f64 {
         let detour = self.detour * f64::from(away.moves + away.goal);
         let away = away.moves;
@@ -115,20 +122,19 @@ impl<'a> Annealer<'a> {
         if self.edges.is_empty() {
             return true;
         }
-        const CHUNK: u64 = 1024;
+        const CHUNK: u64 = 256;
+        let last = cooling.last();
         let chunks = cooling.steps.div_ceil(CHUNK);
         let ratio = cooling.cold / cooling.hot;
         for chunk in 0..chunks {
             if enough() {
                 return false;
             }
-            let temperature = if chunk + chunks / 16 >= chunks {
-                0.0
-            } else {
-                cooling.hot * ratio.powf(chunk as f64 / chunks as f64)
-            };
+            let cold = chunk + chunks / 16 >= chunks;
+            let temperature = cooling.hot * ratio.powf(chunk as f64 / chunks as f64);
+            let (temperature, cooling) = if cold { (0.0, &last) } else { (temperature, &cooling) };
             for _ in 0..CHUNK {
-                self.step(temperature, &cooling);
+                self.step(temperature, cooling);
             }
         }
         true

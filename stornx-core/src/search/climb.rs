@@ -246,6 +246,7 @@ impl<'a> Climb<'a> {
                 slope: slope(price, budget),
                 detour: 2.0 * height / f64::from(moves.max(1)),
                 careful: self.careful,
+                last_price: price.max(self.price),
             };
             if !annealer.run(cooling, enough) {
                 return None;
@@ -258,6 +259,11 @@ impl<'a> Climb<'a> {
         Some(rungs)
     }
 
+    /// A move that brings next to nothing is noise.
+    fn least_price(&self) -> f64 {
+        self.price.max(self.unit / 240.0)
+    }
+
     fn summit(&self, steps: u64) -> Cooling {
         let part = f64::from(self.most_moves) / self.busy;
         let price = PRICE * (self.facts.machine_weight + self.facts.zone_weight) * 0.8
@@ -266,11 +272,12 @@ impl<'a> Climb<'a> {
             steps,
             hot: self.unit * (20.0 * part * part).clamp(0.8, 16.0),
             cold: self.unit / 60.0,
-            price: price.max(self.price).max(self.unit / 60.0),
+            price: price.max(self.least_price()),
             most_moves: self.most_moves,
             slope: slope(price, self.most_moves),
             detour: 0.0,
             careful: self.careful,
+            last_price: self.least_price(),
         }
     }
 }

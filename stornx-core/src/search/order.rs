@@ -38,10 +38,15 @@ pub(crate) fn lead(
     while list.len() < most && way.left() > 0 {
         let bundle = way.best_bundle();
         if bundle.is_empty() {
-            let Some(wait) = way.wait().filter(|_| detours > 0) else { return false };
+            let waits = if detours == 0 { Vec::new() } else { way.wait() };
+            if waits.is_empty() {
+                return false;
+            }
             detours -= 1;
-            way.go(wait);
-            list.push(wait);
+            for shift in waits {
+                way.go(shift);
+                list.push(shift);
+            }
             continue;
         }
         for shift in bundle {
@@ -204,15 +209,18 @@ impl<'a> Way<'a> {
     fn arrival(&self, machine: usize) -> Option<(f64, Shift)> {
         let mut best = None;
         for service in &self.coming[machine] {
-            let service = *service as usize;
-            if !self.layout.fits(self.facts, service, machine) {
-                continue;
-            }
-            for from in &self.surplus[service] {
-                self.consider(&mut best, Shift { service, from: *from as usize, to: machine });
-            }
+            self.consider_arrivals(&mut best, *service as usize, machine);
         }
         best
+    }
+
+    fn consider_arrivals(&self, best: &mut Option<(f64, Shift)>, service: usize, to: usize) {
+        if !self.layout.fits(self.facts, service, to) {
+            return;
+        }
+        for from in &self.surplus[service] {
+            self.consider(best, Shift { service, from: *from as usize, to });
+        }
     }
 
     /// The best move out of a machine to where there is room for it.
@@ -243,27 +251,36 @@ impl<'a> Way<'a> {
     }
 
     /// A container to a third machine with room: the one that loses least of those that
-    /// must leave a machine where others wait, else of those whose leaving lets one in.
-    fn wait(&self) -> Option<Shift> {
-        let waited_for = || (0..self.facts.machines).filter(|m| !self.coming[*m].is_empty());
+    /// must leave a machine where others wait; else one that is in the way, and then at
+    /// once the one that it lets in.
+    fn wait(&mut self) -> Vec<Shift> {
+        let waited_for = |way: &Self| -> Vec<usize> {
+            (0..way.facts.machines).filter(|m| !way.coming[*m].is_empty()).collect()
+        };
         let mut best = None;
-        for from in waited_for() {
+        for from in waited_for(self) {
             for service in &self.leaving[from] {
                 self.consider_waiting(&mut best, *service as usize, from);
             }
         }
-        if best.is_none() {
-            for from in waited_for() {
-                for service in 0..self.facts.services {
-                    if self.layout.count(self.facts, service, from) > 0
-                        && self.lets_in(service, from)
-                    {
-                        self.consider_waiting(&mut best, service, from);
-                    }
+        if let Some((_, shift)) = best {
+            return vec![shift];
+        }
+        for from in waited_for(self) {
+            for service in 0..self.facts.services {
+                if self.layout.count(self.facts, service, from) > 0 && self.lets_in(service, from) {
+                    self.consider_waiting(&mut best, service, from);
                 }
             }
         }
-        best.map(|(_, shift)| shift)
+        let Some((_, wait)) = best else { return Vec::new() };
+        self.shift(wait);
+        let mut arrival = None;
+        for service in self.coming[wait.from].iter().filter(|s| **s as usize != wait.service) {
+            self.consider_arrivals(&mut arrival, *service as usize, wait.from);
+        }
+        self.shift(Shift { service: wait.service, from: wait.to, to: wait.from });
+        arrival.map_or_else(Vec::new, |(_, arrival)| vec![wait, arrival])
     }
 
     fn consider_waiting(&self, best: &mut Option<(f64, Shift)>, service: usize, from: usize) {
