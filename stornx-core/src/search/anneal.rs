@@ -43,22 +43,20 @@ struct Away {
 }
 
 impl Cooling {
-    /// At the end the budget is hard.
-    fn last(&self) -> Self {
-        Self { price: self.last_price, slope: self.slope + 1e3 * self.hot, ..*self }
+    /// What is paid in all for that many moves.
+    fn bill(&self, moves: u32, price: f64) -> f64 {
+        let over = f64::from(moves.saturating_sub(self.most_moves));
+        let within = f64::from(moves.min(self.most_moves));
+        price * within + self.price * over + over * over * 0.5 * self.slope
     }
 
-    fn cost(&self, moves: u32, away: Away) -> f64 {
+    fn cost(&self, moves: u32, away: Away, price: f64) -> f64 {
         let detour = self.detour * f64::from(away.moves + away.goal);
-        let away = away.moves;
-        if away == 0 {
+        if away.moves == 0 {
             return detour;
         }
-        let over = |moves: u32| {
-            let over = f64::from(moves.saturating_sub(self.most_moves));
-            over * over * 0.5 * self.slope
-        };
-        detour + self.price * f64::from(away) + over(moves.wrapping_add_signed(away)) - over(moves)
+        let after = moves.saturating_add_signed(away.moves);
+        detour + self.bill(after, price) - self.bill(moves, price)
     }
 }
 
@@ -77,10 +75,11 @@ pub(crate) struct Annealer<'a> {
     /// looked for by sampling.
     pub(crate) worth: f64,
     pub(crate) moves: u32,
+    /// Of a move within the budget, at this moment.
+    price: f64,
     trail: Vec<(u32, u32)>,
     edges: Edges,
     pub(crate) random: Random,
-    best: Option<(f64, Vec<u32>)>,
 }
 
 impl<'a> Annealer<'a> {
@@ -94,10 +93,10 @@ impl<'a> Annealer<'a> {
             goal: Vec::new(),
             worth,
             moves: 0,
+            price: 0.0,
             trail: Vec::new(),
             edges: Edges::new(facts),
             random: Random::new(seed),
-            best: None,
         }
     }
 
@@ -123,7 +122,6 @@ impl<'a> Annealer<'a> {
             return true;
         }
         const CHUNK: u64 = 256;
-        let last = cooling.last();
         let chunks = cooling.steps.div_ceil(CHUNK);
         let ratio = cooling.cold / cooling.hot;
         for chunk in 0..chunks {
@@ -132,9 +130,10 @@ impl<'a> Annealer<'a> {
             }
             let cold = chunk + chunks / 16 >= chunks;
             let temperature = cooling.hot * ratio.powf(chunk as f64 / chunks as f64);
-            let (temperature, cooling) = if cold { (0.0, &last) } else { (temperature, &cooling) };
+            self.price = if cold { cooling.last_price } else { cooling.price };
+            let temperature = if cold { 0.0 } else { temperature };
             for _ in 0..CHUNK {
-                self.step(temperature, cooling);
+                self.step(temperature, &cooling);
             }
         }
         true
@@ -159,7 +158,7 @@ impl<'a> Annealer<'a> {
         }
         let worth = gain::of_shift(facts, &self.layout, service, from, to);
         let away = self.away(service, from, to);
-        let mut change = worth - cooling.cost(self.moves, away);
+        let mut change = worth - cooling.cost(self.moves, away, self.price);
         if self.layout.fits(facts, service, to) {
             if change >= least {
                 self.layout.shift(facts, container, to);
@@ -182,7 +181,7 @@ impl<'a> Annealer<'a> {
             let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling) else {
                 break;
             };
-            change += worth - cooling.cost(self.moves, away);
+            change += worth - cooling.cost(self.moves, away, self.price);
             self.go(victim, to, target, worth, away);
             made = if cooling.careful {
                 self.layout.fits(facts, service, to)
@@ -195,10 +194,10 @@ impl<'a> Annealer<'a> {
         }
         if made && cooling.careful {
             // What left may have been a partner: the guest is worth something else now.
-            change -= worth - cooling.cost(moves_before, away);
+            change -= worth - cooling.cost(moves_before, away, self.price);
             let worth = gain::of_shift(facts, &self.layout, service, from, to);
             let away = self.away(service, from, to);
-            change += worth - cooling.cost(self.moves, away);
+            change += worth - cooling.cost(self.moves, away, self.price);
             made = self.allowed(service, from, to);
             self.go(container, from, to, worth, away);
         }
@@ -247,7 +246,7 @@ impl<'a> Annealer<'a> {
                 }
                 let away = self.away(service, machine, target);
                 let worth = gain::of_shift(facts, &self.layout, service, machine, target);
-                let change = worth - cooling.cost(self.moves, away);
+                let change = worth - cooling.cost(self.moves, away, self.price);
                 if best.is_none_or(|(known, _)| change > known) {
                     best = Some((change, (victim, target, worth, away)));
                 }

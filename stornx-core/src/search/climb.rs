@@ -243,7 +243,7 @@ impl<'a> Climb<'a> {
                 cold: self.unit / 60.0,
                 price: price.max(self.price),
                 most_moves: budget,
-                slope: slope(price, budget),
+                slope: price / 10.0,
                 detour: 2.0 * height / f64::from(moves.max(1)),
                 careful: self.careful,
                 last_price: price.max(self.price),
@@ -294,10 +294,10 @@ const PRICE: f64 = 0.2;
 /// Budgets of the rungs below a summit, smallest first.
 fn budgets(moves: u32) -> Vec<u32> {
     let mut budgets = Vec::new();
-    let mut budget = f64::from(moves) * 0.62;
+    let mut budget = f64::from(moves) * 0.85;
     while budget >= 16.0 {
         budgets.push(budget as u32);
-        budget *= 0.62;
+        budget *= 0.65;
     }
     budgets.reverse();
     budgets
