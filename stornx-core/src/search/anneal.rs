@@ -70,10 +70,10 @@ pub(crate) struct Annealer<'a> {
     pub(crate) layout: Layout,
     /// Counts by machine and service from which distance is measured.
     origin: Vec<u16>,
+    /// Counts that later moves lead to; empty for none.
     goal: Vec<u16>,
-    /// Machines on which a service has less than in the origin, if it is away: only
-    /// looked for by sampling.
     pub(crate) worth: f64,
+    /// Distance from the origin.
     pub(crate) moves: u32,
     /// Of a move within the budget, at this moment.
     price: f64,
@@ -167,7 +167,7 @@ impl<'a> Annealer<'a> {
             }
             return;
         }
-        if change + cooling.price * EJECTED as f64 + temperature < least {
+        if change + cooling.price + temperature < least {
             return;
         }
         // Make room: the guest comes first and overbooks the machine, or last.
@@ -178,7 +178,8 @@ impl<'a> Annealer<'a> {
         }
         let mut made = false;
         for _ in 0..EJECTED {
-            let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling) else {
+            let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling)
+            else {
                 break;
             };
             change += worth - cooling.cost(self.moves, away, self.price);

@@ -137,6 +137,14 @@ impl Layout {
         most - least <= limit
     }
 
+    /// Moves any one container of a service, if there is one.
+    pub(crate) fn shift_one(&mut self, facts: &Facts, service: usize, from: usize, to: usize) {
+        let there = |container: &usize| self.machine_of[*container] as usize == from;
+        if let Some(container) = facts.containers(service).find(there) {
+            self.shift(facts, container, to);
+        }
+    }
+
     /// Moves a container; its room and permission are the caller's affair.
     pub(crate) fn shift(&mut self, facts: &Facts, container: usize, to: usize) {
         let from = self.machine_of(container);

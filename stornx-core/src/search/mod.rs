@@ -18,12 +18,14 @@
 
 mod anneal;
 mod climb;
+mod deepen;
 mod facts;
 mod gain;
 mod layout;
 mod order;
 mod problem;
 mod random;
+mod rounds;
 
-pub use climb::{Found, Move, Options, Search, search};
 pub use problem::{Edge, Machine, Problem, ProblemError, Service, Spread, Weights};
+pub use rounds::{Found, Move, Options, Search, search};

@@ -149,13 +149,7 @@ impl<'a> Way<'a> {
     }
 
     fn shift(&mut self, shift: Shift) {
-        let facts = self.facts;
-        let container = facts
-            .containers(shift.service)
-            .find(|container| self.layout.machine_of(*container) == shift.from);
-        if let Some(container) = container {
-            self.layout.shift(facts, container, shift.to);
-        }
+        self.layout.shift_one(self.facts, shift.service, shift.from, shift.to);
         self.list(shift.service, shift.from);
         self.list(shift.service, shift.to);
     }
