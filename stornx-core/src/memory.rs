@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     model::RouteTable,
-    units::{Millis, Rps, Share, Timestamp},
+    units::{Millis, Percent, Rps, Share, Timestamp},
 };
 
 /// Everything remembered.
@@ -59,6 +59,19 @@ pub struct MoveInFlight {
     pub predicted_saving: f64,
 }
 
+/// A move that was finished, for taking it back once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FinishedMove {
+    /// The replica that took the place of the victim.
+    pub replacement: PodName,
+    /// Where the victim ran.
+    pub came_from: NodeName,
+    /// It made things clearly worse: it is to be taken back.
+    pub regressed: bool,
+}
+
 /// What was expected of a change, for comparison with what came.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -78,6 +91,21 @@ pub struct Expectation {
     pub demand_before: Rps,
 }
 
+/// The last growth of a count for its utilisation, until it is seen to have helped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Growth {
+    /// Count before it.
+    pub from: u32,
+    /// Count after it.
+    pub to: u32,
+    /// Utilisation before it.
+    pub utilisation: Percent,
+    /// Requests served before it.
+    pub requests: Rps,
+}
+
 /// What is remembered of a workload.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -86,6 +114,9 @@ pub struct WorkloadMemory {
     /// Last scale action of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaled_at: Option<Timestamp>,
+    /// The last growth of its count, until it is seen to have helped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// Last move that was finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<Timestamp>,
@@ -98,6 +129,13 @@ pub struct WorkloadMemory {
     /// What the last finished move was expected to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expectation: Option<Expectation>,
+    /// The last finished move, until it is known what came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_move: Option<FinishedMove>,
+    /// Since when a move has been worth it in every cycle: one that is seen on a
+    /// single count of requests only is noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wanted_since: Option<Timestamp>,
     /// Cycles in a row in which a replica looked slow; a single one is not enough to
     /// replace it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -138,6 +176,9 @@ pub struct HostMemory {
     /// What its destinations can serve.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub capacity: BTreeMap<ZoneName, CapacityMemory>,
+    /// Smoothed penalty of each destination for answering slowly or failing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub penalty: BTreeMap<ZoneName, Millis>,
     /// Smoothed demand by zone of the callers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub demand: BTreeMap<ZoneName, Rps>,

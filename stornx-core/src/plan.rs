@@ -49,6 +49,10 @@ pub enum AbortCause {
     NotAllowedAnyMore,
     /// Removing the victim would not be safe any more.
     Unsafe,
+    /// The replacement came up in another zone than it was meant for.
+    Misplaced,
+    /// The surge was never asked for, or is gone again: the move stopped half way.
+    NeverBegan,
 }
 
 /// One thing to do.
@@ -180,7 +184,7 @@ impl fmt::Display for Action {
                     f,
                     "scale {} from {observed} to {}: new on ",
                     workload.name(),
-                    observed + count(nodes)
+                    observed.saturating_add(count(nodes))
                 )?;
                 list(f, nodes)
             }

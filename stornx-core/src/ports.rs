@@ -38,6 +38,14 @@ pub enum PortError {
         /// What it said.
         detail: String,
     },
+    /// Nothing was tried.
+    #[error("{what}: not tried: {detail}")]
+    NotTried {
+        /// What would have been tried, with ids.
+        what: String,
+        /// Why it was not.
+        detail: String,
+    },
     /// The right to write was lost before the write.
     #[error("{what}: not the leader any more")]
     NotLeader {

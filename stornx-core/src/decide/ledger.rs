@@ -8,6 +8,7 @@ use crate::{
 };
 
 /// Promises of one cycle.
+#[derive(Clone)]
 pub(crate) struct Ledger {
     free: Vec<Resources>,
     free_pods: Vec<u32>,

@@ -122,6 +122,11 @@ pub enum RouteReason {
     },
     /// Fewer than two zones hold or can hold an endpoint.
     OneZone,
+    /// More zones than weights can name: each takes at least 1 of 100.
+    TooManyZones {
+        /// How many there are.
+        zones: u32,
+    },
     /// Nothing is Ready.
     NothingReady,
     /// Nobody calls it.

@@ -127,9 +127,20 @@ pub enum ScaleReason {
         /// Utilisation that was seen.
         utilisation: Percent,
     },
-    /// Below the lower threshold, but the remaining replicas would be above the upper.
+    /// Above the upper threshold, but the last growth did not bring utilisation down
+    /// while no more requests came and CPU is not busy: memory that each replica holds
+    /// for itself is not relieved by more of them.
+    GrowthDidNotHelp {
+        /// Utilisation before that growth.
+        before: Percent,
+        /// Utilisation now.
+        now: Percent,
+    },
+    /// Below the lower threshold, but one replica less would leave the others close to
+    /// or above the middle of the band (in CPU or in the configured metric), from where
+    /// they could soon be too busy.
     RemainingTooBusy {
-        /// Utilisation predicted for those that remain.
+        /// Utilisation predicted for those that would remain.
         predicted: Percent,
     },
     /// OptiScaler is switched off.
@@ -168,6 +179,26 @@ pub enum ScaleReason {
     ZoneLossFloor {
         /// The least count that keeps what must survive.
         floor: u32,
+    },
+    /// Its spread over zones forbids it.
+    Spread {
+        /// Zones that must hold a replica.
+        zones: u32,
+    },
+    /// The allowed skew between zones forbids it.
+    Skew {
+        /// How many replicas more than another a zone may hold.
+        max: u32,
+    },
+    /// Its owner has stopped it by a count of zero, which is left alone.
+    ScaledToZero,
+    /// Enough replicas are on their way already, or some that should be there are
+    /// missing.
+    Settling {
+        /// Replicas that are Ready.
+        ready: u32,
+        /// Replicas that are asked for.
+        desired: u32,
     },
     /// At its minimum.
     AtMinimum {

@@ -1,86 +1,118 @@
-//! All sequences of a few single moves, where there are few enough of them.
+//! All placements within a few moves, where there are few enough of them.
 //!
 //! Annealing sees a placement as better or worse; on a small and full cluster what
 //! counts is which placements can be reached at all, and in how many moves. There,
-//! everything within a few moves is looked at.
+//! breadth-first search looks at everything near, and at everything there is when the
+//! cluster is tiny. On large clusters this does nothing.
 
-use super::{facts::Facts, gain, layout::Layout, order::Shift, rounds::LEAST};
+use std::collections::BTreeSet;
 
-/// Most sequences that are looked at from one placement: a few milliseconds.
-const MOST: usize = 20_000;
+use super::{facts::Facts, gain, layout::Layout, order::Shift, random::Random, rounds::LEAST};
 
-/// Longest sequence.
-const DEEPEST: u32 = 4;
+/// Most placements that are looked at: tens of milliseconds.
+const MOST: usize = 10_000;
 
-/// The sequence of at most `most` moves whose worth less `price` for each move is best,
-/// if it is better than nothing.
+/// With more ways to go on from the first placement, not even two moves would be seen
+/// completely.
+const MOST_BRANCHES: usize = 500;
+
+/// The moves (at most `most`) to the placement whose worth less `price` for each move is
+/// best, if it is better than staying.
 pub(crate) fn best_sequence(
     facts: &Facts,
     layout: &Layout,
     most: usize,
     price: f64,
 ) -> Option<Vec<Shift>> {
-    let branches = facts.machines.saturating_sub(1)
-        * (0..facts.machines).map(|machine| kinds(facts, layout, machine).count()).sum::<usize>();
-    let depth = (1..=DEEPEST)
-        .take_while(|depth| branches.checked_pow(*depth).is_some_and(|all| all <= MOST))
-        .last()?;
-    let mut dive =
-        Dive { facts, layout: layout.clone(), price, path: Vec::new(), best: (LEAST, Vec::new()) };
-    dive.look(0.0, most.min(depth as usize));
-    Some(dive.best.1).filter(|path| !path.is_empty())
+    let kinds: usize =
+        (0..facts.machines).map(|machine| kinds(facts, layout, machine).count()).sum();
+    if kinds * facts.machines > MOST_BRANCHES {
+        return None;
+    }
+    let mut looked = Looked { facts, nodes: Vec::new(), seen: BTreeSet::from([0]) };
+    looked.expand(layout, None);
+    let mut next = 0;
+    while next < looked.nodes.len() && looked.nodes.len() < MOST {
+        if looked.nodes[next].depth < most {
+            let mut there = layout.clone();
+            for Shift { service, from, to } in looked.path(next) {
+                there.shift_one(facts, service, from, to);
+            }
+            looked.expand(&there, Some(next));
+        }
+        next += 1;
+    }
+    let mut best = (LEAST, None);
+    for (at, node) in looked.nodes.iter().enumerate() {
+        let value = node.worth - price * node.depth as f64;
+        // Nodes come by growing depth: longer only when it is worth more.
+        if node.depth <= most && value > best.0 + LEAST {
+            best = (value, Some(at));
+        }
+    }
+    best.1.map(|at| looked.path(at))
 }
 
 /// Services on a machine that can be moved.
-fn kinds<'a>(
-    facts: &'a Facts,
-    layout: &'a Layout,
-    machine: usize,
-) -> impl Iterator<Item = usize> + 'a {
+fn kinds(facts: &Facts, layout: &Layout, machine: usize) -> impl Iterator<Item = usize> {
     let row = layout.row(facts, machine).iter().enumerate();
     row.filter(|(service, count)| **count > 0 && !facts.pinned[*service])
         .map(|(service, _)| service)
 }
 
-struct Dive<'a> {
-    facts: &'a Facts,
-    layout: Layout,
-    price: f64,
-    path: Vec<Shift>,
-    best: (f64, Vec<Shift>),
+struct Node {
+    parent: Option<usize>,
+    shift: Shift,
+    depth: usize,
+    /// Against the first placement.
+    worth: f64,
+    /// Sum of a random number for each container on each machine, against the first
+    /// placement: the same for the same counts, whatever the order of moves.
+    mark: u64,
 }
 
-impl Dive<'_> {
-    fn look(&mut self, value: f64, left: usize) {
-        if left == 0 {
-            return;
-        }
-        for from in 0..self.facts.machines {
-            let services: Vec<usize> = kinds(self.facts, &self.layout, from).collect();
-            for service in services {
-                for to in 0..self.facts.machines {
-                    if self.layout.allowed(self.facts, service, from, to)
-                        && self.layout.fits(self.facts, service, to)
+struct Looked<'a> {
+    facts: &'a Facts,
+    nodes: Vec<Node>,
+    seen: BTreeSet<u64>,
+}
+
+impl Looked<'_> {
+    fn expand(&mut self, layout: &Layout, parent: Option<usize>) {
+        let facts = self.facts;
+        let (depth, worth, mark) = parent.map_or((0, 0.0, 0), |parent| {
+            let node = &self.nodes[parent];
+            (node.depth, node.worth, node.mark)
+        });
+        for from in 0..facts.machines {
+            for service in kinds(facts, layout, from) {
+                for to in 0..facts.machines {
+                    if !layout.fits(facts, service, to) || !layout.allowed(facts, service, from, to)
                     {
-                        self.follow(value, left, Shift { service, from, to });
+                        continue;
+                    }
+                    let at = |machine: usize| {
+                        Random::new((service * facts.machines + machine) as u64).next()
+                    };
+                    let mark = mark.wrapping_add(at(to)).wrapping_sub(at(from));
+                    if self.seen.insert(mark) {
+                        let worth = worth + gain::of_shift(facts, layout, service, from, to);
+                        let shift = Shift { service, from, to };
+                        self.nodes.push(Node { parent, shift, depth: depth + 1, worth, mark });
                     }
                 }
             }
         }
     }
 
-    fn follow(&mut self, value: f64, left: usize, shift: Shift) {
-        let Shift { service, from, to } = shift;
-        let worth = gain::of_shift(self.facts, &self.layout, service, from, to);
-        let value = value + worth - self.price;
-        self.layout.shift_one(self.facts, service, from, to);
-        self.path.push(shift);
-        // Longer only when it is worth more, not by a rounding error.
-        if value > self.best.0 + LEAST {
-            self.best = (value, self.path.clone());
+    fn path(&self, node: usize) -> Vec<Shift> {
+        let mut path = Vec::new();
+        let mut at = Some(node);
+        while let Some(node) = at {
+            path.push(self.nodes[node].shift);
+            at = self.nodes[node].parent;
         }
-        self.look(value, left - 1);
-        self.path.pop();
-        self.layout.shift_one(self.facts, service, to, from);
+        path.reverse();
+        path
     }
 }

@@ -45,6 +45,12 @@ pub(crate) fn admits(node: &Node, constraints: &Constraints) -> Result<(), NodeR
     if node.taints.iter().any(|taint| repels(&taint)) {
         return Err(NodeRefusal::Taint);
     }
+    selects(node, constraints)
+}
+
+/// Whether `constraints` select `node` by selector and required affinity, whatever its
+/// state: the nodes whose zones Kubernetes counts for a spread constraint.
+pub(crate) fn selects(node: &Node, constraints: &Constraints) -> Result<(), NodeRefusal> {
     let selected = constraints.node_selector.iter().all(|(k, v)| node.labels.get(k) == Some(v));
     if !selected {
         return Err(NodeRefusal::Selector);

@@ -1,31 +1,51 @@
-//! Routing weights.
+//! OptiBalancer: the routing weights of every host.
+//!
+//! For each host it finds what stands, repairs what is not covered, and otherwise moves one
+//! step from what stands towards the target. The target is a minimum-cost flow over all
+//! callers of the host at once; the step keeps promises of its own. In between lies the
+//! judgement whether the target is worth going to at all: inputs are counted over a minute,
+//! and a rule rewritten for noise costs every proxy of the mesh an update.
+//!
+//! | file | decides |
+//! | --- | --- |
+//! | `table`, `split` | what stands, and whether every zone is named |
+//! | `observe` | what this cycle's metrics say |
+//! | `capacity` | what is believed, remembered and seen together |
+//! | `congestion` | what load costs |
+//! | `flow`, `round` | the exact optimum, and its whole numbers |
+//! | `target`, `proportional` | the target by either rule |
+//! | `worth` | whether the target is worth a change |
+//! | `step`, `hold` | how far to go in this cycle |
+//! | `verify` | whether the last change made things worse |
+//! | `remember` | what the next cycle starts with |
+//!
+//! Refuses, with a reason each: hosts that are not ours to write, that have no or several
+//! workloads, that have only one zone to go to, and all changes but repairs while metrics
+//! are missing.
 
-use std::collections::BTreeMap;
+mod capacity;
+mod congestion;
+mod decide;
+mod flow;
+#[cfg(test)]
+mod frontier;
+mod hold;
+mod host;
+mod observe;
+mod proportional;
+mod remember;
+mod round;
+mod split;
+mod step;
+mod table;
+mod target;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod worth;
 
-use super::Proposal;
-use crate::{
-    ids::HostName, memory::Memory, model::Snapshot, plan::Planned, policy::Policy,
-    remember::Outcomes, report::HostReport, units::Timestamp, view::View,
-};
-
-/// What was decided.
-pub(crate) struct Routed {
-    pub(crate) proposals: Vec<Proposal>,
-    pub(crate) reports: BTreeMap<HostName, HostReport>,
-}
-
-/// Decides all routes.
-pub(crate) fn decide(_view: &View<'_>, _memory: &Memory) -> Routed {
-    Routed { proposals: Vec::new(), reports: BTreeMap::new() }
-}
-
-/// What is remembered of hosts after a cycle.
-pub(crate) fn remember_hosts(
-    _memory: &mut Memory,
-    _snapshot: &Snapshot,
-    _planned: &Planned,
-    _outcomes: &Outcomes,
-    _policy: &Policy,
-    _now: Timestamp,
-) {
-}
+#[cfg(test)]
+pub(crate) use self::decide::Routed;
+pub(crate) use self::{decide::decide, remember::remember_hosts};

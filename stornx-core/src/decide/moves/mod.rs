@@ -1,10 +1,60 @@
-//! Moves of running replicas.
+//! Moves of running replicas, from begin to end.
+//!
+//! | file | decides |
+//! | --- | --- |
+//! | `state`, `advance` | what becomes of each move under way |
+//! | `gates` | which workloads may move at all |
+//! | `objective`, `split` | what a layout costs, and what one replica elsewhere changes |
+//! | `destinations` | the few nodes of a zone that are worth a look |
+//! | `search` | which moves would lower the cost most |
+//! | `eviction` | who leaves a full zone for a replica that saves more there |
+//! | `payback` | whether a move is worth it; back-off |
+//! | `slow` | which replicas are slow and go elsewhere |
+//! | `verify` | what came of a move |
+//! | `remember` | what the next cycle must know |
+//!
+//! A plan begins moves in this order: a move that made things worse is taken back,
+//! slow replicas are replaced, then ways are shortened.
 
+mod advance;
+mod destinations;
+mod eviction;
+mod gates;
+mod objective;
+mod payback;
+mod remember;
+mod search;
+mod slow;
+mod split;
+mod state;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+pub(crate) use self::{advance::advance, remember::remember_workloads};
+use self::{
+    destinations::Destinations,
+    eviction::Eviction,
+    objective::{Objective, Shift},
+    search::{Chosen, Effect, Found, Search},
+};
 use super::{Proposal, ledger::Ledger, safety::Safety};
 use crate::{
-    memory::Memory, model::Snapshot, plan::Planned, policy::Policy, remember::Outcomes,
-    report::MoveReason, units::Timestamp, view::View,
+    memory::Memory,
+    plan::Action,
+    report::{ActionReport, Expected, MoveReason, MoveWhy, Why},
+    view::{NodeIndex, PodView, View, WorkloadIndex},
 };
+
+/// A move must have been worth it for so many windows of the metrics: counts of two
+/// windows share no request, so a wish that lasts is no accident of one count.
+const CONFIRMING_WINDOWS: u64 = 2;
+
+/// Seconds of a month of 730 hours.
+const MONTH_SECONDS: f64 = 730.0 * 3600.0;
 
 /// What becomes of the moves under way.
 pub(crate) struct UnderWay {
@@ -20,30 +70,316 @@ pub(crate) struct Moved {
     pub(crate) reasons: Vec<MoveReason>,
 }
 
-/// Finishes, waits for or gives up each move under way.
-pub(crate) fn advance(view: &View<'_>, _: &Safety, _: &Memory, _: &mut Ledger) -> UnderWay {
-    UnderWay { proposals: Vec::new(), reasons: view.workloads.iter().map(|_| None).collect() }
-}
-
 /// Decides which moves begin.
 pub(crate) fn decide(
     view: &View<'_>,
-    _: &Safety,
-    _: &Memory,
-    _: &mut Ledger,
-    _under_way: &UnderWay,
+    safety: &Safety,
+    memory: &Memory,
+    ledger: &mut Ledger,
+    under_way: &UnderWay,
 ) -> Moved {
-    let reasons = view.workloads.iter().map(|_| MoveReason::Disabled).collect();
-    Moved { proposals: Vec::new(), reasons }
+    let destinations = Destinations::new(view, ledger);
+    let mut room = Room { view, safety, memory, ledger, destinations: &destinations };
+    let mut moved = Moved { proposals: Vec::new(), reasons: room.gates(under_way) };
+    room.take_back(&mut moved);
+    room.replace_slow(&mut moved);
+    room.shorten_ways(&mut moved);
+    moved
 }
 
-/// What is remembered of workloads after a cycle.
-pub(crate) fn remember_workloads(
-    _memory: &mut Memory,
-    _snapshot: &Snapshot,
-    _planned: &Planned,
-    _outcomes: &Outcomes,
-    _policy: &Policy,
-    _now: Timestamp,
-) {
+struct Room<'a, 'v> {
+    view: &'a View<'v>,
+    safety: &'a Safety,
+    memory: &'a Memory,
+    ledger: &'a mut Ledger,
+    destinations: &'a Destinations,
+}
+
+/// What stands for a workload that may move until something better is known of it.
+const OPEN: MoveReason = MoveReason::WellPlaced { best: None };
+
+impl<'v> Room<'_, 'v> {
+    fn gates(&self, under_way: &UnderWay) -> Vec<MoveReason> {
+        let gate = |(at, under_way): (usize, &Option<MoveReason>)| {
+            let at = WorkloadIndex::new(at);
+            under_way.clone().unwrap_or_else(|| {
+                gates::may_move(self.view, self.safety, self.memory, self.ledger, at)
+                    .err()
+                    .unwrap_or(OPEN)
+            })
+        };
+        under_way.reasons.iter().enumerate().map(gate).collect()
+    }
+
+    /// Takes back the moves that made things clearly worse, each once. The back-off
+    /// that the regression began does not hold this up.
+    fn take_back(&mut self, moved: &mut Moved) {
+        for (id, remembered) in &self.memory.workloads {
+            let Some(last) = remembered.last_move.as_ref().filter(|last| last.regressed) else {
+                continue;
+            };
+            let (Some(at), Some(to)) = (self.view.workload(id), self.view.node(&last.came_from))
+            else {
+                continue;
+            };
+            if moved.reasons[at.at()] != OPEN {
+                continue;
+            }
+            // Until it is taken back, or that is given up, nothing else moves here.
+            moved.reasons[at.at()] =
+                MoveReason::Backoff { left: remember::undo_left(remembered, self.view.now) };
+            let pod = self.view.pod(at, &last.replacement).filter(|pod| pod.serves());
+            let Some((pod, from)) = pod.and_then(|pod| Some((pod, pod.node?))) else { continue };
+            if from == to || !self.is_possible(at, from, to) {
+                continue;
+            }
+            let why = MoveWhy::Undo {
+                workload: id.clone(),
+                victim: pod.pod.name.clone(),
+                from: self.view.nodes[from.at()].node.name.clone(),
+                to: last.came_from.clone(),
+            };
+            self.promise(at, from, to);
+            self.propose(
+                Beginning { at, pod, from, to, expected: Expected::default(), why },
+                moved,
+            );
+        }
+    }
+
+    fn replace_slow(&mut self, moved: &mut Moved) {
+        for (at, workload) in self.view.each_workload() {
+            if moved.reasons[at.at()] != OPEN {
+                continue;
+            }
+            let remembered = self.memory.workloads.get(&workload.workload.id);
+            let (view, safety) = (self.view, self.safety);
+            let Some(slow) =
+                slow::replacement(view, safety, self.ledger, self.destinations, remembered, at)
+            else {
+                continue;
+            };
+            let pod = slow.suspect.pod;
+            let (from, to) = (slow.from, slow.to);
+            let rate = pod.traffic.map_or(0.0, |traffic| traffic.requests.get());
+            let expected = Expected {
+                request_ms_per_second: rate * (slow.suspect.p95 - slow.suspect.siblings),
+                ..Expected::default()
+            };
+            let why = MoveWhy::Slow {
+                workload: workload.workload.id.clone(),
+                victim: pod.pod.name.clone(),
+                from: view.nodes[from.at()].node.name.clone(),
+                to: view.nodes[to.at()].node.name.clone(),
+                p95: slow.suspect.p95,
+                siblings_p95: slow.suspect.siblings,
+            };
+            self.promise(at, from, to);
+            self.propose(Beginning { at, pod, from, to, expected, why }, moved);
+        }
+    }
+
+    fn shorten_ways(&mut self, moved: &mut Moved) {
+        let movable: Vec<bool> = moved.reasons.iter().map(|reason| *reason == OPEN).collect();
+        if !movable.contains(&true) {
+            return;
+        }
+        let view = self.view;
+        let mut objective = Objective::new(view, self.safety, self.memory, None);
+        let search = Search {
+            view,
+            safety: self.safety,
+            destinations: self.destinations,
+            movable: &movable,
+        };
+        let found: Vec<Found> = view
+            .each_workload()
+            .map(|(at, _)| {
+                if movable[at.at()] {
+                    search.of(&mut objective, self.ledger, at)
+                } else {
+                    Found::default()
+                }
+            })
+            .collect();
+        let mut held = BTreeSet::new();
+        let memory = self.memory;
+        let chosen = search.choose(&mut objective, self.ledger, &found, memory, |candidate| {
+            let confirmed = candidate.lead().is_some_and(|lead| is_confirmed(view, memory, lead));
+            if !confirmed {
+                held.extend(candidate.lead());
+            }
+            confirmed
+        });
+        self.explain(&found, &held, &chosen, moved);
+        for (_, effects) in &chosen.begun {
+            for effect in effects {
+                self.propose_shift(effect, moved);
+            }
+        }
+        if let Some(eviction) = &chosen.eviction {
+            self.propose_eviction(eviction, moved);
+        }
+    }
+
+    /// The reasons of the workloads that may move and do not.
+    fn explain(
+        &self,
+        found: &[Found],
+        held: &BTreeSet<WorkloadIndex>,
+        chosen: &Chosen,
+        moved: &mut Moved,
+    ) {
+        for (at, workload) in self.view.each_workload() {
+            let reason = &mut moved.reasons[at.at()];
+            if *reason != OPEN {
+                continue;
+            }
+            let best = found[at.at()].best.as_ref();
+            let worth_it = best.is_some_and(|best| best.net() > 0.0);
+            let no_room = !worth_it && found[at.at()].blocked.is_some();
+            let confirmed = is_confirmed(self.view, self.memory, at);
+            let wish = held.contains(&at) || ((worth_it || no_room) && !confirmed);
+            *reason = if chosen.refuted.contains(&at) || !(wish || worth_it || no_room) {
+                MoveReason::WellPlaced { best: best.map(|best| best.saving - best.price) }
+            } else if wish {
+                let remembered = self.memory.workloads.get(&workload.workload.id);
+                let since = remembered.and_then(|remembered| remembered.wanted_since);
+                let since = self.view.now.since(since.unwrap_or(self.view.now));
+                MoveReason::Confirming { since }
+            } else if no_room {
+                MoveReason::NoRoom
+            } else {
+                MoveReason::BudgetUsedUp
+            };
+        }
+    }
+
+    fn propose_eviction(&self, eviction: &Eviction, moved: &mut Moved) {
+        let view = self.view;
+        let Some(shift) = eviction.leaves.shifts.first() else { return };
+        let Some(pod) = self.youngest(*shift) else { return };
+        let Shift { workload: at, from, to } = *shift;
+        let name = |node: NodeIndex| view.nodes[node.at()].node.name.clone();
+        let why = MoveWhy::MakesRoom {
+            workload: view.workloads[at.at()].workload.id.clone(),
+            victim: pod.pod.name.clone(),
+            from: name(from),
+            to: name(to),
+            makes_room_for: view.workloads[eviction.makes_room_for.at()].workload.id.clone(),
+        };
+        let expected =
+            Expected { request_ms_per_second: eviction.leaves.saving, ..Expected::default() };
+        self.propose(Beginning { at, pod, from, to, expected, why }, moved);
+    }
+
+    /// The replica that goes from a node: the youngest, which has least to lose (caches,
+    /// connections).
+    fn youngest(&self, shift: Shift) -> Option<&PodView<'v>> {
+        let workload = &self.view.workloads[shift.workload.at()];
+        let on_node =
+            workload.pods.iter().filter(|pod| pod.serves() && pod.node == Some(shift.from));
+        on_node.max_by(|a, b| (a.pod.created_at, &b.pod.name).cmp(&(b.pod.created_at, &a.pod.name)))
+    }
+
+    fn propose_shift(&self, effect: &Effect, moved: &mut Moved) {
+        let shift = effect.shift;
+        let Some(pod) = self.youngest(shift) else { return };
+        let expected = Expected {
+            request_ms_per_second: effect.saving,
+            usd_per_month: (effect.before.usd - effect.after.usd) * MONTH_SECONDS,
+        };
+        let why = self.why(effect, pod);
+        let Shift { workload: at, from, to } = shift;
+        self.propose(Beginning { at, pod, from, to, expected, why }, moved);
+    }
+
+    fn why(&self, effect: &Effect, pod: &PodView<'v>) -> MoveWhy {
+        let view = self.view;
+        let (from, to) = (effect.shift.from, effect.shift.to);
+        let at = effect.shift.workload;
+        let workload = view.workloads[at.at()].workload.id.clone();
+        let victim = pod.pod.name.clone();
+        let name = |node: NodeIndex| view.nodes[node.at()].node.name.clone();
+        let zone = |node: NodeIndex| view.zones[view.nodes[node.at()].zone.at()].name.clone();
+        if effect.crowd_saving > 0.5 * effect.saving {
+            return MoveWhy::Crowded {
+                workload,
+                victim,
+                from: name(from),
+                to: name(to),
+                used_before: effect.crowd_before,
+                used_after: effect.crowd_after,
+            };
+        }
+        let heaviest = effect.heaviest.map(|edge| {
+            let edge = &view.edges[edge.at()];
+            let other = if edge.caller == at { edge.callee } else { edge.caller };
+            let rate = crate::units::Rps::saturating(edge.requests);
+            (view.workloads[other.at()].workload.id.clone(), rate)
+        });
+        MoveWhy::Nearer {
+            workload,
+            victim,
+            from: name(from),
+            from_zone: zone(from),
+            to: name(to),
+            to_zone: zone(to),
+            heaviest,
+            cost_before: effect.before.cost,
+            cost_after: effect.after.cost,
+            price: effect.price,
+        }
+    }
+
+    /// Whether floors, budgets and room allow that a replica goes from one node to
+    /// another now.
+    fn is_possible(&self, at: WorkloadIndex, from: NodeIndex, to: NodeIndex) -> bool {
+        let (zone_from, zone_to) = (self.view.nodes[from.at()].zone, self.view.nodes[to.at()].zone);
+        gates::layout_allowed(self.view, self.safety, at, zone_from, zone_to)
+            && self.ledger.move_allowed(zone_from, zone_to)
+            && !self.ledger.is_counted(at)
+            && destinations::takes(self.view, self.ledger, at, to)
+    }
+
+    /// Spends budgets and room on a move.
+    fn promise(&mut self, at: WorkloadIndex, from: NodeIndex, to: NodeIndex) {
+        let (zone_from, zone_to) = (self.view.nodes[from.at()].zone, self.view.nodes[to.at()].zone);
+        self.ledger.promise(to, self.view.workloads[at.at()].workload.requests);
+        self.ledger.spend_move(at, zone_from, zone_to);
+    }
+
+    fn propose(&self, beginning: Beginning<'_, '_>, moved: &mut Moved) {
+        let Beginning { at, pod, from, to, expected, why } = beginning;
+        let workload = self.view.workloads[at.at()].workload;
+        let name = |node: NodeIndex| self.view.nodes[node.at()].node.name.clone();
+        moved.reasons[at.at()] = MoveReason::Started;
+        moved.proposals.push(Proposal {
+            action: Action::StartMove {
+                workload: workload.id.clone(),
+                observed: workload.desired,
+                victim: pod.pod.name.clone(),
+                from: name(from),
+                to: name(to),
+            },
+            report: ActionReport { expected, why: Why::Move(why) },
+        });
+    }
+}
+
+/// A move to begin, with its reason.
+struct Beginning<'a, 'v> {
+    at: WorkloadIndex,
+    pod: &'a PodView<'v>,
+    from: NodeIndex,
+    to: NodeIndex,
+    expected: Expected,
+    why: MoveWhy,
+}
+
+/// Whether a move of a workload has been worth it for long enough.
+fn is_confirmed(view: &View<'_>, memory: &Memory, at: WorkloadIndex) -> bool {
+    let remembered = memory.workloads.get(&view.workloads[at.at()].workload.id);
+    let since = remembered.and_then(|remembered| remembered.wanted_since);
+    since.is_some_and(|since| view.now.since(since) >= view.window.times(CONFIRMING_WINDOWS))
 }

@@ -1,0 +1,194 @@
+//! A large cluster with heavy tails: few workloads have many replicas and carry most of
+//! the traffic, as in published production traces; three zones, calls go down a
+//! layered graph.
+
+use stornx_core::{
+    ids::{
+        HostName, Namespace, NodeName, PodName, RegionName, WorkloadKind, WorkloadRef, ZoneName,
+    },
+    model::{
+        ClusterFacts, Constraints, DefaultSplit, Edge, Facts, Host, Latency, Mesh, MetricsFacts,
+        Node, Pod, PodPhase, PodTraffic, PodUsage, Protocol, Rollout, RouteTraffic, Rule, Snapshot,
+        Source, Traffic, Workload, WorkloadPolicy,
+    },
+    units::{Bytes, BytesPerSecond, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp},
+};
+
+const ZONES: usize = 3;
+
+/// A small generator of reproducible numbers (SplitMix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// A cluster of `size` times the limits, and the instant it is seen at.
+pub(crate) fn of_size(size: f64) -> (Snapshot, Timestamp) {
+    let scaled = |count: f64| (count * size).round().max(1.0) as usize;
+    let (node_count, pod_count) = (scaled(5_000.0), scaled(150_000.0));
+    let (workload_count, edge_count) = (scaled(10_000.0), scaled(50_000.0));
+    let now = Timestamp::from_millis(1_800_000_000_000);
+    let mut numbers = Numbers(7);
+
+    let nodes: Vec<Node> = (0..node_count).map(node).collect();
+    let replicas = replica_counts(&mut numbers, workload_count, pod_count);
+    let mut workloads = Vec::with_capacity(workload_count);
+    let mut usage = Vec::with_capacity(pod_count);
+    let mut pod_traffic = Vec::with_capacity(pod_count);
+    for (index, count) in replicas.iter().enumerate() {
+        let workload = workload(&mut numbers, &nodes, index, *count, now);
+        for pod in &workload.pods {
+            usage.push(PodUsage {
+                pod: pod.name.clone(),
+                cpu: MilliCpu::new(60 + numbers.below(60) as u64),
+                memory: Bytes::new((80 + numbers.below(40) as u64) << 20),
+                throttled: None,
+            });
+            pod_traffic.push(PodTraffic {
+                pod: pod.name.clone(),
+                requests: Rps::saturating(20.0 + 20.0 * numbers.unit()),
+                p95: Some(Millis::saturating(10.0 + 20.0 * numbers.unit())),
+                errors: Share::ZERO,
+            });
+        }
+        workloads.push(workload);
+    }
+    let hosts = workloads.iter().map(host).collect();
+    let edges = edges(&mut numbers, &workloads, edge_count);
+    let traffic = Traffic { window: Span::from_seconds(60), edges, pods: pod_traffic };
+    let cluster = ClusterFacts { nodes, workloads, hosts, mesh: Mesh::Routable };
+    let metrics = MetricsFacts {
+        usage: Facts::Fresh { as_of: now, source: Source::Prometheus, value: usage },
+        traffic: Facts::Fresh { as_of: now, source: Source::Prometheus, value: traffic },
+        latency: Facts::<Latency>::Missing { reason: "no exporter".to_owned() },
+        warnings: Vec::new(),
+    };
+    (Snapshot::assemble(cluster, metrics, now), now)
+}
+
+fn zone(index: usize) -> ZoneName {
+    ZoneName::new(&format!("zone-{}", index % ZONES)).unwrap()
+}
+
+fn node(index: usize) -> Node {
+    Node {
+        name: NodeName::new(&format!("node-{index:05}")).unwrap(),
+        zone: zone(index),
+        region: RegionName::new("region").unwrap(),
+        ready: true,
+        schedulable: true,
+        allocatable: Resources { cpu: MilliCpu::new(8_000), memory: Bytes::new(32 << 30) },
+        pod_capacity: 110,
+        reserved: Resources { cpu: MilliCpu::new(300), memory: Bytes::new(1 << 30) },
+        reserved_pods: 4,
+        labels: Default::default(),
+        taints: Vec::new(),
+    }
+}
+
+/// Counts with a heavy tail that sum to about `pods`: rank^-0.6, as steep as lets the
+/// largest of 10,000 have a few hundred.
+fn replica_counts(numbers: &mut Numbers, workloads: usize, pods: usize) -> Vec<usize> {
+    let weights: Vec<f64> = (1..=workloads).map(|rank| (rank as f64).powf(-0.6)).collect();
+    let total: f64 = weights.iter().sum();
+    let mut counts: Vec<usize> = weights
+        .iter()
+        .map(|weight| ((weight / total * pods as f64).round() as usize).clamp(2, 300))
+        .collect();
+    for at in (1..counts.len()).rev() {
+        counts.swap(at, numbers.below(at + 1));
+    }
+    counts
+}
+
+fn workload(
+    numbers: &mut Numbers,
+    nodes: &[Node],
+    index: usize,
+    replicas: usize,
+    now: Timestamp,
+) -> Workload {
+    let namespace = Namespace::new(&format!("team-{}", index % 50)).unwrap();
+    let name = format!("service-{index:05}");
+    let start = numbers.below(nodes.len());
+    let pods = (0..replicas)
+        .map(|replica| Pod {
+            name: PodName::new(&namespace, &format!("{name}-{replica:03}")).unwrap(),
+            node: Some(nodes[(start + replica * 7) % nodes.len()].name.clone()),
+            phase: PodPhase::Ready,
+            created_at: Timestamp::from_millis(now.as_millis() - 86_400_000),
+            ready_since: Some(Timestamp::from_millis(now.as_millis() - 86_000_000)),
+        })
+        .collect();
+    Workload {
+        id: WorkloadRef::new(&namespace, WorkloadKind::Deployment, &name).unwrap(),
+        managed: true,
+        desired: replicas as u32,
+        requests: Resources { cpu: MilliCpu::new(200), memory: Bytes::new(256 << 20) },
+        limits: None,
+        constraints: Constraints::default(),
+        autoscaler: None,
+        budget: None,
+        rollout: Rollout::Settled,
+        policy: WorkloadPolicy::default(),
+        startup: Some(Span::from_seconds(20)),
+        pods,
+    }
+}
+
+fn host(workload: &Workload) -> Host {
+    Host {
+        name: HostName::of_service(&workload.id.namespace(), workload.id.name()).unwrap(),
+        backends: vec![workload.id.clone()],
+        rule: Rule::None,
+        default_split: DefaultSplit::ByReplicas,
+    }
+}
+
+/// Calls from workloads of the first two thirds to later ones, popular callees more
+/// often (the square of a uniform number), rates with a heavy tail.
+fn edges(numbers: &mut Numbers, workloads: &[Workload], count: usize) -> Vec<Edge> {
+    let last = workloads.len() - 1;
+    (0..count)
+        .map(|_| {
+            let caller = numbers.below(last.max(1));
+            let span = (last - caller) as f64;
+            let callee = caller + 1 + (numbers.unit().powi(2) * span) as usize;
+            let (caller, callee) = (&workloads[caller], &workloads[callee.min(last)]);
+            let rate = 0.5 / numbers.unit().max(0.005);
+            let routes = (0..ZONES * ZONES)
+                .map(|pair| RouteTraffic {
+                    from: zone(pair / ZONES),
+                    to: zone(pair % ZONES),
+                    requests: Rps::saturating(rate * (0.5 + numbers.unit()) / 9.0),
+                    request_bytes: BytesPerSecond::saturating(rate * 50.0),
+                    response_bytes: BytesPerSecond::saturating(rate * 500.0),
+                    p95: Some(Millis::saturating(12.0)),
+                    errors: Share::ZERO,
+                })
+                .collect();
+            Edge {
+                caller: caller.id.clone(),
+                callee: callee.id.clone(),
+                host: HostName::of_service(&callee.id.namespace(), callee.id.name()).unwrap(),
+                protocol: Protocol::Http,
+                routes,
+            }
+        })
+        .collect()
+}

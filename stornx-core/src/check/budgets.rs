@@ -1,0 +1,73 @@
+//! Invariant 8: at most the configured number of moves and scale actions per cycle, per
+//! workload and per zone, and none on a workload that is to be left alone for a while.
+
+use std::collections::BTreeMap;
+
+use super::{Violation, counts, ground::Ground};
+use crate::plan::Action;
+
+pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
+    scale_actions(ground, violations);
+    moves(ground, violations);
+}
+
+fn spent(budget: &'static str, used: usize, allowed: u32, violations: &mut Vec<Violation>) {
+    let used = u32::try_from(used).unwrap_or(u32::MAX);
+    if used > allowed {
+        violations.push(Violation::BudgetExceeded { budget, used, allowed });
+    }
+}
+
+fn scale_actions(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
+    let scaler = &ground.policy.scaler;
+    let mut actions = 0;
+    for change in ground.changes() {
+        if !matches!(change.action, Action::AddReplicas { .. } | Action::RemoveReplicas { .. }) {
+            continue;
+        }
+        actions += 1;
+        let size = usize::try_from(counts::size(&change)).unwrap_or(usize::MAX);
+        spent("SCALER_MAX_STEP", size, scaler.max_step, violations);
+        let scaled = ground.memory.workloads.get(&change.workload.id).and_then(|w| w.scaled_at);
+        let at = ground.planned.plan.at;
+        if let Some(scaled) = scaled
+            && at < scaled.after(scaler.cooldown)
+        {
+            let (workload, left) =
+                (change.workload.id.clone(), scaled.after(scaler.cooldown).since(at));
+            violations.push(Violation::TooSoon { workload, left });
+        }
+    }
+    spent("SCALER_MAX_ACTIONS", actions, scaler.max_actions, violations);
+}
+
+fn moves(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
+    let policy = &ground.policy.moves;
+    let (mut begun, mut by_zone) = (0, BTreeMap::new());
+    for action in ground.actions() {
+        let Action::StartMove { workload, from, to, .. } = action else { continue };
+        begun += 1;
+        let (from, to) = (ground.zone_of(from), ground.zone_of(to));
+        for zone in from.into_iter().chain(to.filter(|to| Some(*to) != from)) {
+            *by_zone.entry(zone).or_insert(0) += 1;
+        }
+        let backoff = ground.memory.workloads.get(workload).and_then(|w| w.move_backoff);
+        let at = ground.planned.plan.at;
+        if let Some(backoff) = backoff
+            && at < backoff.until
+        {
+            let left = backoff.until.since(at);
+            violations.push(Violation::TooSoon { workload: workload.clone(), left });
+        }
+    }
+    if begun == 0 {
+        return;
+    }
+    spent("MOVE_MAX_PER_CYCLE", begun, policy.max_per_cycle, violations);
+    // A move that ends in this plan may fail to: it counts until it has ended.
+    let records = ground.memory.workloads.values().filter(|w| w.in_flight.is_some()).count();
+    spent("MOVE_MAX_IN_FLIGHT", records + begun, policy.max_in_flight, violations);
+    for used in by_zone.into_values() {
+        spent("MOVE_MAX_PER_ZONE", used, policy.max_per_zone, violations);
+    }
+}

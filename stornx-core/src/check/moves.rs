@@ -1,0 +1,76 @@
+//! Invariant 4: a replica goes only after its replacement has been Ready, and a move
+//! leaves the count as it found it. Moves end by their record and by nothing else.
+
+use super::{Violation, counts, ground::Ground};
+use crate::{model::PodPhase, plan::Action};
+
+pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
+    for action in ground.actions() {
+        match action {
+            Action::StartMove { .. } => start(ground, action, violations),
+            Action::FinishMove { .. } => finish(ground, action, violations),
+            Action::AbortMove { .. } => abort(ground, action, violations),
+            _ => {}
+        }
+    }
+}
+
+fn wrong(action: &Action, detail: String) -> Violation {
+    Violation::MoveOutOfOrder { action: action.to_string(), detail }
+}
+
+fn start(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) {
+    let Action::StartMove { workload, victim, from, to, .. } = action else { return };
+    let Some(known) = ground.workloads.get(workload) else { return };
+    if !counts::can_surge(known) {
+        violations.push(wrong(action, format!("{workload} cannot have a replica more elsewhere")));
+    }
+    let runs_on = known.pods.iter().find(|pod| pod.name == *victim).and_then(|p| p.node.as_ref());
+    if runs_on != Some(from) {
+        violations.push(wrong(action, format!("{victim} does not run on {from}")));
+    }
+    if from == to {
+        violations.push(wrong(action, "it stays on its node".to_owned()));
+    }
+}
+
+fn finish(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) {
+    let Action::FinishMove { workload, observed, victim, replacement } = action else { return };
+    let Some(known) = ground.workloads.get(workload) else { return };
+    let Some(record) = ground.in_flight(workload) else {
+        violations.push(wrong(action, "no move of this workload was begun".to_owned()));
+        return;
+    };
+    if record.victim != *victim {
+        violations.push(wrong(action, format!("{} is to go, not {victim}", record.victim)));
+    }
+    if record.known_pods.contains(replacement) {
+        violations.push(wrong(action, format!("{replacement} was there before the move")));
+    }
+    let ready = known.pods.iter().find(|pod| pod.name == *replacement);
+    if ready.is_none_or(|pod| pod.phase != PodPhase::Ready) {
+        violations.push(wrong(action, format!("{replacement} is not Ready")));
+    }
+    if u64::from(*observed) != u64::from(record.replicas_before) + 1 {
+        let before = record.replicas_before;
+        let detail = format!("{observed} replicas less one are not the {before} of before");
+        violations.push(wrong(action, detail));
+    }
+}
+
+fn abort(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) {
+    let Action::AbortMove { workload, observed, surge, .. } = action else { return };
+    let Some(record) = ground.in_flight(workload) else {
+        violations.push(wrong(action, "no move of this workload was begun".to_owned()));
+        return;
+    };
+    let Some(surge) = surge else { return };
+    if record.known_pods.contains(surge) {
+        violations.push(wrong(action, format!("{surge} was there before the move")));
+    }
+    if u64::from(*observed) != u64::from(record.replicas_before) + 1 {
+        let before = record.replicas_before;
+        let detail = format!("{observed} replicas less one are not the {before} of before");
+        violations.push(wrong(action, detail));
+    }
+}

@@ -1,0 +1,96 @@
+//! Invariants 7 and 9: nothing that another controller owns, nothing that its owner
+//! keeps from us, nothing outside the monitored namespaces is written.
+//!
+//! Clearing the record of a move without touching the count writes nothing in the
+//! cluster but our own memory, and is always allowed. Taking a surge back is a write like
+//! any other: it waits until the workload may be written again. Routes may change during
+//! a rollout: endpoints stay endpoints.
+
+use super::{Owner, Violation, ground::Ground};
+use crate::{
+    ids::Namespace,
+    model::{Host, Mesh, Rollout, Rule, Workload},
+    plan::{Action, RoutePurpose},
+};
+
+pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
+    for action in ground.actions() {
+        if matches!(action, Action::AbortMove { surge: None, .. }) {
+            continue;
+        }
+        let Some(workload) = ground.workloads.get(action.workload()) else { continue };
+        let mut owners = Vec::new();
+        place(ground, workload, &workload.id.namespace(), &mut owners);
+        match action {
+            Action::SetRoutes { host, purpose, .. } => {
+                if let Some(host) = ground.hosts.get(host) {
+                    place(ground, workload, &host.name.namespace(), &mut owners);
+                    routes(ground, workload, host, *purpose, &mut owners);
+                }
+            }
+            _ => replicas(ground, workload, action, &mut owners),
+        }
+        owners.dedup();
+        let refuse = |owner| Violation::NotOurs { action: action.to_string(), owner };
+        violations.extend(owners.into_iter().map(refuse));
+    }
+}
+
+fn place(ground: &Ground<'_>, workload: &Workload, namespace: &Namespace, owners: &mut Vec<Owner>) {
+    let monitored = &ground.policy.namespaces;
+    if !workload.managed || !(monitored.is_empty() || monitored.contains(namespace)) {
+        owners.push(Owner::NotMonitored);
+    }
+}
+
+fn replicas(ground: &Ground<'_>, workload: &Workload, action: &Action, owners: &mut Vec<Owner>) {
+    let (policy, wishes) = (ground.policy, &workload.policy);
+    let scales = matches!(action, Action::AddReplicas { .. } | Action::RemoveReplicas { .. });
+    let starts = matches!(action, Action::StartMove { .. });
+    if let (Some(autoscaler), true) = (workload.autoscaler, policy.scaler.respect_autoscalers) {
+        owners.push(Owner::Autoscaler(autoscaler.kind));
+    }
+    if workload.rollout != Rollout::Settled {
+        owners.push(Owner::Rollout(workload.rollout));
+    }
+    if wishes.opted_out {
+        owners.push(Owner::OptedOut);
+    }
+    if (wishes.no_scaling && scales) || (wishes.no_moves && starts) {
+        owners.push(Owner::NotWanted);
+    }
+    if (!policy.scaler.enabled && scales) || (!policy.moves.enabled && starts) {
+        owners.push(Owner::SwitchedOff);
+    }
+    if (scales || starts) && ground.in_flight(&workload.id).is_some() {
+        owners.push(Owner::MoveInFlight);
+    }
+}
+
+fn routes(
+    ground: &Ground<'_>,
+    workload: &Workload,
+    host: &Host,
+    purpose: RoutePurpose,
+    owners: &mut Vec<Owner>,
+) {
+    if workload.policy.opted_out {
+        owners.push(Owner::OptedOut);
+    }
+    if workload.policy.no_routing {
+        owners.push(Owner::NotWanted);
+    }
+    // A zone that was cut off is named again even when nothing is to be improved.
+    if !ground.policy.balancer.enabled && purpose == RoutePurpose::Improve {
+        owners.push(Owner::SwitchedOff);
+    }
+    if ground.snapshot.mesh != Mesh::Routable {
+        owners.push(Owner::NoMesh);
+    }
+    if let Rule::Foreign(rule) = host.rule {
+        owners.push(Owner::ForeignRule(rule));
+    }
+    if !matches!(host.backends.as_slice(), [one] if *one == workload.id) {
+        owners.push(Owner::OtherBackends);
+    }
+}

@@ -1,0 +1,213 @@
+//! Invariant 6: the predicted utilisation of every destination stays under the cap
+//! after a step, unless that was impossible before, and then it does not get worse.
+//!
+//! The prediction is the checker's own: each zone's rate and CPU as observed now, the
+//! callers' demand as observed now, requests falling as the new weights say over zones
+//! that have an endpoint. What counts is the *excess*: requests per second beyond what
+//! each zone can serve at the cap, summed over the zones, and where there is excess, the
+//! utilisation of the *busiest* zone. Neither may grow by more than the observations are
+//! worth:
+//!
+//! - two standard deviations of each counted rate ([`noise`]),
+//! - one point of weight for each caller, since weights are whole,
+//! - [`MODEL_SLACK`] of what a zone can serve.
+//!
+//! Zones with too little load to tell what they can serve are passed over, and so is a
+//! host whose usage or traffic is not fresh. An undo goes back to what was, a cover
+//! moves a few points, a decay knows no demand: they are not held to the cap.
+//!
+//! The planner's own prediction is held against the cap as well, without any slack but
+//! rounding: a plan may not say of itself that it breaks the cap.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Violation,
+    ground::{Ground, cpu_base},
+};
+use crate::{
+    ids::{HostName, PodName, ZoneName},
+    model::{Distribution, RouteTable, Workload},
+    plan::{Action, RoutePurpose},
+    policy::noise,
+    report::{RouteWhy, Why},
+    units::{Rps, Span},
+};
+
+/// CPU and requests are averaged over different windows, and the planner smooths what
+/// it saw over several cycles: under a load that doubles in two minutes the two are
+/// about a quarter apart.
+const MODEL_SLACK: f64 = 0.25;
+
+/// Below this share of its request a replica's CPU is mostly its idle work, and says
+/// nothing about what requests cost.
+const LEAST_TELLING: f64 = 0.05;
+
+/// Percentage points that a stated prediction may lie above the cap by rounding to
+/// whole weights.
+const ROUNDING: f64 = 1.0;
+
+pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
+    let reasons = &ground.planned.report.actions;
+    for (action, report) in ground.actions().zip(reasons) {
+        if let (
+            Action::SetRoutes { host, workload, from, to, purpose: RoutePurpose::Improve },
+            Why::Route(why),
+        ) = (action, &report.why)
+        {
+            claimed(ground, why, violations);
+            if let Some(workload) = ground.workloads.get(workload) {
+                predicted(ground, host, workload, from, to, violations);
+            }
+        }
+    }
+}
+
+fn claimed(ground: &Ground<'_>, why: &RouteWhy, violations: &mut Vec<Violation>) {
+    let cap = ground.policy.balancer.max_utilisation.get();
+    if let (Some(before), Some(after)) = (why.peak_before, why.peak_after)
+        && before.get() <= cap
+        && after.get() > cap + ROUNDING
+    {
+        let (host, after) = (why.host.clone(), after.get());
+        violations.push(Violation::CapBrokenByItsOwnWord { host, after, cap });
+    }
+}
+
+/// A destination as observed.
+struct Destination {
+    /// Requests per second that it serves.
+    rate: f64,
+    /// Requests per second that it would serve at the cap; `None` when not known.
+    at_cap: Option<f64>,
+}
+
+fn predicted(
+    ground: &Ground<'_>,
+    host: &HostName,
+    workload: &Workload,
+    from: &RouteTable,
+    to: &RouteTable,
+    violations: &mut Vec<Violation>,
+) {
+    let Some(traffic) = ground.snapshot.traffic.fresh() else { return };
+    let mut demand: BTreeMap<&ZoneName, f64> = BTreeMap::new();
+    for edge in traffic.edges.iter().filter(|edge| edge.host == *host) {
+        for route in &edge.routes {
+            *demand.entry(&route.from).or_insert(0.0) += route.requests.get();
+        }
+    }
+    let destinations = destinations(ground, workload);
+    let (before, after) = (loads(&demand, from, &destinations), loads(&demand, to, &destinations));
+    let (mut excess_before, mut excess_after, mut slack) = (0.0, 0.0, 0.0);
+    // Loads as a share of what a zone can serve at the cap; at least 1, since below the
+    // cap every distribution is as good as another.
+    let (mut peak_before, mut peak_after) = (1.0_f64, 1.0_f64);
+    for (zone, destination) in &destinations {
+        let Some(at_cap) = destination.at_cap else { continue };
+        let load = |loads: &BTreeMap<&ZoneName, f64>| loads.get(zone).copied().unwrap_or(0.0);
+        let (before, after) = (load(&before), load(&after));
+        // What other hosts and unseen callers send there stays.
+        let others = (destination.rate - before).max(0.0);
+        let over = |load: f64| (others + load - at_cap).max(0.0);
+        excess_before += over(before);
+        excess_after += over(after);
+        let doubt = doubt(destination.rate, traffic.window) + MODEL_SLACK;
+        peak_before = peak_before.max((others + before) / at_cap);
+        if after > before {
+            slack += at_cap * doubt;
+            peak_after = peak_after.max((others + after) / at_cap - doubt);
+        }
+    }
+    slack += 0.01 * demand.values().sum::<f64>();
+    if excess_after > excess_before + slack {
+        violations.push(Violation::CapBroken {
+            host: host.clone(),
+            before: excess_before,
+            after: excess_after,
+            slack,
+        });
+    }
+    if excess_after > 0.0 && peak_after > peak_before {
+        let cap = ground.policy.balancer.max_utilisation.get();
+        violations.push(Violation::BusiestZoneWorse {
+            host: host.clone(),
+            before: peak_before * cap,
+            after: peak_after * cap,
+        });
+    }
+}
+
+fn doubt(rate: f64, window: Span) -> f64 {
+    noise(Rps::saturating(rate), window).get()
+}
+
+/// Every zone with an endpoint, as observed.
+fn destinations<'a>(
+    ground: &Ground<'a>,
+    workload: &'a Workload,
+) -> BTreeMap<&'a ZoneName, Destination> {
+    let rates: BTreeMap<&PodName, f64> = ground
+        .snapshot
+        .traffic
+        .fresh()
+        .into_iter()
+        .flat_map(|traffic| &traffic.pods)
+        .map(|pod| (&pod.pod, pod.requests.get()))
+        .collect();
+    let mut sums: BTreeMap<&ZoneName, Sums> = BTreeMap::new();
+    for pod in workload.pods.iter().filter(|pod| ground.serves(pod)) {
+        let Some(zone) = ground.zone_of_pod(pod) else { continue };
+        let sums = sums.entry(zone).or_default();
+        sums.replicas += 1.0;
+        if let (Some(usage), Some(rate)) = (ground.usage.get(&pod.name), rates.get(&pod.name)) {
+            sums.cpu += usage.cpu.as_f64();
+            sums.rate += rate;
+            sums.known += 1.0;
+        }
+    }
+    let base = cpu_base(workload).unwrap_or(0.0);
+    let cap = ground.policy.balancer.max_utilisation.get() / 100.0;
+    sums.into_iter().map(|(zone, sums)| (zone, sums.destination(base, cap))).collect()
+}
+
+#[derive(Default)]
+struct Sums {
+    replicas: f64,
+    known: f64,
+    cpu: f64,
+    rate: f64,
+}
+
+impl Sums {
+    fn destination(&self, base: f64, cap: f64) -> Destination {
+        let scale = if self.known > 0.0 { self.replicas / self.known } else { 0.0 };
+        let rate = self.rate * scale;
+        let used = if base > 0.0 { self.cpu / (base * self.known) } else { 0.0 };
+        let telling = used >= LEAST_TELLING && rate > 0.0;
+        Destination { rate, at_cap: telling.then(|| rate * cap / used) }
+    }
+}
+
+/// Requests per second on each zone with an endpoint. Weights of zones without one fall
+/// on the others in proportion, as the mesh has it; a caller without weights splits
+/// evenly over zones.
+fn loads<'a>(
+    demand: &BTreeMap<&ZoneName, f64>,
+    table: &RouteTable,
+    destinations: &BTreeMap<&'a ZoneName, Destination>,
+) -> BTreeMap<&'a ZoneName, f64> {
+    let mut loads = BTreeMap::new();
+    for (caller, rate) in demand {
+        let distribution = table.get(*caller);
+        let weight = |zone: &ZoneName| {
+            distribution.map_or(1.0, |d: &Distribution| f64::from(d.weight(zone)))
+        };
+        let sum: f64 = destinations.keys().map(|zone| weight(zone)).sum();
+        for zone in destinations.keys() {
+            let share = if sum > 0.0 { weight(zone) / sum } else { 0.0 };
+            *loads.entry(*zone).or_insert(0.0) += rate * share;
+        }
+    }
+    loads
+}

@@ -1,0 +1,465 @@
+//! The decision about each host, as a list of gates and then one change at most.
+
+use std::collections::BTreeMap;
+
+use super::{
+    capacity::Estimate,
+    hold::hold_back,
+    host::HostState,
+    observe::CallerView,
+    proportional::{self, Score},
+    split::Split,
+    step::{Step, advance},
+    table::{Standing, by_replicas, standing, to_split, to_table},
+    target::{HostWorld, Value, Workshop},
+    verify,
+    worth::weigh,
+};
+use crate::{
+    decide::Proposal,
+    ids::{HostName, ZoneName},
+    memory::{HostMemory, Memory},
+    model::{Mesh, Rule},
+    plan::{Action, RoutePurpose},
+    policy::TargetRule,
+    report::{ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, Why},
+    units::{Millis, Percent, Rps, Span},
+    view::{HostIndex, View, WorkloadIndex, ZoneIndex},
+};
+
+/// Weights are whole and at least 1: more zones cannot be named.
+const MOST_ZONES: usize = 100;
+
+/// What was decided.
+pub(crate) struct Routed {
+    pub(crate) proposals: Vec<Proposal>,
+    pub(crate) reports: BTreeMap<HostName, HostReport>,
+}
+
+/// Decides all routes.
+pub(crate) fn decide(view: &View<'_>, memory: &Memory) -> Routed {
+    let mut routed = Routed { proposals: Vec::new(), reports: BTreeMap::new() };
+    let mut workshop = Workshop::default();
+    let everything = CallerView::of_all(view);
+    for at in 0..view.hosts.len() {
+        let host = HostIndex::new(at);
+        let name = view.hosts[at].host.name.clone();
+        let mut room = Room { view, host, memory: memory.hosts.get(&name), everything };
+        let decision = room.decide(&mut workshop);
+        routed.proposals.extend(decision.proposal);
+        routed.reports.insert(name, decision.report);
+    }
+    routed
+}
+
+/// One host with all that is needed to decide about it.
+struct Room<'a> {
+    view: &'a View<'a>,
+    host: HostIndex,
+    memory: Option<&'a HostMemory>,
+    everything: CallerView,
+}
+
+struct Decision {
+    report: HostReport,
+    proposal: Option<Proposal>,
+}
+
+/// The numbers that a decision rests on, for the report.
+struct Numbers<'a> {
+    state: &'a HostState,
+    world: &'a HostWorld,
+    estimates: &'a [Estimate],
+    now: &'a Value,
+}
+
+/// A change of routes.
+struct Change {
+    purpose: RoutePurpose,
+    next: Split,
+    delta: u32,
+    step: f64,
+}
+
+impl Room<'_> {
+    fn decide(&mut self, workshop: &mut Workshop) -> Decision {
+        let workload = match self.gate() {
+            Ok(workload) => workload,
+            Err(reason) => return leave(reason),
+        };
+        let view = self.view;
+        let ready = &view.workloads[workload.at()].ready;
+        let host = view.hosts[self.host.at()].host;
+        let Some(standing) = standing(view, host, ready) else {
+            return leave(RouteReason::TooManyZones { zones: count(view.zones.len()) });
+        };
+        if standing.broken {
+            return self.repair(workload, &standing);
+        }
+        if let Some(reason) = nowhere_to_go(ready) {
+            return leave(reason);
+        }
+        if !view.has_traffic {
+            return self.without_traffic(workload, &standing, ready);
+        }
+        if let Some(backoff) = self.memory.and_then(|memory| memory.backoff)
+            && backoff.until > view.now
+        {
+            return leave(RouteReason::Backoff { left: backoff.until.since(view.now) });
+        }
+        let state = HostState::new(view, self.host, workload, self.memory);
+        if state.seen.total() <= 0.0 {
+            return leave(RouteReason::NoDemand);
+        }
+        let estimates = state.estimates(view);
+        let world = state.world(view, &estimates);
+        if let Some(decision) = self.undo(workload, &standing, &state, &world, &estimates) {
+            return decision;
+        }
+        self.improve(workload, &standing, &state, &world, &estimates, workshop)
+    }
+
+    /// Whether the routes of this host are ours to write at all.
+    fn gate(&self) -> Result<WorkloadIndex, RouteReason> {
+        let view = self.view;
+        let host = &view.hosts[self.host.at()];
+        if !view.policy.balancer.enabled {
+            return Err(RouteReason::Disabled);
+        }
+        if view.snapshot.mesh != Mesh::Routable {
+            return Err(RouteReason::NotRoutable);
+        }
+        let Some(workload) = host.workload else {
+            return Err(RouteReason::NotOneWorkload { backends: count(host.host.backends.len()) });
+        };
+        let facts = view.workloads[workload.at()].workload;
+        if !facts.managed {
+            return Err(RouteReason::NotManaged);
+        }
+        if facts.policy.opted_out || facts.policy.no_routing {
+            return Err(RouteReason::OptedOut);
+        }
+        if let Rule::Foreign(foreign) = host.host.rule {
+            return Err(RouteReason::Foreign(foreign));
+        }
+        match view.zones.len() {
+            0 | 1 => Err(RouteReason::OneZone),
+            2..=MOST_ZONES => Ok(workload),
+            zones => Err(RouteReason::TooManyZones { zones: count(zones) }),
+        }
+    }
+
+    /// Names every zone, at once and whatever the metrics say.
+    fn repair(&self, workload: WorkloadIndex, standing: &Standing) -> Decision {
+        let next = standing.split.clone();
+        let change = Change { purpose: RoutePurpose::Cover, next, delta: 0, step: 0.0 };
+        self.change(workload, standing, &change, None)
+    }
+
+    /// Waits while traffic is stale; after the configured time, back to an even split.
+    fn without_traffic(
+        &self,
+        workload: WorkloadIndex,
+        standing: &Standing,
+        ready: &[u32],
+    ) -> Decision {
+        let view = self.view;
+        let since = self.memory.and_then(|memory| memory.stale_since);
+        let since = since.map_or(Span::ZERO, |since| view.now.since(since));
+        let ours = matches!(view.hosts[self.host.at()].host.rule, Rule::Ours(_));
+        if since < view.policy.balancer.stale_after || !ours {
+            return leave(RouteReason::NoTraffic { since });
+        }
+        let mut even = standing.split.clone();
+        for row in 0..even.rows() {
+            by_replicas(ready, even.row_mut(row));
+        }
+        let step = advance(&standing.split, &even, &view.policy.balancer);
+        self.take(workload, standing, step, RoutePurpose::Decay, None)
+    }
+
+    /// Takes a run of writes back that made things worse.
+    fn undo(
+        &self,
+        workload: WorkloadIndex,
+        standing: &Standing,
+        state: &HostState,
+        world: &HostWorld,
+        estimates: &[Estimate],
+    ) -> Option<Decision> {
+        let memory = self.memory?;
+        let (expectation, before) = (memory.expectation.as_ref()?, memory.before.as_ref()?);
+        if !verify::shows_last_write(memory, self.view) {
+            return None;
+        }
+        let mine = CallerView::of_host(self.view, self.host);
+        let others = self.everything.p95.without(mine.p95).get();
+        let window = verify::window(self.view);
+        if !verify::regressed(expectation, &state.seen, others, state.threshold, window) {
+            return None;
+        }
+        let next = to_split(self.view, before, &standing.split);
+        let (now, then) = (world.value(&standing.split, 0.0), world.value(&next, 0.0));
+        // The load may have moved since: what was good then must not overload a zone now.
+        if next == standing.split || world.excess(&then.loads, 0.0) > world.excess(&now.loads, 0.0)
+        {
+            return None;
+        }
+        let delta = standing.split.distance(&next);
+        let change = Change { purpose: RoutePurpose::Undo, next, delta, step: f64::from(delta) };
+        let numbers = Numbers { state, world, estimates, now: &now };
+        Some(self.change(workload, standing, &change, Some(&numbers)))
+    }
+
+    /// One step towards the target, if the target is worth it.
+    fn improve(
+        &self,
+        workload: WorkloadIndex,
+        standing: &Standing,
+        state: &HostState,
+        world: &HostWorld,
+        estimates: &[Estimate],
+        workshop: &mut Workshop,
+    ) -> Decision {
+        let (view, policy) = (self.view, &self.view.policy.balancer);
+        let target = match policy.rule {
+            TargetRule::Flow => world.target(&standing.split, policy, workshop),
+            TargetRule::Proportional => Some(self.proportional(standing, state)),
+        };
+        let Some(target) = target else { return leave(RouteReason::NoDemand) };
+        let worth = weigh(
+            world,
+            &standing.split,
+            &target,
+            policy,
+            Rps::saturating(state.seen.total()),
+            view.window,
+            verify::run_open(self.memory, view),
+        );
+        let numbers = Numbers { state, world, estimates, now: &worth.now };
+        let mut step = advance(&standing.split, &target, policy);
+        if policy.rule == TargetRule::Flow && step.change > 0 && !worth.enough {
+            let reason = RouteReason::GainTooSmall { gain: worth.gain_percent };
+            return self.stay(&numbers, step.delta, reason);
+        }
+        hold_back(world, &standing.split, &mut step.next);
+        step.change = standing.split.distance(&step.next);
+        self.take(workload, standing, step, RoutePurpose::Improve, Some(&numbers))
+    }
+
+    fn proportional(&self, standing: &Standing, state: &HostState) -> Split {
+        let view = self.view;
+        let threshold = state.threshold.get();
+        let scores: Vec<Score> = state
+            .seen
+            .zones
+            .iter()
+            .map(|zone| Score {
+                ready: zone.ready,
+                slowness: zone.p95.filter(|_| threshold > 0.0).map_or(0.0, |p95| p95 / threshold),
+                utilisation: zone.utilisation.unwrap_or(0.0),
+            })
+            .collect();
+        let zones = 0..view.zones.len();
+        let round_trips: Vec<f64> = zones
+            .clone()
+            .flat_map(|from| zones.clone().map(move |to| (from, to)))
+            .map(|(from, to)| view.latency.between_zones(ZoneIndex::new(from), ZoneIndex::new(to)))
+            .collect();
+        // 1 to 10 by the rule of the policy.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let reserve = view.policy.balancer.reserve.get().round().clamp(1.0, 10.0) as u8;
+        proportional::target(&standing.split, &state.seen.demand, &round_trips, &scores, reserve)
+    }
+
+    /// Writes a step, or says why it is not worth a write.
+    fn take(
+        &self,
+        workload: WorkloadIndex,
+        standing: &Standing,
+        step: Step,
+        purpose: RoutePurpose,
+        numbers: Option<&Numbers<'_>>,
+    ) -> Decision {
+        if step.is_worth_a_write(&self.view.policy.balancer) {
+            let change = Change { purpose, next: step.next, delta: step.delta, step: step.step };
+            return self.change(workload, standing, &change, numbers);
+        }
+        let reason = match step.change {
+            0 => RouteReason::AtTarget,
+            change => RouteReason::BelowMinDelta { change: f64::from(change) },
+        };
+        match numbers {
+            Some(numbers) => self.stay(numbers, step.delta, reason),
+            None => leave(reason),
+        }
+    }
+
+    /// Reports that the routes stay.
+    fn stay(&self, numbers: &Numbers<'_>, delta: u32, reason: RouteReason) -> Decision {
+        let destinations = self.destinations(numbers, &numbers.now.loads);
+        let report = HostReport { destinations, delta: f64::from(delta), reason };
+        Decision { report, proposal: None }
+    }
+
+    /// Proposes a change.
+    fn change(
+        &self,
+        workload: WorkloadIndex,
+        standing: &Standing,
+        change: &Change,
+        numbers: Option<&Numbers<'_>>,
+    ) -> Decision {
+        let view = self.view;
+        let Some(to) = to_table(view, &change.next) else {
+            return leave(RouteReason::TooManyZones { zones: count(view.zones.len()) });
+        };
+        let after = numbers.map(|numbers| numbers.world.value(&change.next, 0.0));
+        let peak = |value: &Value| {
+            let numbers = numbers?;
+            let utilisation = (0..value.loads.len())
+                .filter_map(|at| numbers.world.utilisation(at, value.loads[at]));
+            let peak =
+                utilisation.fold(None, |peak: Option<f64>, u| Some(peak.map_or(u, |p| p.max(u))));
+            numbers.estimates.iter().any(|e| e.age.is_some()).then_some(peak?).map(percent)
+        };
+        let before = numbers.map(|numbers| numbers.now);
+        let cross = |value: Option<&Value>| percent(value.map_or(0.0, |value| value.cross_zone));
+        let why = RouteWhy {
+            host: view.hosts[self.host.at()].host.name.clone(),
+            purpose: change.purpose,
+            delta: f64::from(change.delta),
+            step: change.step,
+            largest: largest_change(view, &standing.split, &change.next),
+            cross_zone_before: cross(before),
+            cross_zone_after: cross(after.as_ref()),
+            peak_before: before.and_then(peak),
+            peak_after: after.as_ref().and_then(peak),
+        };
+        let expected = match (numbers, &after) {
+            (Some(numbers), Some(after)) => {
+                self.expected(numbers, after, &standing.split, &change.next)
+            }
+            _ => Expected::default(),
+        };
+        let destinations = match (numbers, &after) {
+            (Some(numbers), Some(after)) => self.destinations(numbers, &after.loads),
+            _ => BTreeMap::new(),
+        };
+        let proposal = Proposal {
+            action: Action::SetRoutes {
+                host: why.host.clone(),
+                workload: view.workloads[workload.at()].workload.id.clone(),
+                from: standing.table.clone(),
+                to,
+                purpose: change.purpose,
+            },
+            report: ActionReport { expected, why: Why::Route(why) },
+        };
+        let report = HostReport {
+            destinations,
+            delta: f64::from(change.delta),
+            reason: RouteReason::Changed,
+        };
+        Decision { report, proposal: Some(proposal) }
+    }
+
+    /// What a change is predicted to save.
+    fn expected(
+        &self,
+        numbers: &Numbers<'_>,
+        after: &Value,
+        now: &Split,
+        next: &Split,
+    ) -> Expected {
+        let bytes = numbers.state.seen.bytes_per_request;
+        let usd_per_second = |split: &Split| {
+            let mut sum = 0.0;
+            for (from, demand) in numbers.world.demand.iter().enumerate() {
+                for (to, share) in numbers.world.shares(split.row(from)).into_iter().enumerate() {
+                    let price = self.view.price_per_byte(ZoneIndex::new(from), ZoneIndex::new(to));
+                    sum += demand * share * bytes * price;
+                }
+            }
+            sum
+        };
+        Expected {
+            request_ms_per_second: numbers.now.time - after.time,
+            usd_per_month: (usd_per_second(now) - usd_per_second(next)) * SECONDS_PER_MONTH,
+        }
+    }
+
+    fn destinations(
+        &self,
+        numbers: &Numbers<'_>,
+        after: &[f64],
+    ) -> BTreeMap<ZoneName, DestinationReport> {
+        let Numbers { state, world, estimates, now } = numbers;
+        let ready = state.seen.zones.iter().enumerate().filter(|(_, zone)| zone.ready > 0);
+        ready
+            .map(|(zone, seen)| {
+                let estimate = &estimates[zone];
+                let known = |load: f64| {
+                    world.utilisation(zone, load).filter(|_| estimate.age.is_some()).map(percent)
+                };
+                let report = DestinationReport {
+                    ready: seen.ready,
+                    capacity: Rps::saturating(world.capacity(zone)),
+                    capacity_age: estimate.age,
+                    capacity_observations: estimate.observations,
+                    utilisation_before: known(now.loads[zone]),
+                    utilisation_after: known(after[zone]),
+                    p95: seen.p95.map(Millis::saturating),
+                    penalty: Millis::saturating(state.beliefs.penalty[zone]),
+                };
+                (self.view.zones[zone].name.clone(), report)
+            })
+            .collect()
+    }
+}
+
+/// 730 hours, the month of cloud price lists.
+const SECONDS_PER_MONTH: f64 = 730.0 * 3600.0;
+
+/// A report without numbers.
+fn leave(reason: RouteReason) -> Decision {
+    let report = HostReport { destinations: BTreeMap::new(), delta: 0.0, reason };
+    Decision { report, proposal: None }
+}
+
+/// Why weights would make no difference.
+fn nowhere_to_go(ready: &[u32]) -> Option<RouteReason> {
+    match ready.iter().filter(|ready| **ready > 0).count() {
+        0 => Some(RouteReason::NothingReady),
+        1 => Some(RouteReason::OneZone),
+        _ => None,
+    }
+}
+
+fn percent(share: f64) -> Percent {
+    Percent::saturating(100.0 * share)
+}
+
+fn count(items: usize) -> u32 {
+    u32::try_from(items).unwrap_or(u32::MAX)
+}
+
+/// The route that changes most; the first of equals.
+fn largest_change(
+    view: &View<'_>,
+    from: &Split,
+    to: &Split,
+) -> Option<(ZoneName, ZoneName, u8, u8)> {
+    let mut largest: Option<(u8, usize, usize)> = None;
+    for row in 0..from.rows() {
+        for column in 0..from.columns() {
+            let change = from.weight(row, column).abs_diff(to.weight(row, column));
+            if change > largest.map_or(0, |(most, ..)| most) {
+                largest = Some((change, row, column));
+            }
+        }
+    }
+    let (_, row, column) = largest?;
+    let name = |zone: usize| view.zones[zone].name.clone();
+    Some((name(row), name(column), from.weight(row, column), to.weight(row, column)))
+}

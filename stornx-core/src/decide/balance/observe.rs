@@ -1,0 +1,261 @@
+//! What the metrics of this cycle say about one host, before anything is remembered or
+//! decided: demand by caller zone, and what each destination zone serves, uses and how it
+//! answers.
+//!
+//! Utilisation is CPU used over CPU requested (the limit where nothing is requested),
+//! whatever `METRICS_TYPE` says: memory tells whether a replica fits, not how many more
+//! requests it could serve.
+
+use crate::{
+    model::Workload,
+    units::MilliCpu,
+    view::{HostIndex, PodView, View, WorkloadIndex},
+};
+
+/// Bytes of a connection without requests (a database, a broker) that count as one
+/// request, so that demand, capacity and noise have one meaning: a page of records.
+const BYTES_PER_EXCHANGE: f64 = 10_000.0;
+
+/// How much busier than the mean the busiest replica of a zone may be before it stands
+/// for the zone. Weights choose a zone, not a replica: a zone is full when its slowest
+/// replica is. Up to 30 % more than the mean is what a minute of requests varies by.
+const USUAL_IMBALANCE: f64 = 1.3;
+
+/// A ramp begins at a tenth: a replica that is Ready takes its first requests.
+const RAMP_START: f64 = 0.1;
+
+/// One destination zone.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct ZoneObservation {
+    /// Replicas that serve.
+    pub(crate) ready: u32,
+    /// The same with those that became Ready lately counted partly.
+    pub(crate) ramped: f64,
+    /// Requests per second that the zone serves of the workload.
+    pub(crate) served: f64,
+    /// Utilisation that stands for the zone, 1 is full; `None` without data.
+    pub(crate) utilisation: Option<f64>,
+    /// Requests per second of one replica at full utilisation, as this cycle shows it.
+    pub(crate) per_replica: Option<f64>,
+    /// p95 of its answers, milliseconds.
+    pub(crate) p95: Option<f64>,
+    /// Share of its answers that are failures.
+    pub(crate) errors: f64,
+}
+
+/// One host.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Observation {
+    /// Requests per second by caller zone.
+    pub(crate) demand: Vec<f64>,
+    /// Bytes that go both ways for one request.
+    pub(crate) bytes_per_request: f64,
+    /// Request-weighted p95 that callers see, milliseconds.
+    pub(crate) p95: Option<f64>,
+    /// Share of the callers' requests that failed.
+    pub(crate) errors: f64,
+    /// Part of the workload's requests that come through this host.
+    pub(crate) share: f64,
+    /// By destination zone.
+    pub(crate) zones: Vec<ZoneObservation>,
+    /// Cores of one replica, rounded, at least 1: requests worked on at one time.
+    pub(crate) cores: f64,
+}
+
+/// A mean by weight.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mean {
+    sum: f64,
+    weight: f64,
+}
+
+impl Mean {
+    pub(crate) fn add(&mut self, value: f64, weight: f64) {
+        self.sum += value * weight;
+        self.weight += weight;
+    }
+
+    /// Without the values of another mean that went into this one.
+    pub(crate) fn without(self, part: Self) -> Self {
+        Self { sum: self.sum - part.sum, weight: self.weight - part.weight }
+    }
+
+    pub(crate) fn get(self) -> Option<f64> {
+        (self.weight > 1e-9).then(|| self.sum / self.weight)
+    }
+}
+
+/// What callers see of a host: p95 and errors.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CallerView {
+    pub(crate) p95: Mean,
+    pub(crate) errors: Mean,
+}
+
+impl CallerView {
+    pub(crate) fn of_host(view: &View<'_>, host: HostIndex) -> Self {
+        let mut seen = Self::default();
+        for edge in &view.hosts[host.at()].edges {
+            seen.add(view, edge.at());
+        }
+        seen
+    }
+
+    /// Over every edge of the cluster.
+    pub(crate) fn of_all(view: &View<'_>) -> Self {
+        let mut seen = Self::default();
+        for edge in 0..view.edges.len() {
+            seen.add(view, edge);
+        }
+        seen
+    }
+
+    fn add(&mut self, view: &View<'_>, edge: usize) {
+        for route in &view.edges[edge].edge.routes {
+            let weight = route.requests.get();
+            if let Some(p95) = route.p95 {
+                self.p95.add(p95.get(), weight);
+            }
+            self.errors.add(route.errors.get(), weight);
+        }
+    }
+}
+
+/// The CPU that full utilisation means.
+fn base(workload: &Workload) -> Option<MilliCpu> {
+    let limit = workload.limits.map_or(MilliCpu::ZERO, |limits| limits.cpu);
+    [workload.requests.cpu, limit].into_iter().find(|cpu| *cpu > MilliCpu::ZERO)
+}
+
+impl Observation {
+    /// Observes a host whose workload is known.
+    pub(crate) fn of(view: &View<'_>, host: HostIndex, workload: WorkloadIndex) -> Self {
+        let zones = view.zones.len();
+        let mut demand = vec![0.0; zones];
+        let (mut requests, mut bytes) = (0.0, 0.0);
+        for edge in &view.hosts[host.at()].edges {
+            for (from, _, rate, route_bytes) in routes(view, edge.at()) {
+                demand[from] += rate;
+                requests += rate;
+                bytes += route_bytes;
+            }
+        }
+        // What reaches each zone of the workload, through whatever host.
+        let mut reached = vec![0.0; zones];
+        let mut all_hosts = 0.0;
+        for edge in &view.workloads[workload.at()].called_by {
+            for (_, to, rate, _) in routes(view, edge.at()) {
+                reached[to] += rate;
+                all_hosts += rate;
+            }
+        }
+        let callers = CallerView::of_host(view, host);
+        let workload = &view.workloads[workload.at()];
+        let base = base(workload.workload);
+        Self {
+            demand,
+            bytes_per_request: if requests > 0.0 { bytes / requests } else { 0.0 },
+            p95: callers.p95.get(),
+            errors: callers.errors.get().unwrap_or(0.0),
+            share: if all_hosts > 0.0 { (requests / all_hosts).clamp(0.01, 1.0) } else { 1.0 },
+            zones: observe_zones(view, &workload.pods, base, &reached),
+            cores: base.map_or(1.0, |base| (base.as_f64() / 1000.0).round().max(1.0)),
+        }
+    }
+
+    /// Requests per second from all zones.
+    pub(crate) fn total(&self) -> f64 {
+        self.demand.iter().sum()
+    }
+}
+
+/// The routes of an edge: from, to, requests per second, bytes per second.
+fn routes(view: &View<'_>, edge: usize) -> impl Iterator<Item = (usize, usize, f64, f64)> {
+    let edge = &view.edges[edge];
+    let counted = edge.requests > 0.0;
+    edge.routes.iter().map(move |route| {
+        let rate = if counted { route.requests } else { route.bytes / BYTES_PER_EXCHANGE };
+        (route.from.at(), route.to.at(), rate, route.bytes)
+    })
+}
+
+/// Sums over the replicas of a zone.
+#[derive(Debug, Clone, Copy, Default)]
+struct ZoneSum {
+    /// Requests per second that its replicas report.
+    reported: f64,
+    /// Replicas that report requests.
+    reporting: u32,
+    /// Utilisation of those that are warm and have data.
+    used: f64,
+    busiest: f64,
+    measured: u32,
+    /// Requests per second of the measured ones.
+    measured_served: f64,
+    p95: Mean,
+    errors: Mean,
+}
+
+fn observe_zones(
+    view: &View<'_>,
+    pods: &[PodView<'_>],
+    base: Option<MilliCpu>,
+    reached: &[f64],
+) -> Vec<ZoneObservation> {
+    let mut zones = vec![ZoneObservation::default(); reached.len()];
+    let mut sums = vec![ZoneSum::default(); reached.len()];
+    for pod in pods.iter().filter(|pod| pod.serves()) {
+        let Some(zone) = pod.zone else { continue };
+        let ramp = ramp(view, pod);
+        let (zone, sum) = (&mut zones[zone.at()], &mut sums[zone.at()]);
+        zone.ready += 1;
+        zone.ramped += ramp;
+        if let Some(traffic) = pod.traffic {
+            let served = traffic.requests.get();
+            sum.reported += served;
+            sum.reporting += 1;
+            if let Some(p95) = traffic.p95 {
+                sum.p95.add(p95.get(), served);
+            }
+            sum.errors.add(traffic.errors.get(), served);
+        }
+        // A replica that has just started burns CPU on starting.
+        if let (Some(usage), Some(base), true) = (pod.usage, base, ramp >= 1.0) {
+            let used = usage.cpu.as_f64() / base.as_f64();
+            sum.used += used;
+            sum.busiest = sum.busiest.max(used);
+            sum.measured += 1;
+            sum.measured_served += pod.traffic.map_or(0.0, |traffic| traffic.requests.get());
+        }
+    }
+    for (at, (zone, sum)) in zones.iter_mut().zip(&sums).enumerate() {
+        // Replicas report their own requests where the mesh knows them, else callers do.
+        let reports = sum.reporting == zone.ready && sum.reported > 0.0;
+        zone.served = if reports { sum.reported } else { reached[at] };
+        zone.p95 = sum.p95.get();
+        zone.errors = sum.errors.get().unwrap_or(0.0);
+        if sum.measured > 0 {
+            let measured = f64::from(sum.measured);
+            let mean = sum.used / measured;
+            let utilisation = mean.max(sum.busiest / USUAL_IMBALANCE);
+            let each = if reports {
+                sum.measured_served / measured
+            } else {
+                zone.served / f64::from(zone.ready)
+            };
+            zone.utilisation = Some(utilisation);
+            zone.per_replica = (utilisation > 0.0 && each > 0.0).then(|| each / utilisation);
+        }
+    }
+    zones
+}
+
+/// How much of a replica counts: all of it once it has been Ready for the warm-up time.
+fn ramp(view: &View<'_>, pod: &PodView<'_>) -> f64 {
+    let warmup = view.policy.balancer.warmup.as_seconds_f64();
+    let age = pod.pod.ready_since.map(|since| view.now.since(since).as_seconds_f64());
+    match age {
+        Some(age) if warmup > 0.0 => (age / warmup).clamp(RAMP_START, 1.0),
+        _ => 1.0,
+    }
+}

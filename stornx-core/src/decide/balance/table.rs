@@ -1,0 +1,90 @@
+//! Between the routes of a host as names and its split as numbers: what stands now, and
+//! whether every zone is named.
+
+use super::split::{Split, complete, proportional_row};
+use crate::{
+    model::{DefaultSplit, Distribution, Host, RouteTable, Rule},
+    view::View,
+};
+
+/// The split that stands.
+pub(crate) struct Standing {
+    /// As it is, or as the mesh splits without a rule.
+    pub(crate) table: RouteTable,
+    /// With every zone named.
+    pub(crate) split: Split,
+    /// A rule of ours stands, and `split` is not what it says: some zone that can hold an
+    /// endpoint is not named, or a named one is gone.
+    pub(crate) broken: bool,
+}
+
+/// What stands for a host whose workload has `ready` replicas by zone. `None` when the
+/// zones cannot all be named.
+pub(crate) fn standing(view: &View<'_>, host: &Host, ready: &[u32]) -> Option<Standing> {
+    let zones = view.zones.len();
+    let mut split = Split::empty(zones, zones);
+    for row in 0..zones {
+        default_row(host.default_split, ready, row, split.row_mut(row));
+    }
+    let Rule::Ours(table) = &host.rule else {
+        return Some(Standing { table: to_table(view, &split)?, split, broken: false });
+    };
+    let mut broken = false;
+    for (row, zone) in view.zones.iter().enumerate() {
+        let Some(distribution) = table.get(zone.name) else {
+            broken = true;
+            continue;
+        };
+        let weights = split.row_mut(row);
+        for (weight, zone) in weights.iter_mut().zip(&view.zones) {
+            *weight = distribution.weight(zone.name);
+        }
+        let named = weights.iter().filter(|weight| **weight > 0).count();
+        if named < zones || distribution.iter().count() > named {
+            broken = true;
+            complete(weights);
+        }
+    }
+    Some(Standing { table: table.clone(), split, broken })
+}
+
+/// What the mesh does without a rule, every zone named.
+fn default_row(default: DefaultSplit, ready: &[u32], own: usize, row: &mut [u8]) {
+    if default == DefaultSplit::OwnZoneFirst && ready[own] > 0 {
+        row[own] = super::split::WHOLE;
+        complete(row);
+    } else {
+        by_replicas(ready, row);
+    }
+}
+
+/// Every ready replica alike, every zone named.
+pub(crate) fn by_replicas(ready: &[u32], row: &mut [u8]) {
+    let parts: Vec<f64> = ready.iter().map(|ready| f64::from(*ready)).collect();
+    proportional_row(&parts, 1, row);
+}
+
+/// A split as names.
+pub(crate) fn to_table(view: &View<'_>, split: &Split) -> Option<RouteTable> {
+    (0..split.rows())
+        .map(|row| {
+            let named = view.zones.iter().map(|zone| zone.name.clone());
+            let weights = named.zip(split.row(row).iter().copied()).collect();
+            Some((view.zones[row].name.clone(), Distribution::new(weights).ok()?))
+        })
+        .collect()
+}
+
+/// An earlier table as a split over the zones that there are now.
+pub(crate) fn to_split(view: &View<'_>, table: &RouteTable, otherwise: &Split) -> Split {
+    let mut split = otherwise.clone();
+    for (row, zone) in view.zones.iter().enumerate() {
+        let Some(distribution) = table.get(zone.name) else { continue };
+        let weights = split.row_mut(row);
+        for (weight, zone) in weights.iter_mut().zip(&view.zones) {
+            *weight = distribution.weight(zone.name);
+        }
+        complete(weights);
+    }
+    split
+}

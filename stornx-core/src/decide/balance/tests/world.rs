@@ -1,0 +1,388 @@
+//! A small world in closed loop for the tests of this room: one host, its callers, and
+//! replicas that answer as queues do. Decisions see only a snapshot; what they write takes
+//! effect in the next cycle.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    decide::{Proposal, balance},
+    ids::{
+        HostName, Namespace, NodeName, PodName, RegionName, WorkloadKind, WorkloadRef, ZoneName,
+    },
+    memory::Memory,
+    model::{
+        ApiVersion, DefaultSplit, Edge, Facts, Host, Latency, Mesh, Node, Pod, PodPhase,
+        PodTraffic, PodUsage, Protocol, Rollout, RouteTable, RouteTraffic, Rule, Snapshot, Source,
+        Traffic, Workload, WorkloadPolicy, ZoneRoundTrip,
+    },
+    plan::{Action, Plan, Planned, RoutePurpose},
+    policy::Policy,
+    report::{HostReport, Report},
+    units::{Bytes, BytesPerSecond, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp},
+    view::View,
+};
+
+use super::super::testing::Random;
+
+const WINDOW: Span = Span::from_seconds(60);
+const SAME_ZONE: f64 = 0.3;
+const OTHER_ZONE: f64 = 1.0;
+
+/// The world and the memory of its controller.
+pub(super) struct World {
+    /// Replicas by zone.
+    pub(super) replicas: Vec<u32>,
+    /// Requests per second by caller zone.
+    pub(super) demand: Vec<f64>,
+    /// Milliseconds of CPU for one request, by destination zone.
+    pub(super) service: Vec<f64>,
+    /// Milliseconds that an answer takes beyond work and waiting, by destination zone.
+    pub(super) stall: Vec<f64>,
+    /// Share of failures by destination zone.
+    pub(super) errors: Vec<f64>,
+    /// Whether counts are random.
+    pub(super) noisy: bool,
+    /// Whether the metrics answer.
+    pub(super) metrics: bool,
+    /// Whether usage is known.
+    pub(super) usage: bool,
+    pub(super) rule: Rule,
+    pub(super) default_split: DefaultSplit,
+    pub(super) mesh: Mesh,
+    pub(super) managed: bool,
+    pub(super) owner: WorkloadPolicy,
+    pub(super) policy: Policy,
+    pub(super) memory: Memory,
+    pub(super) now: Timestamp,
+    /// Since when the replicas have been Ready, by zone.
+    pub(super) ready_since: Vec<Timestamp>,
+    pub(super) random: Random,
+    /// Zones that exist; the first so many of the lists.
+    pub(super) zones: usize,
+}
+
+/// What a cycle did.
+pub(super) struct Cycle {
+    pub(super) report: HostReport,
+    /// The write, with its purpose and both tables.
+    pub(super) write: Option<(RoutePurpose, RouteTable, RouteTable)>,
+    /// Bytes of everything decided, for comparing.
+    pub(super) text: String,
+}
+
+impl World {
+    pub(super) fn new(replicas: &[u32], demand: &[f64], service: f64, seed: u64) -> Self {
+        let zones = replicas.len();
+        Self {
+            replicas: replicas.to_vec(),
+            demand: demand.to_vec(),
+            service: vec![service; zones],
+            stall: vec![0.0; zones],
+            errors: vec![0.0; zones],
+            noisy: false,
+            metrics: true,
+            usage: true,
+            rule: Rule::None,
+            default_split: DefaultSplit::ByReplicas,
+            mesh: Mesh::Routable,
+            managed: true,
+            owner: WorkloadPolicy::default(),
+            policy: Policy::default(),
+            memory: Memory::default(),
+            now: Timestamp::from_millis(1_000_000_000),
+            ready_since: vec![Timestamp::from_millis(0); zones],
+            random: Random::new(seed),
+            zones,
+        }
+    }
+
+    /// Share of each caller zone's requests that each destination gets.
+    pub(super) fn shares(&self) -> Vec<Vec<f64>> {
+        (0..self.zones)
+            .map(|from| {
+                let weights: Vec<f64> = (0..self.zones)
+                    .map(|to| match (&self.rule, self.replicas[to]) {
+                        (_, 0) => 0.0,
+                        (Rule::Ours(table), _) => {
+                            f64::from(table.get(&zone(from)).map_or(0, |row| row.weight(&zone(to))))
+                        }
+                        (_, replicas) => f64::from(replicas),
+                    })
+                    .collect();
+                let total: f64 = weights.iter().sum();
+                weights.iter().map(|w| if total > 0.0 { w / total } else { 0.0 }).collect()
+            })
+            .collect()
+    }
+
+    /// Requests per second at each destination.
+    pub(super) fn loads(&self) -> Vec<f64> {
+        let shares = self.shares();
+        (0..self.zones)
+            .map(|to| (0..self.zones).map(|from| self.demand[from] * shares[from][to]).sum())
+            .collect()
+    }
+
+    /// True utilisation of each destination.
+    pub(super) fn utilisation(&self) -> Vec<f64> {
+        let each = |(zone, load): (usize, f64)| {
+            let replicas = f64::from(self.replicas[zone]);
+            if replicas > 0.0 { load * self.service[zone] / 1000.0 / replicas } else { 0.0 }
+        };
+        self.loads().into_iter().enumerate().map(each).collect()
+    }
+
+    /// Share of requests that cross zones.
+    pub(super) fn cross_zone(&self) -> f64 {
+        let shares = self.shares();
+        let crossing: f64 =
+            (0..self.zones).map(|zone| self.demand[zone] * (1.0 - shares[zone][zone])).sum();
+        crossing / self.demand.iter().sum::<f64>()
+    }
+
+    fn counted(&mut self, rate: f64) -> f64 {
+        if !self.noisy {
+            return rate;
+        }
+        let count = rate * WINDOW.as_seconds_f64();
+        (count + count.sqrt() * self.random.normal()).max(0.0) / WINDOW.as_seconds_f64()
+    }
+
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let mut routes = Vec::new();
+        let mut served = vec![0.0; self.zones];
+        for (from, shares) in self.shares().into_iter().enumerate() {
+            for (to, share) in shares.into_iter().enumerate() {
+                let rate = self.counted(self.demand[from] * share);
+                if rate <= 0.0 {
+                    continue;
+                }
+                served[to] += rate;
+                let travel = if from == to { SAME_ZONE } else { OTHER_ZONE };
+                routes.push(RouteTraffic {
+                    from: zone(from),
+                    to: zone(to),
+                    requests: Rps::saturating(rate),
+                    request_bytes: BytesPerSecond::saturating(rate * 1_000.0),
+                    response_bytes: BytesPerSecond::saturating(rate * 4_000.0),
+                    p95: Some(Millis::saturating(travel + self.p95(to))),
+                    errors: Share::saturating(self.errors[to]),
+                });
+            }
+        }
+        let mut pods = Vec::new();
+        let mut usage = Vec::new();
+        let mut reported = Vec::new();
+        for (to, served) in served.into_iter().enumerate() {
+            for replica in 0..self.replicas[to] {
+                let name = PodName::new(&namespace(), &format!("svc-{to}-{replica}")).unwrap();
+                pods.push(Pod {
+                    name: name.clone(),
+                    node: Some(node_name(to)),
+                    phase: PodPhase::Ready,
+                    created_at: Timestamp::from_millis(0),
+                    ready_since: Some(self.ready_since[to]),
+                });
+                let each = served / f64::from(self.replicas[to]);
+                // More than requested where that is not enough.
+                let mut used = each * self.service[to] / 1000.0;
+                if self.noisy {
+                    let count = (each * WINDOW.as_seconds_f64()).max(1.0);
+                    used *= (1.0 + self.random.normal() / count.sqrt()).max(0.0);
+                }
+                // Never quite idle.
+                let cpu = (1000.0 * used + 2.0).round() as u64;
+                usage.push(PodUsage {
+                    pod: name.clone(),
+                    cpu: MilliCpu::new(cpu),
+                    memory: Bytes::new(1 << 26),
+                    throttled: None,
+                });
+                let noise = if self.noisy { 1.0 + 0.08 * self.random.normal() } else { 1.0 };
+                reported.push(PodTraffic {
+                    pod: name,
+                    requests: Rps::saturating(each),
+                    p95: Some(Millis::saturating(self.p95(to) * noise)),
+                    errors: Share::saturating(self.errors[to]),
+                });
+            }
+        }
+        let callers = (0..self.zones).map(|at| Pod {
+            name: PodName::new(&namespace(), &format!("caller-{at}")).unwrap(),
+            node: Some(node_name(at)),
+            phase: PodPhase::Ready,
+            created_at: Timestamp::from_millis(0),
+            ready_since: Some(Timestamp::from_millis(0)),
+        });
+        let caller = self.workload("caller", callers.collect());
+        let callee = self.workload("svc", pods);
+        let (caller_id, callee_id) = (caller.id.clone(), callee.id.clone());
+        let fresh = |now| (now, Source::Simulator);
+        let (as_of, source) = fresh(self.now);
+        let missing = || "no answer".to_owned();
+        let mut snapshot = Snapshot {
+            api_version: ApiVersion::V1Alpha1,
+            taken_at: self.now,
+            nodes: (0..self.zones).map(node).collect(),
+            workloads: vec![caller, callee],
+            hosts: vec![Host {
+                name: host_name(),
+                backends: vec![callee_id.clone()],
+                rule: self.rule.clone(),
+                default_split: self.default_split,
+            }],
+            mesh: self.mesh,
+            usage: if self.metrics && self.usage {
+                Facts::Fresh { as_of, source, value: usage }
+            } else {
+                Facts::Missing { reason: missing() }
+            },
+            traffic: if self.metrics {
+                let edge = Edge {
+                    caller: caller_id,
+                    callee: callee_id,
+                    host: host_name(),
+                    protocol: Protocol::Http,
+                    routes,
+                };
+                let value = Traffic { window: WINDOW, edges: vec![edge], pods: reported };
+                Facts::Fresh { as_of, source, value }
+            } else {
+                Facts::Missing { reason: missing() }
+            },
+            latency: Facts::Fresh { as_of, source, value: self.latency() },
+            warnings: Vec::new(),
+        };
+        snapshot.sort();
+        snapshot
+    }
+
+    fn latency(&mut self) -> Latency {
+        let mut latency = Latency::default();
+        for from in 0..self.zones {
+            for to in 0..self.zones {
+                let rtt = if from == to { SAME_ZONE } else { OTHER_ZONE };
+                let noise =
+                    if self.noisy { 1.0 + 0.05 * (2.0 * self.random.unit() - 1.0) } else { 1.0 };
+                let rtt = Millis::saturating(rtt * noise);
+                latency.zones.push(ZoneRoundTrip { from: zone(from), to: zone(to), rtt });
+            }
+        }
+        latency
+    }
+
+    /// p95 of a destination: three times the mean answer of one queue for all replicas,
+    /// the probability of waiting by Erlang's formula.
+    fn p95(&self, to: usize) -> f64 {
+        let utilisation = self.utilisation()[to].min(0.97);
+        let servers = self.replicas[to].max(1);
+        let offered = utilisation * f64::from(servers);
+        let blocked = (1..=servers).fold(1.0, |b, c| offered * b / (f64::from(c) + offered * b));
+        let waits = blocked / (1.0 - utilisation * (1.0 - blocked));
+        let wait = waits / (f64::from(servers) * (1.0 - utilisation));
+        3.0 * self.service[to] * (1.0 + wait) + self.stall[to]
+    }
+
+    fn workload(&self, name: &str, pods: Vec<Pod>) -> Workload {
+        let callee = name == "svc";
+        Workload {
+            id: WorkloadRef::new(&namespace(), WorkloadKind::Deployment, name).unwrap(),
+            managed: self.managed || !callee,
+            desired: pods.len() as u32,
+            requests: Resources { cpu: MilliCpu::new(1000), memory: Bytes::new(1 << 27) },
+            limits: None,
+            constraints: crate::model::Constraints::default(),
+            autoscaler: None,
+            budget: None,
+            rollout: Rollout::Settled,
+            policy: if callee { self.owner.clone() } else { WorkloadPolicy::default() },
+            startup: None,
+            pods,
+        }
+    }
+
+    /// One cycle: decide, write, remember, a minute later.
+    pub(super) fn cycle(&mut self) -> Cycle {
+        let snapshot = self.snapshot();
+        let view = View::new(&snapshot, &self.policy, self.now);
+        let balance::Routed { proposals, mut reports } = balance::decide(&view, &self.memory);
+        let report = reports.remove(&host_name()).unwrap();
+        let mut planned = Planned {
+            plan: Plan { at: self.now, ..Plan::default() },
+            report: Report { at: self.now, ..Report::default() },
+        };
+        for Proposal { action, report } in proposals {
+            planned.plan.actions.push(action);
+            planned.report.actions.push(report);
+        }
+        let outcomes = planned.plan.actions.iter().map(|_| Ok(())).collect();
+        let policy = self.policy.clone();
+        balance::remember_hosts(
+            &mut self.memory,
+            &snapshot,
+            &planned,
+            &outcomes,
+            &policy,
+            self.now,
+        );
+        let text = format!("{}{:?}", serde_json::to_string(&planned).unwrap(), report);
+        let write = planned.plan.actions.into_iter().next().map(|action| match action {
+            Action::SetRoutes { from, to, purpose, .. } => (purpose, from, to),
+            other => unreachable!("{other}"),
+        });
+        if let Some((_, _, to)) = &write {
+            self.rule = Rule::Ours(to.clone());
+        }
+        self.now = self.now.after(WINDOW);
+        Cycle { report, write, text }
+    }
+
+    /// Cycles until nothing has been written for ten of them. Returns the writes.
+    pub(super) fn settle(&mut self) -> Vec<RoutePurpose> {
+        let mut writes = Vec::new();
+        let mut silent = 0;
+        while silent < 10 {
+            match self.cycle().write {
+                Some((purpose, ..)) => {
+                    writes.push(purpose);
+                    silent = 0;
+                }
+                None => silent += 1,
+            }
+            assert!(writes.len() < 200, "never settles");
+        }
+        writes
+    }
+}
+
+pub(super) fn zone(at: usize) -> ZoneName {
+    ZoneName::new(&format!("z{at}")).unwrap()
+}
+
+pub(super) fn host_name() -> HostName {
+    HostName::of_service(&namespace(), "svc").unwrap()
+}
+
+fn namespace() -> Namespace {
+    Namespace::new("shop").unwrap()
+}
+
+fn node_name(at: usize) -> NodeName {
+    NodeName::new(&format!("n{at}")).unwrap()
+}
+
+fn node(at: usize) -> Node {
+    Node {
+        name: node_name(at),
+        zone: zone(at),
+        region: RegionName::new("r").unwrap(),
+        ready: true,
+        schedulable: true,
+        allocatable: Resources { cpu: MilliCpu::new(64_000), memory: Bytes::new(1 << 38) },
+        pod_capacity: 110,
+        reserved: Resources::default(),
+        reserved_pods: 0,
+        labels: BTreeMap::new(),
+        taints: Vec::new(),
+    }
+}

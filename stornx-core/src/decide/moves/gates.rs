@@ -1,0 +1,114 @@
+//! Which workloads may move at all, and why the others may not. Safety facts come
+//! from [`Safety`]; here are the gates that hold for moves only.
+
+use super::payback;
+use crate::{
+    decide::{ledger::Ledger, safety::Safety},
+    ids::WorkloadKind,
+    memory::{Memory, WorkloadMemory},
+    model::PodPhase,
+    report::MoveReason,
+    view::{PodView, View, WorkloadIndex, WorkloadView, ZoneIndex},
+};
+
+/// Whether a replica of a workload may begin to move now.
+///
+/// # Errors
+/// Why not; the first gate that is closed.
+pub(super) fn may_move(
+    view: &View<'_>,
+    safety: &Safety,
+    memory: &Memory,
+    ledger: &Ledger,
+    at: WorkloadIndex,
+) -> Result<(), MoveReason> {
+    let workload = &view.workloads[at.at()];
+    let facts = safety.of(at);
+    if !view.policy.moves.enabled {
+        return Err(MoveReason::Disabled);
+    }
+    if let Some(block) = facts.count_block {
+        return Err(block.into());
+    }
+    if workload.workload.policy.no_moves {
+        return Err(MoveReason::NotWanted);
+    }
+    let can_surge = workload.workload.id.kind() == WorkloadKind::Deployment;
+    if !can_surge || workload.workload.constraints.pinned {
+        return Err(MoveReason::NotMovable);
+    }
+    if ledger.is_counted(at) {
+        return Err(MoveReason::BeingScaled);
+    }
+    let remembered = memory.workloads.get(&workload.workload.id);
+    if let Some(left) = payback::backoff_left(remembered, view.policy, view.now)
+        && !is_taken_back(remembered)
+    {
+        return Err(MoveReason::Backoff { left });
+    }
+    if !is_settled(workload) {
+        return Err(MoveReason::NotSettled);
+    }
+    if !view.has_traffic {
+        return Err(MoveReason::NoTraffic);
+    }
+    Ok(())
+}
+
+/// The last move is to be taken back, which no back-off holds up.
+pub(super) fn is_taken_back(remembered: Option<&WorkloadMemory>) -> bool {
+    let last = remembered.and_then(|remembered| remembered.last_move.as_ref());
+    last.is_some_and(|last| last.regressed)
+}
+
+/// All replicas that should be there are there and serve.
+fn is_settled(workload: &WorkloadView<'_>) -> bool {
+    let active = workload.pods.iter().filter(|pod| pod.pod.phase != PodPhase::Terminating);
+    let (mut count, mut all_serve) = (0, true);
+    for pod in active {
+        count += 1;
+        all_serve &= pod.serves();
+    }
+    all_serve && count > 0 && count == workload.workload.desired
+}
+
+/// Whether a replica may go from one zone to another: by the floors of its workload, and
+/// by its own `maxSkew` as the scheduler counts it while victim and replacement are both
+/// there.
+///
+/// The scheduler counts the zones that the workload's selectors admit; here all zones
+/// count, which is never laxer and needs no walk over the nodes. So a workload with a
+/// `maxSkew` that is bound to some of the zones moves less than it could.
+pub(super) fn layout_allowed(
+    view: &View<'_>,
+    safety: &Safety,
+    at: WorkloadIndex,
+    from: ZoneIndex,
+    to: ZoneIndex,
+) -> bool {
+    let workload = &view.workloads[at.at()];
+    if let Some(max) = workload.workload.constraints.max_zone_skew {
+        let bound = bound_by_zone(workload);
+        let emptiest = bound.iter().copied().min().unwrap_or(0);
+        if bound[to.at()] + 1 > emptiest.saturating_add(max) {
+            return false;
+        }
+    }
+    if from == to {
+        return true;
+    }
+    let before = &workload.ready;
+    let mut after = before.clone();
+    after[from.at()] = after[from.at()].saturating_sub(1);
+    after[to.at()] += 1;
+    safety.of(at).floors.change_allowed(before, &after).is_ok()
+}
+
+fn bound_by_zone(workload: &WorkloadView<'_>) -> Vec<u32> {
+    let mut bound = vec![0; workload.ready.len()];
+    let stays = |pod: &&PodView<'_>| pod.pod.phase != PodPhase::Terminating;
+    for zone in workload.pods.iter().filter(stays).filter_map(|pod| pod.zone) {
+        bound[zone.at()] += 1;
+    }
+    bound
+}

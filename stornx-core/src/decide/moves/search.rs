@@ -1,0 +1,547 @@
+//! Looks for moves that lower the cost of the layout ([`super::objective`]) by more
+//! than they cost ([`super::payback`]), best first, within the budgets of the cycle.
+//!
+//! Neighbourhoods, from the cheap to the dear:
+//! - one replica to another zone, or to another node of its zone;
+//! - two replicas of a caller and its callee together into one zone, where neither
+//!   pays alone: a front that goes first lengthens its own calls, a back that goes
+//!   first lengthens those to it. Both begin in the same plan;
+//! - a replica that makes room in a full zone for another ([`super::eviction`]).
+//!
+//! Candidates are ranked by what changes at the workload and its direct callees, and
+//! checked through the whole graph, and in a few worlds that look the same within the
+//! noise of the counts, before one is chosen. Every plan lowers the cost of
+//! the layout by at least what its moves cost, so no series of plans on an unchanged
+//! world returns to where it was.
+//!
+//! Work: each workload tries one destination for each pair of zones, in time
+//! proportional to its edges; at most [`CHECKED`] candidates and [`PAIRED`] pairs are
+//! checked through the graph.
+
+use super::{
+    destinations::{self, Destinations},
+    eviction::{self, Eviction},
+    gates,
+    objective::{Depth, Inkling, Objective, Shift, Touched},
+    payback::Bar,
+};
+use crate::{
+    decide::{ledger::Ledger, safety::Safety},
+    memory::Memory,
+    view::{EdgeIndex, NodeIndex, View, WorkloadIndex, ZoneIndex},
+};
+
+/// Candidates checked through the whole graph in one plan. Budgets are a handful of
+/// moves: what is not among the best few dozen is not begun in this cycle anyway.
+const CHECKED: usize = 48;
+
+/// Candidates for which a partner is looked for.
+const PAIRED: usize = 24;
+
+/// Worlds with other noise in which a candidate must pay too. A saving that is only an
+/// accident of the counts (a zone that seems full by one per cent) disappears in one of
+/// them: each is off by two standard deviations in every rate. Two pairs of mirror
+/// images.
+const LOOKALIKES: u64 = 4;
+
+/// Neighbours of a workload that are weighed when a node is chosen, the busiest first.
+const NEIGHBOURS: usize = 6;
+
+/// Nodes of a neighbour that are looked at when a node is chosen.
+const PLACES: usize = 16;
+
+/// A move with what it saves and must save, requests/s x ms.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) shifts: Vec<Shift>,
+    pub(super) saving: f64,
+    pub(super) bar: f64,
+    /// Of it, what the moves themselves cost.
+    pub(super) price: f64,
+}
+
+impl Candidate {
+    pub(super) fn net(&self) -> f64 {
+        self.saving - self.bar
+    }
+
+    /// The workload that it was found for.
+    pub(super) fn lead(&self) -> Option<WorkloadIndex> {
+        self.shifts.first().map(|shift| shift.workload)
+    }
+}
+
+/// What was found for one workload.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Found {
+    /// Best by net saving.
+    pub(super) best: Option<Candidate>,
+    /// Best of those whose destination has no room.
+    pub(super) blocked: Option<Candidate>,
+    /// Best for one side of its edges alone, with what that side would save.
+    pub(super) one_sided: Option<(Candidate, f64)>,
+}
+
+/// What a search decided.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Chosen {
+    /// The moves to begin, with what each changes.
+    pub(super) begun: Vec<(Candidate, Vec<Effect>)>,
+    /// Workloads whose candidate did not stand the check through the whole graph.
+    pub(super) refuted: Vec<WorkloadIndex>,
+    /// A replica that makes room for another.
+    pub(super) eviction: Option<Eviction>,
+}
+
+/// Everything that a search reads.
+pub(super) struct Search<'a> {
+    pub(super) view: &'a View<'a>,
+    pub(super) safety: &'a Safety,
+    pub(super) destinations: &'a Destinations,
+    /// Whether a workload may move.
+    pub(super) movable: &'a [bool],
+}
+
+impl Search<'_> {
+    /// The best moves of one workload.
+    pub(super) fn of(
+        &self,
+        objective: &mut Objective<'_>,
+        ledger: &Ledger,
+        at: WorkloadIndex,
+    ) -> Found {
+        let mut found = Found::default();
+        if !objective.is_called(at) {
+            return found;
+        }
+        let bar = self.bar(objective, at);
+        let zones = || (0..self.view.zones.len()).map(ZoneIndex::new);
+        let neighbours = self.neighbours(objective, at);
+        for to in zones() {
+            let free = self.destination(objective, ledger, at, to, &neighbours);
+            let wish = || self.wish(objective, at, to, &neighbours);
+            let Some(destination) = free.or_else(wish) else { continue };
+            for from in zones() {
+                if objective.count(at, from) <= 0.0
+                    || !gates::layout_allowed(self.view, self.safety, at, from, to)
+                {
+                    continue;
+                }
+                let Some(source) = self.source(objective, at, from, destination, &neighbours)
+                else {
+                    continue;
+                };
+                let shift = Shift { workload: at, from: source, to: destination };
+                let own_before = objective.service_cost(at);
+                let saving = -objective.shift(shift, Depth::Neighbours);
+                let own = own_before - objective.service_cost(at);
+                objective.take_back();
+                if free.is_some() {
+                    found.add(shift, saving, own, bar);
+                } else {
+                    found.add_blocked(shift, saving, bar);
+                }
+            }
+        }
+        found
+    }
+
+    /// What a move of one replica of a workload must save.
+    pub(super) fn bar(&self, objective: &Objective<'_>, at: WorkloadIndex) -> Bar {
+        Bar::of(self.view, &self.view.workloads[at.at()], objective.touched(at))
+    }
+
+    /// The busiest neighbours, each with exchanges per second and pair of replicas.
+    pub(super) fn neighbours(
+        &self,
+        objective: &Objective<'_>,
+        at: WorkloadIndex,
+    ) -> Vec<(WorkloadIndex, f64)> {
+        let workload = &self.view.workloads[at.at()];
+        let by_rate =
+            |edges: &[EdgeIndex], other: fn(&crate::view::EdgeView<'_>) -> WorkloadIndex| {
+                edges
+                    .iter()
+                    .map(|edge| (other(&self.view.edges[edge.at()]), objective.leg_rate(*edge)))
+                    .collect::<Vec<_>>()
+            };
+        let mut neighbours = by_rate(&workload.called_by, |edge| edge.caller);
+        neighbours.extend(by_rate(&workload.calls, |edge| edge.callee));
+        neighbours.retain(|(other, rate)| *other != at && *rate > 0.0);
+        neighbours.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        neighbours.truncate(NEIGHBOURS);
+        for (other, rate) in &mut neighbours {
+            *rate /= f64::from(self.view.workloads[other.at()].ready_total().max(1));
+        }
+        neighbours
+    }
+
+    /// How much of the neighbours' calls a node would keep to itself.
+    fn nearness(
+        &self,
+        objective: &Objective<'_>,
+        node: NodeIndex,
+        neighbours: &[(WorkloadIndex, f64)],
+    ) -> f64 {
+        let on = |other: WorkloadIndex| {
+            let places = objective.places(other);
+            let at = places.binary_search_by_key(&node, |(node, _)| *node);
+            at.map_or(0.0, |at| f64::from(places[at].1))
+        };
+        neighbours.iter().map(|(other, weight)| weight * on(*other)).sum()
+    }
+
+    /// The best node of a zone: the one nearest to its neighbours of those that are
+    /// calm, else the least used one.
+    pub(super) fn destination(
+        &self,
+        objective: &Objective<'_>,
+        ledger: &Ledger,
+        at: WorkloadIndex,
+        zone: ZoneIndex,
+        neighbours: &[(WorkloadIndex, f64)],
+    ) -> Option<NodeIndex> {
+        let in_zone = |(node, _): &&(NodeIndex, u32)| self.view.nodes[node.at()].zone == zone;
+        let mut nodes: Vec<NodeIndex> = Vec::new();
+        for other in neighbours.iter().map(|(other, _)| *other).chain([at]) {
+            let places = objective.places(other).iter().filter(in_zone);
+            nodes.extend(places.take(PLACES).map(|(node, _)| *node));
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        let mut ranked: Vec<_> = nodes
+            .into_iter()
+            .map(|node| (objective.is_calm(node), self.nearness(objective, node, neighbours), node))
+            .collect();
+        ranked.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
+        let takes = |node| destinations::takes(self.view, ledger, at, node);
+        let near = ranked.iter().filter(|(calm, near, _)| *calm && *near > 0.0);
+        near.map(|(.., node)| *node)
+            .find(|node| takes(*node))
+            .or_else(|| self.destinations.least_used(self.view, ledger, at, zone, &[]))
+            .or_else(|| ranked.iter().map(|(.., node)| *node).find(|node| takes(*node)))
+    }
+
+    /// The node of a zone that a replica leaves with least regret: a crowded one first,
+    /// then the one farthest from its neighbours.
+    fn source(
+        &self,
+        objective: &Objective<'_>,
+        at: WorkloadIndex,
+        zone: ZoneIndex,
+        destination: NodeIndex,
+        neighbours: &[(WorkloadIndex, f64)],
+    ) -> Option<NodeIndex> {
+        let places = objective.places(at).iter().map(|(node, _)| *node);
+        places
+            .filter(|node| self.view.nodes[node.at()].zone == zone && *node != destination)
+            .take(PLACES)
+            .map(|node| (objective.is_calm(node), self.nearness(objective, node, neighbours), node))
+            .min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
+            .map(|(.., node)| node)
+    }
+
+    /// The moves of this cycle, best first. `willing` says whether a candidate may be
+    /// begun now; those that it holds back are passed over.
+    pub(super) fn choose(
+        &self,
+        objective: &mut Objective<'_>,
+        ledger: &mut Ledger,
+        found: &[Found],
+        memory: &Memory,
+        mut willing: impl FnMut(&Candidate) -> bool,
+    ) -> Chosen {
+        let mut queue: Vec<Candidate> = found
+            .iter()
+            .filter_map(|found| found.best.clone())
+            .filter(|candidate| candidate.net() > 0.0)
+            .collect();
+        best_first(&mut queue);
+        queue.truncate(CHECKED);
+        queue.extend(self.pairs(objective, ledger, found));
+        best_first(&mut queue);
+        let mut lookalikes: Vec<Objective<'_>> = Vec::new();
+        let mut chosen = Chosen::default();
+        for candidate in queue {
+            if !willing(&candidate) || !self.affordable(ledger, &candidate) {
+                continue;
+            }
+            let bars: Vec<Bar> =
+                candidate.shifts.iter().map(|shift| self.bar(objective, shift.workload)).collect();
+            let mut effects = Vec::new();
+            let mut saving = 0.0;
+            for shift in &candidate.shifts {
+                let effect = Effect::before(self.view, objective, *shift);
+                let saved = -objective.shift(*shift, Depth::All);
+                effects.push(effect.after(objective, saved));
+                saving += saved;
+            }
+            for (effect, bar) in effects.iter_mut().zip(&bars) {
+                effect.price = bar.price;
+            }
+            let candidate = Candidate {
+                saving,
+                bar: bars.iter().map(|bar| bar.total()).sum(),
+                price: bars.iter().map(|bar| bar.price).sum(),
+                ..candidate
+            };
+            if candidate.net() > 0.0 && lookalikes.is_empty() {
+                lookalikes = self.lookalikes(memory, &chosen);
+            }
+            if candidate.net() > 0.0 && pays_everywhere(&mut lookalikes, &candidate) {
+                for shift in &candidate.shifts {
+                    let (from, to) = self.zones_of(*shift);
+                    let requests = self.view.workloads[shift.workload.at()].workload.requests;
+                    ledger.promise(shift.to, requests);
+                    ledger.spend_move(shift.workload, from, to);
+                }
+                chosen.begun.push((candidate, effects));
+            } else {
+                candidate.shifts.iter().for_each(|_| objective.take_back());
+                chosen.refuted.extend(candidate.lead());
+            }
+        }
+        chosen.eviction = self.evict(objective, ledger, memory, found, willing);
+        chosen
+    }
+
+    /// Makes room for a move that would pay, when budgets are left.
+    fn evict(
+        &self,
+        objective: &mut Objective<'_>,
+        ledger: &mut Ledger,
+        memory: &Memory,
+        found: &[Found],
+        mut willing: impl FnMut(&Candidate) -> bool,
+    ) -> Option<Eviction> {
+        let mut blocked: Vec<Candidate> = found
+            .iter()
+            .filter(|found| found.best.as_ref().is_none_or(|best| best.net() <= 0.0))
+            .filter_map(|found| found.blocked.clone())
+            .filter(|candidate| candidate.lead().is_none_or(|lead| !ledger.is_counted(lead)))
+            .filter(|candidate| willing(candidate))
+            .collect();
+        best_first(&mut blocked);
+        if blocked.is_empty() || ledger.moves_left() == 0 {
+            return None;
+        }
+        let eviction = eviction::find(self, objective, ledger, memory, &blocked)?;
+        for shift in &eviction.leaves.shifts {
+            let (from, to) = self.zones_of(*shift);
+            let requests = self.view.workloads[shift.workload.at()].workload.requests;
+            ledger.promise(shift.to, requests);
+            ledger.spend_move(shift.workload, from, to);
+        }
+        Some(eviction)
+    }
+
+    /// Worlds that look the same within the noise of the counts, with the moves chosen so
+    /// far.
+    fn lookalikes(&self, memory: &Memory, chosen: &Chosen) -> Vec<Objective<'_>> {
+        let shifts: Vec<Shift> =
+            chosen.begun.iter().flat_map(|(candidate, _)| candidate.shifts.clone()).collect();
+        (0..LOOKALIKES)
+            .map(|inkling| {
+                let inkling = Some(Inkling(inkling));
+                let mut world = Objective::new(self.view, self.safety, memory, inkling);
+                for shift in &shifts {
+                    world.shift(*shift, Depth::All);
+                }
+                world
+            })
+            .collect()
+    }
+
+    fn zones_of(&self, shift: Shift) -> (ZoneIndex, ZoneIndex) {
+        (self.view.nodes[shift.from.at()].zone, self.view.nodes[shift.to.at()].zone)
+    }
+
+    /// Whether budgets, room and earlier promises of this cycle leave place for all
+    /// moves of a candidate.
+    fn affordable(&self, ledger: &Ledger, candidate: &Candidate) -> bool {
+        let mut trial = ledger.clone();
+        candidate.shifts.iter().all(|shift| {
+            let (from, to) = self.zones_of(*shift);
+            let free = !trial.is_counted(shift.workload)
+                && trial.move_allowed(from, to)
+                && destinations::takes(self.view, &trial, shift.workload, shift.to);
+            if free {
+                let requests = self.view.workloads[shift.workload.at()].workload.requests;
+                trial.promise(shift.to, requests);
+                trial.spend_move(shift.workload, from, to);
+            }
+            free
+        })
+    }
+
+    /// Two replicas together, for the workloads where one side of the edges would save
+    /// most if the other side followed.
+    fn pairs(
+        &self,
+        objective: &mut Objective<'_>,
+        ledger: &Ledger,
+        found: &[Found],
+    ) -> Vec<Candidate> {
+        if ledger.moves_left() < 2 {
+            return Vec::new();
+        }
+        let mut leads: Vec<(f64, &Candidate)> = found
+            .iter()
+            .filter_map(|found| found.one_sided.as_ref())
+            .filter(|(candidate, side)| *side > candidate.bar)
+            .map(|(candidate, side)| (side - candidate.bar, candidate))
+            .collect();
+        leads.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.shifts.cmp(&b.1.shifts)));
+        leads.truncate(PAIRED);
+        leads.iter().filter_map(|(_, lead)| self.pair(objective, ledger, lead)).collect()
+    }
+
+    fn pair(
+        &self,
+        objective: &mut Objective<'_>,
+        ledger: &Ledger,
+        lead: &Candidate,
+    ) -> Option<Candidate> {
+        let shift = *lead.shifts.first()?;
+        let (_, zone) = self.zones_of(shift);
+        let first = -objective.shift(shift, Depth::All);
+        let mut best: Option<Candidate> = None;
+        for (partner, _) in self.neighbours(objective, shift.workload) {
+            if !self.movable[partner.at()] || !objective.is_called(partner) {
+                continue;
+            }
+            let neighbours = self.neighbours(objective, partner);
+            let Some(to) = self.destination(objective, ledger, partner, zone, &neighbours) else {
+                continue;
+            };
+            let bar = self.bar(objective, partner);
+            for from in (0..self.view.zones.len()).map(ZoneIndex::new) {
+                if from == zone
+                    || objective.count(partner, from) <= 0.0
+                    || !gates::layout_allowed(self.view, self.safety, partner, from, zone)
+                {
+                    continue;
+                }
+                let Some(source) = self.source(objective, partner, from, to, &neighbours) else {
+                    continue;
+                };
+                let second = Shift { workload: partner, from: source, to };
+                let saving = first - objective.shift(second, Depth::All);
+                objective.take_back();
+                let candidate = Candidate {
+                    shifts: vec![shift, second],
+                    saving,
+                    bar: lead.bar + bar.total(),
+                    price: lead.price + bar.price,
+                };
+                if candidate.net() > best.as_ref().map_or(0.0, Candidate::net) {
+                    best = Some(candidate);
+                }
+            }
+        }
+        objective.take_back();
+        best
+    }
+}
+
+/// Whether a candidate earns what it costs in every world that looks the same, and
+/// carries it out in all of them if so.
+fn pays_everywhere(lookalikes: &mut [Objective<'_>], candidate: &Candidate) -> bool {
+    let mut pays = true;
+    for (at, world) in lookalikes.iter_mut().enumerate() {
+        let shifts = candidate.shifts.iter();
+        let saving: f64 = shifts.map(|shift| -world.shift(*shift, Depth::All)).sum();
+        if saving <= candidate.price {
+            pays = false;
+            for world in &mut lookalikes[..=at] {
+                candidate.shifts.iter().for_each(|_| world.take_back());
+            }
+            break;
+        }
+    }
+    pays
+}
+
+impl Found {
+    /// Keeps a candidate if it is better than those so far. `own` is the part of the
+    /// saving that is made on the calls to the workload, the rest on its own calls.
+    fn add(&mut self, shift: Shift, saving: f64, own: f64, bar: Bar) {
+        let candidate =
+            Candidate { shifts: vec![shift], saving, bar: bar.total(), price: bar.price };
+        let side = own.max(saving - own);
+        if self.one_sided.as_ref().is_none_or(|(_, best)| side > *best) {
+            self.one_sided = Some((candidate.clone(), side));
+        }
+        if self.best.as_ref().is_none_or(|best| saving > best.saving) {
+            self.best = Some(candidate);
+        }
+    }
+}
+
+impl Found {
+    fn add_blocked(&mut self, shift: Shift, saving: f64, bar: Bar) {
+        let blocked = Candidate { shifts: vec![shift], saving, bar: bar.total(), price: bar.price };
+        if blocked.net() > self.blocked.as_ref().map_or(0.0, Candidate::net) {
+            self.blocked = Some(blocked);
+        }
+    }
+}
+
+fn best_first(queue: &mut [Candidate]) {
+    queue.sort_by(|a, b| b.net().total_cmp(&a.net()).then_with(|| a.shifts.cmp(&b.shifts)));
+}
+
+/// What one move of a candidate changes, for the report.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Effect {
+    pub(super) shift: Shift,
+    pub(super) saving: f64,
+    /// What the move costs.
+    pub(super) price: f64,
+    pub(super) before: Touched,
+    pub(super) after: Touched,
+    /// Used share of the node that is left, before.
+    pub(super) crowd_before: f64,
+    /// Used share of the node that is gone to, afterwards.
+    pub(super) crowd_after: f64,
+    /// What waiting on nodes it saves.
+    pub(super) crowd_saving: f64,
+    /// The edge that gains most.
+    pub(super) heaviest: Option<EdgeIndex>,
+    legs: Vec<(EdgeIndex, f64)>,
+}
+
+impl Effect {
+    fn before(view: &View<'_>, objective: &Objective<'_>, shift: Shift) -> Self {
+        let workload = &view.workloads[shift.workload.at()];
+        let edges = workload.called_by.iter().chain(&workload.calls);
+        Self {
+            shift,
+            saving: 0.0,
+            price: 0.0,
+            before: objective.touched(shift.workload),
+            after: Touched::default(),
+            crowd_before: objective.node_use(shift.from),
+            crowd_after: 0.0,
+            crowd_saving: objective.crowding(shift.from) + objective.crowding(shift.to),
+            heaviest: None,
+            legs: edges.map(|edge| (*edge, objective.leg_cost(*edge))).collect(),
+        }
+    }
+
+    fn after(mut self, objective: &Objective<'_>, saving: f64) -> Self {
+        self.saving = saving;
+        self.after = objective.touched(self.shift.workload);
+        self.crowd_after = objective.node_use(self.shift.to);
+        self.crowd_saving -=
+            objective.crowding(self.shift.from) + objective.crowding(self.shift.to);
+        let gain = |(edge, before): &(EdgeIndex, f64)| before - objective.leg_cost(*edge);
+        self.heaviest = self
+            .legs
+            .iter()
+            .filter(|leg| gain(leg) > 0.0)
+            .max_by(|a, b| gain(a).total_cmp(&gain(b)).then(b.0.cmp(&a.0)))
+            .map(|(edge, _)| *edge);
+        self
+    }
+}

@@ -1,0 +1,343 @@
+//! The cycle: observe, plan, check, act, remember. One engine for the daemon, the
+//! simulator and other people's controllers.
+//!
+//! It decides the order of things and nothing else:
+//!
+//! - A plan that fails its check is dropped whole: nothing is written, the memory
+//!   neither.
+//! - The record of a move is stored before its surge is asked for. A crash in between
+//!   leaves a record without a surge, which the next cycle clears; the other way round
+//!   it would leave a replica that nobody knows of. Nothing is taken *out* of the
+//!   memory before acting: a crash then still finds what is to be finished.
+//! - The right to write is asked for again before each write. Once it is lost, the
+//!   rest of the plan is not tried, not even when it comes back: the plan was made for
+//!   another reign.
+//! - A failed action does not stop the others, except those on the same workload.
+//!
+//! It assumes that every port comes back: time-outs are the adapters' work, since a
+//! time-out needs a clock that runs by itself. It refuses to act on memory that could
+//! not be loaded, and to begin moves whose records could not be stored.
+
+mod outcome;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+pub use self::outcome::{CycleError, CycleOutcome, Phase};
+use crate::{
+    check::{self, Violation},
+    decide,
+    ids::WorkloadRef,
+    memory::{Memory, MoveInFlight},
+    model::Snapshot,
+    plan::{Action, Planned},
+    policy::Policy,
+    ports::{Actuator, Clock, ClusterSource, LeaderGate, MetricsSource, PortError, StateStore},
+    remember::{self, Outcomes},
+    units::{Span, Timestamp},
+};
+
+/// The world that an engine turns in.
+#[derive(Clone)]
+pub struct Ports {
+    /// Topology, workloads, routing.
+    pub cluster: Arc<dyn ClusterSource>,
+    /// Usage, traffic, latency.
+    pub metrics: Arc<dyn MetricsSource>,
+    /// Carries out actions.
+    pub actuator: Arc<dyn Actuator>,
+    /// Keeps the memory.
+    pub store: Arc<dyn StateStore>,
+    /// Says who may write.
+    pub leader: Arc<dyn LeaderGate>,
+    /// Says what time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// How an engine runs, apart from what it decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Plan and check, write nothing, remember nothing.
+    pub dry_run: bool,
+    /// `METRICS_MAX_AGE_SECONDS`: metrics older than this are stale.
+    pub metrics_max_age: Span,
+}
+
+impl Default for EngineOptions {
+    /// 120 seconds: two scrapes at the slowest common interval of a minute, so that a
+    /// single missed scrape changes nothing.
+    fn default() -> Self {
+        Self { dry_run: false, metrics_max_age: Span::from_seconds(120) }
+    }
+}
+
+/// A planner: what [`decide::plan`] is, and what baselines may be instead.
+pub type Planner =
+    Arc<dyn Fn(&Snapshot, &Policy, &Memory, Timestamp) -> Planned + Send + Sync + 'static>;
+type Checker = fn(&Snapshot, &Policy, &Memory, &Planned) -> Vec<Violation>;
+type Rememberer = fn(Memory, &Snapshot, &Planned, &Outcomes, &Policy, Timestamp) -> Memory;
+
+/// Runs cycles over ports.
+pub struct Engine {
+    ports: Ports,
+    policy: Policy,
+    options: EngineOptions,
+    planner: Planner,
+    checker: Checker,
+    rememberer: Rememberer,
+}
+
+impl Engine {
+    /// An engine that decides by [`decide::plan`].
+    #[must_use]
+    pub fn new(ports: Ports, policy: Policy, options: EngineOptions) -> Self {
+        Self {
+            ports,
+            policy,
+            options,
+            planner: Arc::new(decide::plan),
+            checker: check::check,
+            rememberer: remember::remember,
+        }
+    }
+
+    /// The same engine with another planner. Its plans are checked all the same.
+    #[must_use]
+    pub fn with_planner(mut self, planner: Planner) -> Self {
+        self.planner = planner;
+        self
+    }
+
+    /// The settings that it decides with.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// One cycle, from observing to remembering. Never fails as a whole: what went
+    /// wrong is in the outcome, by phase and by action.
+    pub async fn cycle(&self) -> CycleOutcome {
+        let now = self.ports.clock.now();
+        let mut outcome = CycleOutcome::at(now);
+        let Some(snapshot) = self.observe(now, &mut outcome).await else { return outcome };
+        let Some(memory) = self.recall(&mut outcome).await else {
+            outcome.snapshot = Some(snapshot);
+            return outcome;
+        };
+        let planned = (self.planner)(&snapshot, &self.policy, &memory, now);
+        outcome.violations = (self.checker)(&snapshot, &self.policy, &memory, &planned);
+
+        if let Some(reason) = self.not_acting(&outcome.violations) {
+            outcome.outcomes = none_tried(&planned, reason);
+            outcome.memory = Some(memory);
+        } else {
+            let next = self.act(&snapshot, &planned, memory, now, &mut outcome).await;
+            outcome.memory = Some(next);
+        }
+        outcome.snapshot = Some(snapshot);
+        outcome.planned = Some(planned);
+        outcome
+    }
+
+    async fn observe(&self, now: Timestamp, outcome: &mut CycleOutcome) -> Option<Snapshot> {
+        let cluster = match self.ports.cluster.observe().await {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                outcome.errors.push(CycleError::Observe(error));
+                return None;
+            }
+        };
+        let mut metrics = self.ports.metrics.observe(&cluster, now).await;
+        let limit = self.options.metrics_max_age;
+        metrics.usage = metrics.usage.judged(now, limit);
+        metrics.traffic = metrics.traffic.judged(now, limit);
+        metrics.latency = metrics.latency.judged(now, limit);
+        Some(Snapshot::assemble(cluster, metrics, now))
+    }
+
+    async fn recall(&self, outcome: &mut CycleOutcome) -> Option<Memory> {
+        match self.ports.store.load().await {
+            Ok(memory) => Some(memory),
+            Err(error) => {
+                outcome.errors.push(CycleError::Load(error));
+                None
+            }
+        }
+    }
+
+    fn not_acting(&self, violations: &[Violation]) -> Option<&'static str> {
+        if !violations.is_empty() {
+            Some("the plan failed its check")
+        } else if self.options.dry_run {
+            Some("dry run")
+        } else {
+            None
+        }
+    }
+
+    /// Carries a checked plan out and gives the memory after it.
+    async fn act(
+        &self,
+        snapshot: &Snapshot,
+        planned: &Planned,
+        memory: Memory,
+        now: Timestamp,
+        outcome: &mut CycleOutcome,
+    ) -> Memory {
+        if !self.ports.leader.may_write().await {
+            outcome.outcomes = planned.plan.actions.iter().map(|a| Err(not_leader(a))).collect();
+            return memory;
+        }
+        let intents = self.intents(snapshot, planned, &memory, now);
+        let (stored, unrecorded) = self.store_intents(&intents, &memory, outcome).await;
+        let (outcomes, leading) = self.apply(planned, &intents, unrecorded).await;
+
+        let mut next = (self.rememberer)(memory, snapshot, planned, &outcomes, &self.policy, now);
+        keep_uncertain_moves(&mut next, planned, &outcomes, &intents);
+        outcome.outcomes = outcomes;
+        self.save(next, &stored, leading, outcome).await
+    }
+
+    /// The records of the moves that the plan begins, as the remember step will write
+    /// them when everything succeeds.
+    fn intents(
+        &self,
+        snapshot: &Snapshot,
+        planned: &Planned,
+        memory: &Memory,
+        now: Timestamp,
+    ) -> Intents {
+        let begins = |action: &&Action| matches!(action, Action::StartMove { .. });
+        let starting: BTreeSet<_> =
+            planned.plan.actions.iter().filter(begins).map(Action::workload).collect();
+        if starting.is_empty() {
+            return Intents::new();
+        }
+        let all_done = planned.plan.actions.iter().map(|_| Ok(())).collect();
+        let hoped =
+            (self.rememberer)(memory.clone(), snapshot, planned, &all_done, &self.policy, now);
+        let record = |workload: &WorkloadRef| {
+            let record = hoped.workloads.get(workload)?.in_flight.clone()?;
+            Some((workload.clone(), record))
+        };
+        starting.into_iter().filter_map(record).collect()
+    }
+
+    /// Stores the memory with the intents added. Gives what the store holds
+    /// afterwards, and why moves may not begin when that is not certain.
+    async fn store_intents(
+        &self,
+        intents: &Intents,
+        memory: &Memory,
+        outcome: &mut CycleOutcome,
+    ) -> (Memory, Option<&'static str>) {
+        if intents.is_empty() {
+            return (memory.clone(), None);
+        }
+        let mut with_intents = memory.clone();
+        for (workload, record) in intents {
+            let entry = with_intents.workloads.entry(workload.clone()).or_default();
+            entry.in_flight = Some(record.clone());
+        }
+        match self.ports.store.save(&with_intents).await {
+            Ok(()) => (with_intents, None),
+            Err(error) => {
+                outcome.errors.push(CycleError::StoreIntents(error));
+                // Saved or not, it is no longer known to be what was loaded.
+                (with_intents, Some("its record could not be stored"))
+            }
+        }
+    }
+
+    /// Applies the actions one at a time. Also says whether the right to write held to
+    /// the end.
+    async fn apply(
+        &self,
+        planned: &Planned,
+        intents: &Intents,
+        unrecorded: Option<&'static str>,
+    ) -> (Outcomes, bool) {
+        let mut outcomes = Outcomes::with_capacity(planned.plan.actions.len());
+        let mut failed: BTreeSet<&WorkloadRef> = BTreeSet::new();
+        let mut leading = true;
+        for action in &planned.plan.actions {
+            let begins = matches!(action, Action::StartMove { .. });
+            let result = if !leading {
+                Err(not_leader(action))
+            } else if failed.contains(action.workload()) {
+                Err(not_tried(action, "an earlier action on the same workload failed"))
+            } else if let (true, Some(reason)) = (begins, unrecorded) {
+                Err(not_tried(action, reason))
+            } else if begins && !intents.contains_key(action.workload()) {
+                Err(not_tried(action, "it has no record"))
+            } else if !self.ports.leader.may_write().await {
+                leading = false;
+                Err(not_leader(action))
+            } else {
+                self.ports.actuator.apply(action).await
+            };
+            if let Err(error) = &result {
+                failed.insert(action.workload());
+                leading &= !matches!(error, PortError::NotLeader { .. });
+            }
+            outcomes.push(result);
+        }
+        (outcomes, leading)
+    }
+
+    /// Saves the memory when it differs from what the store holds and we still may.
+    async fn save(
+        &self,
+        next: Memory,
+        stored: &Memory,
+        leading: bool,
+        outcome: &mut CycleOutcome,
+    ) -> Memory {
+        let uncertain = outcome.errors.iter().any(|e| matches!(e, CycleError::StoreIntents(_)));
+        if next == *stored && !uncertain {
+            return next;
+        }
+        let what = "save the memory".to_owned();
+        if !leading || !self.ports.leader.may_write().await {
+            outcome.errors.push(CycleError::Save(PortError::NotLeader { what }));
+        } else if let Err(error) = self.ports.store.save(&next).await {
+            outcome.errors.push(CycleError::Save(error));
+        }
+        next
+    }
+}
+
+/// Records of moves that are about to begin.
+type Intents = std::collections::BTreeMap<WorkloadRef, MoveInFlight>;
+
+/// A surge that was asked for without an answer may or may not come: its record
+/// stays, and the next cycle sees which.
+fn keep_uncertain_moves(
+    next: &mut Memory,
+    planned: &Planned,
+    outcomes: &Outcomes,
+    intents: &Intents,
+) {
+    for (action, result) in planned.plan.actions.iter().zip(outcomes) {
+        if let (Action::StartMove { workload, .. }, Err(PortError::Unavailable { .. })) =
+            (action, result)
+            && let Some(record) = intents.get(workload)
+        {
+            let entry = next.workloads.entry(workload.clone()).or_default();
+            entry.in_flight.get_or_insert_with(|| record.clone());
+        }
+    }
+}
+
+fn none_tried(planned: &Planned, reason: &str) -> Outcomes {
+    planned.plan.actions.iter().map(|action| Err(not_tried(action, reason))).collect()
+}
+
+fn not_tried(action: &Action, reason: &str) -> PortError {
+    PortError::NotTried { what: action.to_string(), detail: reason.to_owned() }
+}
+
+fn not_leader(action: &Action) -> PortError {
+    PortError::NotLeader { what: action.to_string() }
+}

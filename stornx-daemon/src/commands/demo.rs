@@ -1,0 +1,6 @@
+//! placeholder
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {}
+pub(crate) fn run(_: &Arguments) -> anyhow::Result<()> {
+    anyhow::bail!("none")
+}
