@@ -164,10 +164,11 @@ impl<'a> Way<'a> {
             if self.known[machine].is_none() {
                 self.known[machine] = Some(self.bundle(machine));
             }
-            if let Some((ratio, shifts)) = &self.known[machine] {
-                if !shifts.is_empty() && best.is_none_or(|(known, _)| *ratio > known) {
-                    best = Some((*ratio, machine));
-                }
+            if let Some((ratio, shifts)) = &self.known[machine]
+                && !shifts.is_empty()
+                && best.is_none_or(|(known, _)| *ratio > known)
+            {
+                best = Some((*ratio, machine));
             }
         }
         let found = best.and_then(|(_, machine)| self.known[machine].take());
