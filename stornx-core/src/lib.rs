@@ -15,6 +15,7 @@
 //! | [`memory`] | what lasts from cycle to cycle | change while planning |
 //! | [`decide`] | every decision | touch the world, ask the time, use a random number |
 //! | [`plan`], [`report`] | what to do, and why | decide |
+//! | [`search`] | which few moves make a placement worth most | know what a workload is |
 //! | [`check`] | the invariants | call the planner |
 //! | [`engine`], [`ports`] | the loop and its edges | know a foreign type |
 
@@ -29,6 +30,7 @@ pub mod policy;
 pub mod ports;
 pub mod remember;
 pub mod report;
+pub mod search;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use stornx_core::policy::Policy;
 use stornx_sim::{
-    dataset::{affinity, feasibility, place as search, rasa, snapshot},
+    dataset::{affinity, feasibility, kernel, rasa, snapshot},
     files,
 };
 
@@ -78,7 +78,8 @@ pub(super) fn place(arguments: &PlaceArguments) -> Result<(), Failure> {
     let (before, zones, placement, moves) = match arguments.format {
         Format::Rasa => {
             let dataset = rasa::load(&arguments.dataset).map_err(Failure::input)?;
-            let placed = search::search(&dataset, search::Limits { moves, time });
+            let max_moves = (moves < usize::MAX).then_some(moves);
+            let placed = kernel::search(&dataset, max_moves, time).map_err(Failure::input)?;
             let zones = dataset.zones(arguments.zones as usize);
             (dataset, zones, placed.placement, placed.moves)
         }
