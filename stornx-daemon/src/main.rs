@@ -39,8 +39,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let file = arguments.config.as_deref();
     let done = match &arguments.command {
-        None => commands::demo::run(&commands::demo::Arguments::default()),
-        Some(Command::Demo(demo)) => commands::demo::run(demo),
+        None => commands::demo::run_demo(&commands::demo::Arguments::default()),
+        Some(Command::Demo(demo)) => commands::demo::run_demo(demo),
         Some(Command::Plan(plan)) => commands::plan::run(plan, file),
         Some(Command::Explain(explain)) => commands::explain::run(explain, file),
         Some(Command::Config(config)) => commands::config::run(config, file),

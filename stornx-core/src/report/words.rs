@@ -111,6 +111,7 @@ impl fmt::Display for MoveReason {
             Self::BudgetUsedUp => {
                 f.write_str("better places exist, but other moves used up the budget of this cycle")
             }
+            Self::NoRoom => f.write_str("a better place exists, but its zone has no room"),
             Self::Disabled => f.write_str("moves are switched off"),
             Self::NotManaged => f.write_str("its namespace is not managed"),
             Self::OptedOut => f.write_str("its owner wants it left alone"),

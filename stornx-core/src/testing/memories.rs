@@ -6,7 +6,7 @@ use super::{
     worlds::{NOW, earlier, random_routes},
 };
 use crate::{
-    ids::{PodName, ZoneName},
+    ids::{PodName, WorkloadKind, ZoneName},
     memory::{
         Backoff, CapacityMemory, Expectation, FinishedMove, Growth, HostMemory, Memory,
         MoveInFlight, WorkloadMemory,
@@ -28,7 +28,9 @@ pub(super) fn random_memory(random: &mut SplitMix64, snapshot: &Snapshot) -> Mem
     let zones: Vec<_> = zones.into_iter().collect();
     for host in &snapshot.hosts {
         if random.chance(40) {
-            memory.hosts.insert(host.name.clone(), random_host_memory(random, host, &zones));
+            memory
+                .hosts
+                .insert(host.name.clone(), random_host_memory(random, snapshot, host, &zones));
         }
     }
     memory
@@ -39,7 +41,10 @@ fn random_workload_memory(
     snapshot: &Snapshot,
     workload: &Workload,
 ) -> WorkloadMemory {
-    let in_flight = if random.chance(40) { random_move(random, snapshot, workload) } else { None };
+    // The replicas of other kinds cannot move.
+    let movable = workload.id.kind() == WorkloadKind::Deployment;
+    let in_flight =
+        if movable && random.chance(40) { random_move(random, snapshot, workload) } else { None };
     WorkloadMemory {
         scaled_at: random.chance(30).then(|| earlier(random, 120)),
         growth: random.chance(20).then(|| random_growth(random, workload)),
@@ -48,7 +53,7 @@ fn random_workload_memory(
         in_flight,
         expectation: random.chance(20).then(|| random_expectation(random)),
         last_move: random
-            .chance(20)
+            .chance(if movable { 20 } else { 0 })
             .then(|| random_last_move(random, snapshot, workload))
             .flatten(),
         wanted_since: random.chance(50).then(|| earlier(random, 600)),
@@ -126,7 +131,12 @@ fn random_expectation(random: &mut SplitMix64) -> Expectation {
     }
 }
 
-fn random_host_memory(random: &mut SplitMix64, host: &Host, zones: &[&ZoneName]) -> HostMemory {
+fn random_host_memory(
+    random: &mut SplitMix64,
+    snapshot: &Snapshot,
+    host: &Host,
+    zones: &[&ZoneName],
+) -> HostMemory {
     let ours = matches!(host.rule, Rule::Ours(_));
     let mut memory = HostMemory {
         written_at: ours.then(|| earlier(random, 600)),
@@ -138,14 +148,55 @@ fn random_host_memory(random: &mut SplitMix64, host: &Host, zones: &[&ZoneName])
     };
     for zone in zones {
         if random.chance(60) {
+            let observed = rate_of_one(snapshot, host, Some(zone))
+                .or_else(|| rate_of_one(snapshot, host, None));
+            let per_replica = match observed {
+                // As smoothing remembers a noisy truth.
+                Some(rate) => rate * random.real(0.9, 1.1),
+                None => random.real(10.0, 2000.0),
+            };
             let capacity = CapacityMemory {
-                per_replica: Rps::saturating(random.real(10.0, 2000.0)),
+                per_replica: Rps::saturating(per_replica),
                 at: earlier(random, 600),
                 observations: random.between_u32(1, 20),
             };
             memory.capacity.insert((*zone).clone(), capacity);
-            memory.demand.insert((*zone).clone(), Rps::saturating(random.real(0.0, 500.0)));
+            let demand = demand_from(snapshot, host, zone);
+            let demand = Rps::saturating(demand * random.real(0.9, 1.1));
+            memory.demand.insert((*zone).clone(), demand);
         }
     }
     memory
+}
+
+/// Requests per second that one replica in `zone` (or in any) would serve with fully
+/// used CPU, by what the snapshot observed; `None` where it did not.
+fn rate_of_one(snapshot: &Snapshot, host: &Host, zone: Option<&ZoneName>) -> Option<f64> {
+    let id = host.backends.first()?;
+    let workload = snapshot.workloads.iter().find(|workload| workload.id == *id)?;
+    let limit = workload.limits.map_or(0.0, |limits| limits.cpu.as_f64());
+    let request = workload.requests.cpu.as_f64();
+    let base = if request > 0.0 { request } else { limit };
+    let (mut rate, mut used) = (0.0, 0.0);
+    for pod in workload.ready() {
+        let node = snapshot.nodes.iter().find(|node| Some(&node.name) == pod.node.as_ref());
+        if zone.is_some_and(|zone| node.is_none_or(|node| node.zone != *zone)) {
+            continue;
+        }
+        let usage = snapshot.usage.known()?.iter().find(|usage| usage.pod == pod.name);
+        let traffic = snapshot.traffic.known()?.pods.iter().find(|p| p.pod == pod.name);
+        if let (Some(usage), Some(traffic)) = (usage, traffic) {
+            rate += traffic.requests.get();
+            used += usage.cpu.as_f64() / base;
+        }
+    }
+    (rate > 0.0 && used > 0.0 && used.is_finite()).then(|| rate / used)
+}
+
+/// Requests per second that callers in `zone` send to a host.
+fn demand_from(snapshot: &Snapshot, host: &Host, zone: &ZoneName) -> f64 {
+    let Some(traffic) = snapshot.traffic.known() else { return 0.0 };
+    let edges = traffic.edges.iter().filter(|edge| edge.host == host.name);
+    let routes = edges.flat_map(|edge| &edge.routes).filter(|route| route.from == *zone);
+    routes.map(|route| route.requests.get()).sum()
 }

@@ -104,8 +104,10 @@ fn random_snapshot(random: &mut SplitMix64) -> Snapshot {
         .collect();
     let hosts: Vec<_> =
         workloads.iter().filter_map(|workload| random_host(random, workload, &nodes)).collect();
-    let traffic = random_traffic(random, &nodes, &workloads, &hosts);
+    let mut traffic = random_traffic(random, &nodes, &workloads, &hosts);
     let usage = random_usage(random, &workloads, &traffic);
+    // Some replicas serve without anybody reporting it.
+    traffic.pods.retain(|_| random.chance(90));
     // What is unmanaged is known as caller and callee only, usage included.
     for workload in &mut workloads {
         workload.managed = !random.chance(8);
@@ -465,14 +467,12 @@ fn random_traffic(
             let Some(zone) = pod.node.as_ref().and_then(|node| zone_of.get(node)) else { continue };
             let rate = served.get(&(&workload.id, *zone)).copied().unwrap_or(0.0);
             let replicas = ready.get(zone).copied().unwrap_or(1.0);
-            if random.chance(90) {
-                pods.push(PodTraffic {
-                    pod: pod.name.clone(),
-                    requests: Rps::saturating(rate / replicas * random.real(0.95, 1.05)),
-                    p95: random.chance(90).then(|| Millis::saturating(random.real(1.0, 400.0))),
-                    errors: Share::default(),
-                });
-            }
+            pods.push(PodTraffic {
+                pod: pod.name.clone(),
+                requests: Rps::saturating(rate / replicas * random.real(0.95, 1.05)),
+                p95: random.chance(90).then(|| Millis::saturating(random.real(1.0, 400.0))),
+                errors: Share::default(),
+            });
         }
     }
     Traffic { window: Span::from_seconds(*random.pick(&[15, 60, 300])), edges, pods }

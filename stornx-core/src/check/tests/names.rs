@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     check::{Owner, Violation},
-    memory::Backoff,
+    memory::{Backoff, FinishedMove},
     model::{Autoscaler, AutoscalerKind, ForeignRule, Mesh, PodPhase, Rollout, Rule},
     plan::{Action, RoutePurpose},
     report::Why,
@@ -325,4 +325,35 @@ fn workloads_are_left_alone_for_a_while() {
     };
     caught(start(), |f| backoff(f, NOW.after(Span::from_millis(1))), soon);
     passes(start(), |f| backoff(f, NOW));
+    let moved = |f: &mut Fixture, seconds| {
+        f.memory.workloads.entry(id("cart")).or_default().moved_at = Some(ago(seconds));
+    };
+    caught(start(), |f| moved(f, 599), soon);
+    passes(start(), |f| moved(f, 600));
+    let last = |f: &mut Fixture, replacement: &str, regressed| {
+        moved(f, 1);
+        f.memory.workloads.entry(id("cart")).or_default().last_move = Some(FinishedMove {
+            replacement: pod(replacement),
+            came_from: "n6".parse().unwrap(),
+            regressed,
+        });
+    };
+    passes(start(), |f| last(f, "cart-0", true));
+    caught(start(), |f| last(f, "cart-0", false), soon);
+    caught(start(), |f| last(f, "cart-1", true), soon);
+}
+
+#[test]
+fn hosts_are_left_alone_for_a_while() {
+    let backoff = |f: &mut Fixture, until| {
+        let host = f.snapshot.hosts[0].name.clone();
+        f.memory.hosts.entry(host).or_default().backoff = Some(Backoff { until, failures: 1 });
+    };
+    caught(
+        improve(),
+        |f| backoff(f, NOW.after(Span::from_millis(1))),
+        |v| matches!(v, Violation::RoutesTooSoon { .. }),
+    );
+    passes(improve(), |f| backoff(f, NOW));
+    passes(cover(), |f| backoff(f, NOW.after(Span::from_millis(1))));
 }

@@ -134,6 +134,28 @@ fn a_cover_covers_and_nothing_else() {
 }
 
 #[test]
+fn a_cover_gives_a_new_caller_what_the_mesh_does_without_a_rule() {
+    let forgotten = |f: &mut Fixture| {
+        let mut rule = live();
+        rule.remove(&zone("z3"));
+        f.host().rule = Rule::Ours(rule.clone());
+        if let Action::SetRoutes { from, .. } = f.action() {
+            *from = rule;
+        }
+        *f.routes() = table([[60, 20, 20], [30, 40, 30], [40, 40, 20]]);
+    };
+    passes(cover(), forgotten);
+    caught(
+        cover(),
+        |f| {
+            forgotten(f);
+            *f.routes() = table([[60, 20, 20], [30, 40, 30], [5, 5, 90]]);
+        },
+        |v| matches!(v, Violation::CoverTooWide { .. }),
+    );
+}
+
+#[test]
 fn a_cover_may_share_out_the_weight_of_a_zone_that_is_gone() {
     let mut gone = cover();
     let mut rule = table([[60, 40, 0], [30, 40, 30], [30, 30, 40]]);

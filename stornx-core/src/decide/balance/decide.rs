@@ -133,7 +133,9 @@ impl Room<'_> {
             return Err(RouteReason::NotOneWorkload { backends: count(host.host.backends.len()) });
         };
         let facts = view.workloads[workload.at()].workload;
-        if !facts.managed {
+        let monitored = &view.policy.namespaces;
+        let ours = |namespace| monitored.is_empty() || monitored.contains(&namespace);
+        if !facts.managed || !ours(facts.id.namespace()) || !ours(host.host.name.namespace()) {
             return Err(RouteReason::NotManaged);
         }
         if facts.policy.opted_out || facts.policy.no_routing {

@@ -20,7 +20,7 @@
 
 use std::collections::BTreeSet;
 
-use super::split::{self, Router, Splitting};
+use super::split::{self, Ability, Pair, Router, Splitting};
 use crate::{
     decide::safety::Safety,
     memory::Memory,
@@ -32,6 +32,11 @@ use crate::{
 /// Bytes of one exchange on a connection whose requests are not counted: a small
 /// question and its answer, as databases and caches have them.
 const EXCHANGE_BYTES: f64 = 2048.0;
+
+/// Share of what pods outside the snapshot ask for that they use: published traces of
+/// clusters show half or less. Their use is not known, and requests that fill a node do
+/// not make it slow.
+const FOREIGN_USE: f64 = 0.5;
 
 /// Utilisation up to which nothing waits noticeably.
 const CALM: f64 = 0.6;
@@ -53,6 +58,14 @@ pub(super) fn waiting(utilisation: f64) -> f64 {
         let slope = 1.0 / ((1.0 - FULL) * (1.0 - FULL));
         curve(FULL) - curve(CALM) + slope * (utilisation - FULL)
     }
+}
+
+/// What one replica of a capacity (requests/s at full utilisation) serves below a cap of
+/// utilisation.
+fn ability(capacity: f64, cap: f64) -> Ability {
+    let calm = cap.min(CALM);
+    let added = (cap * waiting(cap) - calm * waiting(calm)) / (cap - calm).max(f64::EPSILON);
+    Ability { calm: capacity * calm, cap: capacity * cap, waiting: added * 1000.0 / capacity }
 }
 
 /// One replica going from one node to another.
@@ -81,13 +94,15 @@ const NEGLIGIBLE: f64 = 1e-9;
 pub(super) struct Inkling(pub(super) u64);
 
 impl Inkling {
-    /// A rate two standard deviations of its count off, up or down by its position.
+    /// A rate three standard deviations of its count off, up or down by its position: a
+    /// plan looks at the counts more than a thousand times a day, and what happens once
+    /// in a thousand looks is the least that must not move anything.
     fn off(self, rate: f64, window: Span, position: usize) -> f64 {
         // Any mixing will do that gives neighbours unlike signs, the same every time.
         let mut mixed = (position as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 29) ^ (self.0 / 2)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let up = (mixed >> 37) & 1 == self.0 & 1;
-        let noise = policy::noise(Rps::saturating(rate), window).get();
+        let noise = (1.5 * policy::noise(Rps::saturating(rate), window).get()).min(1.0);
         rate * if up { 1.0 + noise } else { 1.0 - noise }
     }
 }
@@ -132,7 +147,7 @@ pub(super) struct Touched {
 pub(super) struct Objective<'v> {
     view: &'v View<'v>,
     zones: usize,
-    pairs: Vec<(u32, u32)>,
+    pairs: Vec<Pair>,
     services: Vec<Service>,
     legs: Vec<Leg>,
     /// By workload and zone.
@@ -202,9 +217,13 @@ impl<'v> Objective<'v> {
             split: vec![0.0; workloads * zones * zones],
             leg_demand: vec![0.0; edges * zones],
             trips: vec![0.0; edges * zones * zones],
-            node_cpu: view.nodes.iter().map(|n| n.node.reserved.cpu.as_f64()).collect(),
+            node_cpu: view
+                .nodes
+                .iter()
+                .map(|node| FOREIGN_USE * node.node.reserved.cpu.as_f64())
+                .collect(),
             node_cpu_limit: view.nodes.iter().map(|n| n.node.allocatable.cpu.as_f64()).collect(),
-            room: vec![0.0; 2 * zones],
+            room: vec![0.0; 3 * zones],
             journal: Journal::default(),
             total: 0.0,
         };
@@ -580,7 +599,7 @@ impl<'v> Objective<'v> {
         let with = Splitting {
             router: service.router,
             pairs: &self.pairs,
-            per_replica: service.capacity.map(|capacity| capacity * cap),
+            replica: service.capacity.map(|capacity| ability(capacity, cap)),
             reserve: self.view.policy.balancer.reserve,
         };
         split::split(

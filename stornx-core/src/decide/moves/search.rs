@@ -40,7 +40,7 @@ const PAIRED: usize = 24;
 
 /// Worlds with other noise in which a candidate must pay too. A saving that is only an
 /// accident of the counts (a zone that seems full by one per cent) disappears in one of
-/// them: each is off by two standard deviations in every rate. Two pairs of mirror
+/// them: each is off by three standard deviations in every rate. Two pairs of mirror
 /// images.
 const LOOKALIKES: u64 = 4;
 

@@ -95,7 +95,7 @@ fn event(kind: u8, at: u64, length: u64) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(cases(40)))]
 
     #[test]
     fn the_books_balance_whatever_happens(

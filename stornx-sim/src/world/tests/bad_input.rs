@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::scenario::ScenarioError;
+use crate::files::FileError;
 
 const WHOLE: &str = "\
 apiVersion: stornx.io/v1alpha1
@@ -118,7 +118,7 @@ fn calm(world: &SimWorld) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(cases(400)))]
 
     #[test]
     fn a_changed_word_is_refused_with_its_place_or_runs(
@@ -134,18 +134,23 @@ proptest! {
         }
         match Scenario::parse("changed.yaml", &text) {
             Ok(scenario) => {
-                if let Ok(world) = SimWorld::new(&scenario, 1) {
-                    if calm(&world) && scenario.services.iter().all(|s| s.replicas < 1000) {
-                        world.advance_to(at(5));
-                        let _ = metrics(&world);
-                    }
+                if let Ok(world) = SimWorld::new(&scenario, 1)
+                    && calm(&world)
+                    && scenario.services.iter().all(|s| s.replicas < 1000)
+                {
+                    world.advance_to(at(5));
+                    let _ = metrics(&world);
                 }
             }
-            Err(ScenarioError::Invalid { faults }) => {
-                prop_assert!(!faults.is_empty());
-                for fault in faults {
-                    prop_assert_eq!(&fault.file, "changed.yaml");
-                    prop_assert!(!fault.message.is_empty() && !fault.path.is_empty());
+            Err(FileError::Format { place, message, .. }) => {
+                prop_assert_eq!(&place.file, "changed.yaml");
+                prop_assert!(!message.is_empty());
+            }
+            Err(FileError::Content { problems, .. }) => {
+                prop_assert!(!problems.is_empty());
+                for (place, message) in problems {
+                    prop_assert_eq!(&place.file, "changed.yaml");
+                    prop_assert!(!message.is_empty() && !place.path.is_empty());
                 }
             }
             Err(other) => return Err(TestCaseError::fail(other.to_string())),

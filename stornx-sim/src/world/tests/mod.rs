@@ -80,3 +80,11 @@ fn workload(world: &SimWorld, service: &str) -> Workload {
 fn near(count: u64, expected: f64) -> bool {
     (count as f64 - expected).abs() <= 4.0 * expected.sqrt()
 }
+
+/// How many cases a property test runs: `usual` times `STORNX_CASES` per cent, where
+/// that is set.
+fn cases(usual: u32) -> u32 {
+    let setting = std::env::var("STORNX_CASES").ok();
+    let percent = setting.map_or(100, |text| text.parse().expect("a whole number"));
+    usual.saturating_mul(percent) / 100
+}

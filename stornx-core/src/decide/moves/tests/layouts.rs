@@ -57,6 +57,10 @@ fn moves(planned: &Planned) -> Vec<(String, String, String)> {
     planned.plan.actions.iter().filter_map(begun).collect()
 }
 
+fn between_zones(world: &World) -> usize {
+    moves(&decide(world)).iter().filter(|(_, from, to)| from[..1] != to[..1]).count()
+}
+
 fn reason(world: &World, name: &str) -> MoveReason {
     decide(world).report.workloads[&id(name)].moves.clone()
 }
@@ -77,7 +81,8 @@ fn replicas_go_to_where_the_load_enters() {
     assert_eq!(heaviest.as_ref().unwrap().0, id("gate"));
     assert!(cost_before - cost_after > *price);
     let expected = planned.report.actions[0].expected.request_ms_per_second;
-    assert!((expected - (cost_before - cost_after)).abs() < 1e-6);
+    // Less waiting in the full zone comes on top of the shorter ways.
+    assert!(expected >= cost_before - cost_after);
 }
 
 #[test]
@@ -95,18 +100,18 @@ fn a_wish_must_last() {
 fn floors_hold_whatever_it_would_save() {
     let mut world = uneven();
     wanted(&mut world, "shop");
-    // Five replicas are needed: with three in one zone, three would be left.
+    // Four replicas are needed: with three in one zone, three would be left.
     world.usage_of_all("shop", 60, 10);
-    assert!(moves(&decide(&world)).is_empty());
+    assert_eq!(between_zones(&world), 0);
     world.policy.fault_tolerance.survive = Percent::ZERO;
-    assert_eq!(moves(&decide(&world)).len(), 1);
+    assert_eq!(between_zones(&world), 1);
     world.policy.fault_tolerance.max_skew = 1;
-    assert!(moves(&decide(&world)).is_empty());
+    assert_eq!(between_zones(&world), 0);
     world.policy.fault_tolerance.max_skew = 3;
     world.of("shop").constraints.max_zone_skew = Some(1);
-    // The surge would be the third in its zone while the others hold two.
-    let moves = moves(&decide(&world));
-    assert!(moves.iter().all(|(_, from, to)| from[..1] == to[..1]), "{moves:?}");
+    // The surge may be the third in its zone while the others hold two, the victim's
+    // zone has one replica less afterwards.
+    assert_eq!(between_zones(&world), 0);
 }
 
 #[test]
@@ -181,25 +186,33 @@ fn budgets_are_kept_and_said() {
 fn a_full_zone_takes_no_replica() {
     let mut world = uneven();
     wanted(&mut world, "shop");
-    for node in ["a0", "a1", "a2"] {
-        world.node(node).reserved = crate::decide::safety::testing::resources(3850, 3850);
-    }
-    let planned = decide(&world);
-    // One replica more would fit on a0, which has none: 3850 and 100 of 4000.
-    assert_eq!(moves(&planned).first().map(|(_, _, to)| to.as_str()), Some("a0"));
-    world.node("a0").reserved = crate::decide::safety::testing::resources(3950, 3850);
-    assert!(moves(&decide(&world)).iter().all(|(_, _, to)| !to.starts_with('a')));
+    let fill = |world: &mut World, to: u64| {
+        for node in ["a0", "a1", "a2"] {
+            world.node(node).reserved = crate::decide::safety::testing::resources(to, to);
+        }
+    };
+    let enters = |world: &World| {
+        let moves = moves(&decide(world));
+        moves.iter().any(|(_, from, to)| !from.starts_with('a') && to.starts_with('a'))
+    };
+    // One replica more of 100 fits beside the 100 that are there.
+    fill(&mut world, 3800);
+    assert!(enters(&world));
+    fill(&mut world, 3801);
+    assert!(!enters(&world));
 }
 
-/// A chain gate -> front -> back where all load enters in zone a; each replica serves
-/// 400 requests/s at the cap, so that a zone with one replica takes 400 of 1000.
+/// A chain gate -> front -> back where all load enters in zone a. Zone a has one replica
+/// of each, which is full at the cap: a front that comes alone would send all that it
+/// calls back over the zones, a back that comes alone would have nothing to do.
 fn chain() -> World {
     let mut world = World::new(&[6, 6]);
     world.policy.scaler.enabled = false;
     world.policy.fault_tolerance.survive = Percent::ZERO;
+    world.policy.balancer.max_utilisation = Percent::saturating(60.0);
     world.workload("gate", &["a0"]).managed = false;
-    world.workload("front", &["a1", "b1", "b2", "b3"]);
-    world.workload("back", &["a2", "b3", "b4", "b5"]);
+    world.workload("front", &["a0", "b1", "b2", "b3"]);
+    world.workload("back", &["a0", "b3", "b4", "b5"]);
     world.edge("gate", "front", &[("a", "b", 1000.0)]);
     world.edge("front", "back", &[("b", "b", 3000.0)]);
     for at in 0..4 {
@@ -220,7 +233,9 @@ fn what_pays_only_together_moves_together() {
     let moves = moves(&planned);
     let names: Vec<_> = moves.iter().map(|(name, ..)| name.as_str()).collect();
     assert!(names.contains(&"front") && names.contains(&"back"), "{moves:?}");
-    assert!(moves.iter().all(|(_, from, to)| from.starts_with('b') && to.starts_with('a')));
+    let into_a =
+        |(_, from, to): &(String, String, String)| from.starts_with('b') && to.starts_with('a');
+    assert!(moves.iter().all(into_a), "{moves:?} {:?}", planned.report.actions);
 }
 
 #[test]
@@ -242,6 +257,9 @@ fn a_move_under_way_is_waited_for() {
     let mut new = crate::decide::safety::testing::pod("shop-9", Some("a0"), PodPhase::Ready);
     new.created_at = NOW;
     world.of("shop").pods.push(new);
+    // Until its usage is known, nobody knows whether enough would survive.
+    assert_eq!(reason(&world, "shop"), MoveReason::Waiting { since: Span::from_seconds(20) });
+    world.usage("shop-9", 40, 10);
     let planned = decide(&world);
     let finish = Action::FinishMove {
         workload: id("shop"),
@@ -290,12 +308,10 @@ fn a_crowded_node_is_left() {
             world.pod_traffic(&format!("{name}-{at}"), 50.0, Some(5.0));
         }
         world.of(name).requests = crate::decide::safety::testing::resources(1000, 100);
-        world.usage_of_all(name, 300, 10);
+        world.usage_of_all(name, 900, 10);
         wanted(&mut world, name);
     }
     world.node("a1").reserved = crate::decide::safety::testing::resources(2000, 0);
-    world.usage("one-0", 900, 10);
-    world.usage("two-0", 900, 10);
     let planned = decide(&world);
     let moves = moves(&planned);
     assert!(moves.iter().any(|(_, from, _)| from == "a1"), "{moves:?} {:?}", planned.report);
@@ -306,14 +322,18 @@ fn a_full_zone_is_left_by_who_loses_least_there() {
     let mut world = uneven();
     // A third workload fills the zone where the load enters, and hardly works.
     world.workload("idle", &["a0", "a1", "b0", "c0"]);
-    world.edge("gate", "idle", &[("a", "a", 5.0)]);
+    world.edge("gate", "idle", &[("a", "a", 2.0)]);
     for at in 0..4 {
-        world.pod_traffic(&format!("idle-{at}"), 1.25, Some(5.0));
+        world.pod_traffic(&format!("idle-{at}"), 0.5, Some(5.0));
     }
     world.usage_of_all("idle", 10, 10);
     world.policy.fault_tolerance.survive = Percent::ZERO;
-    for node in ["a0", "a1", "a2"] {
-        world.node(node).reserved = crate::decide::safety::testing::resources(3780, 3780);
+    for (node, reserved) in [("a0", 3780), ("a1", 3780), ("a2", 3880)] {
+        world.node(node).reserved = crate::decide::safety::testing::resources(reserved, 0);
+    }
+    // Nor is there anything to gain within the other zones.
+    for node in ["b0", "c0"] {
+        world.node(node).schedulable = false;
     }
     world.of("idle").requests = crate::decide::safety::testing::resources(150, 150);
     for name in ["shop", "idle"] {
@@ -322,7 +342,7 @@ fn a_full_zone_is_left_by_who_loses_least_there() {
     let planned = decide(&world);
     let begun = moves(&planned);
     assert_eq!(begun.len(), 1, "{begun:?} {:?}", planned.report.workloads);
-    assert_eq!(begun[0].0, "idle");
+    assert_eq!(begun[0].0, "idle", "{:?} {:?}", planned.report.actions, planned.report.workloads);
     assert!(begun[0].1.starts_with('a') && !begun[0].2.starts_with('a'), "{begun:?}");
     let Why::Move(MoveWhy::MakesRoom { makes_room_for, .. }) = &planned.report.actions[0].why
     else {
