@@ -14,6 +14,8 @@ mod want;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
+
 pub(crate) use self::remember::remember_counts;
 use self::want::{Want, want};
 use super::{
@@ -117,14 +119,13 @@ fn asked(
 }
 
 /// Sorts the most urgent first.
-fn urgency(want: &Want, facts: &WorkloadSafety) -> (u8, Percent) {
+fn urgency(want: &Want, facts: &WorkloadSafety) -> (u8, Reverse<Percent>, Percent) {
     let used = facts.utilisation.unwrap_or_default();
-    let idle = |used: Percent| Percent::saturating(1e6 - used.get());
     match want {
-        Want::Up { trigger: Trigger::BelowMinimum, .. } => (0, Percent::ZERO),
-        Want::Up { trigger: Trigger::Utilisation, .. } => (1, idle(used)),
-        Want::Up { .. } => (2, idle(used)),
-        Want::Down { .. } | Want::Stay(_) => (3, used),
+        Want::Up { trigger: Trigger::BelowMinimum, .. } => (0, Reverse(used), used),
+        Want::Up { trigger: Trigger::Utilisation, .. } => (1, Reverse(used), used),
+        Want::Up { .. } => (2, Reverse(used), used),
+        Want::Down { .. } | Want::Stay(_) => (3, Reverse(Percent::ZERO), used),
     }
 }
 

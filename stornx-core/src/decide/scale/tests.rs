@@ -184,6 +184,18 @@ fn a_growth_that_did_not_help_is_not_repeated() {
 }
 
 #[test]
+fn half_of_what_was_promised_is_help() {
+    let mut world = grown();
+    world.of("w").pods.push(pod("w-7", Some("c1"), PodPhase::Ready));
+    world.of("w").desired = 8;
+    world.usage("w-7", 44, 75);
+    // From 4 to 8 promised a fall by half: from 100 to 75 is half of that.
+    *growth(&mut world) =
+        Growth { to: 8, utilisation: Percent::saturating(100.0), ..*growth(&mut world) };
+    assert_eq!(reason(&world, "w"), ScaleReason::Scaled);
+}
+
+#[test]
 fn growth_is_judged_only_when_nothing_else_explains_it() {
     for change in [
         // It got worse.

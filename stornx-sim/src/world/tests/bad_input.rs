@@ -134,11 +134,12 @@ proptest! {
         }
         match Scenario::parse("changed.yaml", &text) {
             Ok(scenario) => {
-                if let Ok(world) = SimWorld::new(&scenario, 1) {
-                    if calm(&world) && scenario.services.iter().all(|s| s.replicas < 1000) {
-                        world.advance_to(at(5));
-                        let _ = metrics(&world);
-                    }
+                if let Ok(world) = SimWorld::new(&scenario, 1)
+                    && calm(&world)
+                    && scenario.services.iter().all(|s| s.replicas < 1000)
+                {
+                    world.advance_to(at(5));
+                    let _ = metrics(&world);
                 }
             }
             Err(FileError::Format { place, message, .. }) => {

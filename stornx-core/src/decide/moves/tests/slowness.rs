@@ -98,7 +98,7 @@ fn what_is_not_slow_stays() {
 #[test]
 fn slow_cycles_are_counted_in_a_row() {
     let mut world = world([20.0, 400.0, 25.0, 30.0]);
-    let mut turn = |world: &mut World, p95: f64| {
+    let turn = |world: &mut World, p95: f64| {
         world.traffic().pods[1].p95 = Some(crate::units::Millis::saturating(p95));
         let planned = decide(world);
         let none_done = planned
