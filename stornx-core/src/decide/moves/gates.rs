@@ -7,6 +7,7 @@ use crate::{
     ids::WorkloadKind,
     memory::{Memory, WorkloadMemory},
     model::PodPhase,
+    policy,
     report::MoveReason,
     view::{PodView, View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
@@ -72,6 +73,10 @@ fn is_settled(workload: &WorkloadView<'_>) -> bool {
     all_serve && count > 0 && count == workload.workload.desired
 }
 
+/// A measured demand may be off by this much at least: usage varies even where requests do
+/// not.
+const LEAST_DOUBT: f64 = 0.05;
+
 /// Whether a replica may go from one zone to another: by the floors of its workload, and
 /// by its own `maxSkew` as the scheduler counts it while victim and replacement are both
 /// there.
@@ -79,6 +84,10 @@ fn is_settled(workload: &WorkloadView<'_>) -> bool {
 /// The scheduler counts the zones that the workload's selectors admit; here all zones
 /// count, which is never laxer and needs no walk over the nodes. So a workload with a
 /// `maxSkew` that is bound to some of the zones moves less than it could.
+///
+/// What must survive the loss of a zone is taken a little higher than measured: a floor
+/// that is only met by an accident of the counts would let a move begin that could not
+/// be finished.
 pub(super) fn layout_allowed(
     view: &View<'_>,
     safety: &Safety,
@@ -101,7 +110,11 @@ pub(super) fn layout_allowed(
     let mut after = before.clone();
     after[from.at()] = after[from.at()].saturating_sub(1);
     after[to.at()] += 1;
-    safety.of(at).floors.change_allowed(before, &after).is_ok()
+    let facts = safety.of(at);
+    let noise = 1.5 * policy::noise(facts.requests, view.window).get();
+    let mut floors = facts.floors;
+    floors.needed = floors.needed.map(|needed| needed * (1.0 + noise.max(LEAST_DOUBT)));
+    floors.change_allowed(before, &after).is_ok()
 }
 
 fn bound_by_zone(workload: &WorkloadView<'_>) -> Vec<u32> {

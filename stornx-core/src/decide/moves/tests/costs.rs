@@ -194,7 +194,10 @@ fn splits_are_nearly_the_cheapest() {
         let problem = Problem::random(&mut dice, &pairs, zones, Router::Ours);
         let Some(replica) = problem.replica else { continue };
         let Some(optimum) = optimum(&problem, &pairs, replica) else { continue };
-        let gap = cost(&problem, &pairs, replica) / optimum.max(1e-9) - 1.0;
+        if optimum <= 0.0 {
+            continue; // Nobody calls.
+        }
+        let gap = cost(&problem, &pairs, replica) / optimum - 1.0;
         assert!((-1e-6..0.4).contains(&gap), "seed {seed}: {gap}");
         if replica.waiting == 0.0 {
             assert!(gap < 1e-6, "seed {seed}: without waiting it is exact, not {gap}");
