@@ -171,6 +171,7 @@ traffic:
     asOf: 900
     source: dataset
     value:
+      window: 60000
       edges:
         - caller: s/Deployment/web
           callee: s/Deployment/api
