@@ -559,6 +559,7 @@ entries: [{service: x, rates: {a: 1}}]
 duration: 1m
 ";
         let error = Scenario::parse("c.yaml", text).unwrap_err().to_string();
-        assert!(error.contains("c.yaml:6: services: calls run in a circle"), "{error}");
+        assert!(error.contains("c.yaml:6:"), "{error}");
+        assert!(error.contains("at services: calls run in a circle"), "{error}");
     }
 }

@@ -25,7 +25,6 @@ use stornx_core::{
 
 pub use event::Event;
 pub use load::{Entry, Point, Profile};
-pub use parse::{Fault, ScenarioError};
 pub use service::Service;
 pub use time::{Timespan, TimespanError};
 pub use topology::{LoadBalancer, Network, Topology};

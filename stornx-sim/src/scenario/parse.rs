@@ -2,202 +2,39 @@
 //! the file, the line, the path into it and what is allowed; faults of the second kind
 //! are all reported at once.
 
-use std::{fmt, path::Path};
-
-use serde::{Deserialize, Deserializer, de};
-use serde_saphyr::Spanned;
-use stornx_core::model::Problem;
-use thiserror::Error;
+use std::path::Path;
 
 use super::Scenario;
+use crate::files::{self, FileError, Grammar};
 
-/// One thing wrong with a scenario file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The file, or the name of the built-in scenario.
-    pub file: String,
-    /// The line, from 1; 0 when it is not known.
-    pub line: u64,
-    /// The path into the file; `.` for the whole.
-    pub path: String,
-    /// What is wrong and what is allowed.
-    pub message: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}: {}", self.file, self.line, self.path, self.message)
-    }
-}
-
-/// A scenario that cannot be run.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ScenarioError {
-    /// The file could not be read.
-    #[error("{file}: cannot be read: {detail}")]
-    Unreadable {
-        /// The file.
-        file: String,
-        /// What the system said.
-        detail: String,
-    },
-    /// The file is not a valid scenario.
-    #[error("{}", list(.faults))]
-    Invalid {
-        /// Everything that is wrong with it.
-        faults: Vec<Fault>,
-    },
-}
-
-fn list(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
-}
+/// What a scenario file may hold.
+const SCENARIO: &str =
+    "a Scenario (apiVersion stornx.io/v1alpha1) in YAML, see `stornx-sim schema scenario`";
 
 impl Scenario {
     /// Reads and checks a scenario file.
     ///
     /// # Errors
-    /// [`ScenarioError`] with every fault that was found.
-    pub fn read(file: &Path) -> Result<Self, ScenarioError> {
-        let name = file.display().to_string();
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::parse(&name, &text),
-            Err(error) => Err(ScenarioError::Unreadable { file: name, detail: error.to_string() }),
-        }
+    /// [`FileError`] with every fault that was found.
+    pub fn read(file: &Path) -> Result<Self, FileError> {
+        Self::parse(&file.display().to_string(), &files::read(file)?)
     }
 
     /// Reads and checks the text of a scenario; `file` is for messages only.
     ///
     /// # Errors
-    /// [`ScenarioError`] with every fault that was found.
-    pub fn parse(file: &str, text: &str) -> Result<Self, ScenarioError> {
-        let mut path = ".".to_owned();
-        let parsed = serde_saphyr::with_deserializer_from_str(text, |yaml| {
-            serde_path_to_error::deserialize::<_, Self>(yaml).map_err(|error| {
-                path = error.path().to_string();
-                error.into_inner()
-            })
-        });
-        let scenario = match parsed {
-            Ok(scenario) => scenario,
-            Err(error) => {
-                let line = error.location().map_or(0, |location| location.line());
-                let message = first_line(&error.without_snippet().to_string());
-                let file = file.to_owned();
-                return Err(ScenarioError::Invalid {
-                    faults: vec![Fault { file, line, path, message }],
-                });
-            }
-        };
-        let problems = scenario.problems();
-        if problems.is_empty() {
-            Ok(scenario)
-        } else {
-            Err(ScenarioError::Invalid { faults: located(file, text, problems) })
-        }
-    }
-}
-
-/// The first line of a message, without the place that the parser adds at its end.
-fn first_line(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    line.split_once(" at line ").map_or(line, |(text, _)| text).to_owned()
-}
-
-/// Problems with the lines that they are on.
-fn located(file: &str, text: &str, problems: Vec<Problem>) -> Vec<Fault> {
-    let tree = serde_saphyr::from_str::<Spanned<Tree>>(text).ok();
-    problems
-        .into_iter()
-        .map(|Problem { path, message }| {
-            let line = tree.as_ref().map_or(0, |tree| line_of(tree, &path));
-            Fault { file: file.to_owned(), line, path, message }
-        })
-        .collect()
-}
-
-/// The line of the deepest part of `path` that is in the file (the rest is a default).
-fn line_of(root: &Spanned<Tree>, path: &str) -> u64 {
-    let mut here = root;
-    for part in path.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
-        let next = match &here.value {
-            Tree::Map(entries) => entries.iter().find(|(key, _)| key == part).map(|e| &e.1),
-            Tree::List(items) => part.parse().ok().and_then(|i: usize| items.get(i)),
-            Tree::Leaf => None,
-        };
-        match next {
-            Some(next) => here = next,
-            None => break,
-        }
-    }
-    here.referenced.line()
-}
-
-/// The shape of a YAML document, for its line numbers alone.
-#[derive(Debug)]
-enum Tree {
-    Map(Vec<(String, Spanned<Tree>)>),
-    List(Vec<Spanned<Tree>>),
-    Leaf,
-}
-
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TreeVisitor;
-
-        impl<'de> de::Visitor<'de> for TreeVisitor {
-            type Value = Tree;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any YAML")
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Tree::Map(entries))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Tree, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = list.next_element()? {
-                    items.push(item);
-                }
-                Ok(Tree::List(items))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Tree, E> {
-                Ok(Tree::Leaf)
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Tree, E> {
-                Ok(Tree::Leaf)
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
-                Ok(Tree::Leaf)
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
-                Ok(Tree::Leaf)
-            }
-            fn visit_str<E>(self, _: &str) -> Result<Tree, E> {
-                Ok(Tree::Leaf)
-            }
-            fn visit_unit<E>(self) -> Result<Tree, E> {
-                Ok(Tree::Leaf)
-            }
-            fn visit_none<E>(self) -> Result<Tree, E> {
-                Ok(Tree::Leaf)
-            }
-            fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Tree, D::Error> {
-                Tree::deserialize(inner)
-            }
-        }
-
-        deserializer.deserialize_any(TreeVisitor)
+    /// [`FileError`] with every fault that was found.
+    pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
+        let scenario: Self = files::parse(file, text, Grammar::Yaml, SCENARIO)?;
+        files::refuse_problems(file, text, scenario.problems(), SCENARIO)?;
+        Ok(scenario)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::Place;
 
     pub(super) const SMALL: &str = "\
 apiVersion: stornx.io/v1alpha1
@@ -231,9 +68,25 @@ policy:
   balancer: {maxStep: 30}
 ";
 
+    struct Fault {
+        file: String,
+        line: u64,
+        path: String,
+        message: String,
+    }
+
     fn faults(text: &str) -> Vec<Fault> {
+        let fault = |place: Place, message| Fault {
+            line: place.position.map_or(0, |(line, _)| line),
+            file: place.file,
+            path: place.path,
+            message,
+        };
         match Scenario::parse("small.yaml", text).unwrap_err() {
-            ScenarioError::Invalid { faults } => faults,
+            FileError::Format { place, message, .. } => vec![fault(place, message)],
+            FileError::Content { problems, .. } => {
+                problems.into_iter().map(|(place, message)| fault(place, message)).collect()
+            }
             other => panic!("{other}"),
         }
     }
@@ -265,9 +118,10 @@ policy:
             assert_ne!(text, SMALL);
             let faults = faults(&text);
             let fault = &faults[0];
-            assert_eq!((fault.file.as_str(), fault.line), ("small.yaml", line), "{fault}");
-            assert!(fault.path.contains(path), "{fault}");
-            assert!(fault.message.contains(allowed), "{fault}");
+            let found = format!("{}: {}", fault.path, fault.message);
+            assert_eq!((fault.file.as_str(), fault.line), ("small.yaml", line), "{found}");
+            assert!(fault.path.contains(path), "{found}");
+            assert!(fault.message.contains(allowed), "{found}");
         }
     }
 

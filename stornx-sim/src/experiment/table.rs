@@ -1,0 +1,70 @@
+//! Comparisons as tables for people.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{compare::Comparison, figures::Figures, statistics::Figure};
+
+/// Title, accessor, factor, decimals.
+type Column = (&'static str, fn(&Figures) -> Figure, f64, usize);
+
+const COLUMNS: [Column; 13] = [
+    ("p50 ms", |f| f.p50_ms, 1.0, 1),
+    ("p95 ms", |f| f.p95_ms, 1.0, 1),
+    ("p99 ms", |f| f.p99_ms, 1.0, 1),
+    ("errors %", |f| f.error_share, 100.0, 3),
+    ("cross-zone %", |f| f.cross_zone_share, 100.0, 1),
+    ("cross-node %", |f| f.cross_node_share, 100.0, 1),
+    ("cross-zone GB", |f| f.cross_zone_gb, 1.0, 2),
+    ("USD/month", |f| f.usd_per_month, 1.0, 2),
+    ("peak zone %", |f| f.peak_zone_utilisation, 100.0, 0),
+    ("replica h", |f| f.replica_hours, 1.0, 2),
+    ("writes", |f| f.rule_writes, 1.0, 1),
+    ("moves", |f| f.moves, 1.0, 1),
+    ("scalings", |f| f.scale_actions, 1.0, 1),
+];
+
+/// The table of a comparison: a row for each policy, means with half the width of
+/// their intervals.
+#[must_use]
+pub fn comparison(comparison: &Comparison) -> String {
+    let recovers = comparison.policies.iter().any(|(_, f)| f.recovery_cycles.is_some());
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let mut header = vec!["policy"];
+    header.extend(COLUMNS.iter().map(|(title, ..)| *title));
+    if recovers {
+        header.extend(["recovery cycles", "recovered %"]);
+    }
+    table.set_header(header);
+    for (policy, figures) in &comparison.policies {
+        let mut row = vec![policy.to_string()];
+        row.extend(COLUMNS.iter().map(|(_, figure, factor, decimals)| {
+            cell(figure(&figures.figures), *factor, *decimals)
+        }));
+        if let (Some(cycles), Some(share)) = (figures.recovery_cycles, figures.recovered_share) {
+            row.push(cell(cycles, 1.0, 1));
+            row.push(format!("{:.0}", share * 100.0));
+        }
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let seeds = comparison.seeds.len();
+    format!(
+        "{}, {seeds} seed(s), mean and 95 % interval\n{}\n",
+        comparison.scenario,
+        table.trim_fmt()
+    )
+}
+
+fn cell(figure: Figure, factor: f64, decimals: usize) -> String {
+    let half = (figure.high - figure.low) / 2.0 * factor;
+    let mean = figure.mean * factor;
+    // Intervals that would read as zero say nothing.
+    if half < 0.5 * 0.1_f64.powi(i32::try_from(decimals).unwrap_or(0)) {
+        format!("{mean:.decimals$}")
+    } else {
+        format!("{mean:.decimals$} ±{half:.decimals$}")
+    }
+}
