@@ -14,6 +14,7 @@ use crate::{
     model::{DefaultSplit, Distribution, Host, RouteTable, Rule},
     plan::{Action, RoutePurpose},
     report::{RouteWhy, Why},
+    units::Millis,
 };
 
 /// Sums of whole numbers below 2^53 are exact; this is for claims that were computed in
@@ -133,6 +134,14 @@ impl Write<'_> {
         }
     }
 
+    /// Whether the report says that a destination is penalised for slow or failing answers:
+    /// its reserve is one point.
+    fn answers_badly(&self, zone: &ZoneName) -> bool {
+        let report = self.ground.planned.report.hosts.get(&self.host.name);
+        let destination = report.and_then(|report| report.destinations.get(zone));
+        destination.is_some_and(|destination| destination.penalty > Millis::ZERO)
+    }
+
     fn false_claim(&self, claim: &'static str) -> Violation {
         Violation::FalseClaim { host: self.name(), claim }
     }
@@ -169,7 +178,7 @@ impl Write<'_> {
                 });
             }
             let reserve = policy.reserve.get().floor();
-            if after < before && f64::from(after) < reserve {
+            if after < before && f64::from(after) < reserve && !self.answers_badly(zone) {
                 let (host, caller, zone) = (self.name(), caller.clone(), zone.clone());
                 violations.push(Violation::ReserveSpent { host, caller, zone, after });
             }

@@ -76,10 +76,12 @@ const FAILING: f64 = 0.02;
 /// A failed request costs its user this many times the response time threshold: a retry
 /// after a time-out, or an error page.
 const COST_OF_FAILURE: f64 = 10.0;
-/// A penalty is believed fast and forgotten slowly, since traffic that leaves a slow
-/// zone makes it look fast.
+/// Utilisations between which slowness stops being the replica's and becomes the load's.
+const LOADED: (f64, f64) = (0.5, 0.7);
+/// Part of the way that a penalty moves for one observation. It is forgotten more slowly
+/// than it is believed, since traffic that leaves a slow zone makes it look fast.
 const PENALTY_RISE: f64 = 0.6;
-const PENALTY_FALL: f64 = 0.15;
+const PENALTY_FALL: f64 = 0.4;
 /// Less than this is no penalty, milliseconds.
 const LEAST_PENALTY: f64 = 1.0;
 
@@ -263,7 +265,8 @@ fn raw_penalty(seen: &ZoneObservation, usual: f64, threshold: f64) -> f64 {
     let mut penalty = 0.0;
     let allowed = threshold.max(SLOWER * usual);
     if let Some(p95) = seen.p95.filter(|p95| *p95 > allowed && allowed > 0.0) {
-        penalty += threshold * (p95 / allowed).ln();
+        let load = seen.utilisation.map_or(0.0, |u| (u - LOADED.0) / (LOADED.1 - LOADED.0));
+        penalty += threshold * (p95 / allowed).ln() * (1.0 - load.clamp(0.0, 1.0));
     }
     if seen.errors > FAILING {
         penalty += seen.errors * COST_OF_FAILURE * threshold;
