@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     model::RouteTable,
-    units::{Millis, Rps, Share, Timestamp},
+    units::{Millis, Percent, Rps, Share, Timestamp},
 };
 
 /// Everything remembered.
@@ -91,6 +91,21 @@ pub struct Expectation {
     pub demand_before: Rps,
 }
 
+/// The last growth of a count for its utilisation, until it is seen to have helped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Growth {
+    /// Count before it.
+    pub from: u32,
+    /// Count after it.
+    pub to: u32,
+    /// Utilisation before it.
+    pub utilisation: Percent,
+    /// Requests served before it.
+    pub requests: Rps,
+}
+
 /// What is remembered of a workload.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -99,6 +114,9 @@ pub struct WorkloadMemory {
     /// Last scale action of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaled_at: Option<Timestamp>,
+    /// The last growth of its count, until it is seen to have helped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// Last move that was finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<Timestamp>,
@@ -138,6 +156,18 @@ pub struct CapacityMemory {
     pub observations: u32,
 }
 
+/// What is remembered of a destination that answers slowly or fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PenaltyMemory {
+    /// The penalty, as round-trip time, smoothed.
+    pub penalty: Millis,
+    /// Since when it has been slow without a break.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_since: Option<Timestamp>,
+}
+
 /// What is remembered of a host.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -158,9 +188,9 @@ pub struct HostMemory {
     /// What its destinations can serve.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub capacity: BTreeMap<ZoneName, CapacityMemory>,
-    /// Smoothed penalty of each destination for answering slowly or failing.
+    /// Destinations that answer slowly or fail.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub penalty: BTreeMap<ZoneName, Millis>,
+    pub penalty: BTreeMap<ZoneName, PenaltyMemory>,
     /// Smoothed demand by zone of the callers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub demand: BTreeMap<ZoneName, Rps>,

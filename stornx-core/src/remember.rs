@@ -2,7 +2,7 @@
 //! was seen, what was planned and what was done.
 
 use crate::{
-    decide::{remember_hosts, remember_workloads},
+    decide::{remember_counts, remember_hosts, remember_workloads},
     memory::Memory,
     model::Snapshot,
     plan::Planned,
@@ -25,6 +25,7 @@ pub fn remember(
     policy: &Policy,
     now: Timestamp,
 ) -> Memory {
+    remember_counts(&mut memory, planned, outcomes);
     remember_workloads(&mut memory, snapshot, planned, outcomes, policy, now);
     remember_hosts(&mut memory, snapshot, planned, outcomes, policy, now);
     memory

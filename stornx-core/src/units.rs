@@ -20,6 +20,12 @@ pub struct UnitError {
     allowed: &'static str,
 }
 
+/// One zero only: the negative one (the sum of no numbers, for example) would be equal
+/// to it, come before it in the order, and print differently.
+const fn positive_zero(value: f64) -> f64 {
+    value + 0.0
+}
+
 macro_rules! real_unit {
     ($(#[$doc:meta])* $name:ident, $unit:literal, $max:expr, $rule:literal) => {
         $(#[$doc])*
@@ -37,7 +43,7 @@ macro_rules! real_unit {
             /// [`UnitError`] when the number is not finite or outside the unit's range.
             pub fn new(value: f64) -> Result<Self, UnitError> {
                 if value.is_finite() && (0.0..=$max).contains(&value) {
-                    Ok(Self(value))
+                    Ok(Self(positive_zero(value)))
                 } else {
                     Err(UnitError { unit: $unit, value: value.to_string(), allowed: $rule })
                 }
@@ -47,7 +53,7 @@ macro_rules! real_unit {
             /// outside the unit's range becomes the nearest end of it.
             #[must_use]
             pub fn saturating(value: f64) -> Self {
-                if value.is_nan() { Self(0.0) } else { Self(value.clamp(0.0, $max)) }
+                if value.is_nan() { Self(0.0) } else { Self(positive_zero(value.clamp(0.0, $max))) }
             }
 
             /// The bare number in this unit.
@@ -494,6 +500,9 @@ mod tests {
             assert!(Rps::new(bad).is_err());
         }
         assert!(Share::new(1.01).is_err());
+        for zero in [Rps::new(-0.0).unwrap(), Rps::saturating(-0.0), [].into_iter().sum()] {
+            assert_eq!((zero, zero.cmp(&Rps::ZERO)), (Rps::ZERO, std::cmp::Ordering::Equal));
+        }
         assert_eq!(Share::saturating(1.01), Share::new(1.0).unwrap());
         assert_eq!(Millis::saturating(f64::NAN), Millis::ZERO);
     }

@@ -4,6 +4,9 @@
 //!
 //! `STORNX_CASES` multiplies the number of mutations (in per cent).
 
+// Helpers of a test may stop at the first thing that is not as it must be.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use stornx_core::{decide, memory::Memory, policy::Policy};

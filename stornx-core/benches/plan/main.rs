@@ -12,17 +12,15 @@
 //!     target/release/deps/plan-* --once 0.25
 //! ```
 
+// A bench may stop at the first thing that is not as it must be.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
+
 mod cluster;
 
 use std::time::Instant;
 
-use stornx_core::{
-    check::check,
-    decide::plan,
-    memory::Memory,
-    policy::Policy,
-    units::{Span, Timestamp},
-};
+use stornx_core::{check::check, decide::plan, memory::Memory, policy::Policy};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -55,8 +53,6 @@ fn compare_sizes() {
             let planned = plan(&snapshot, &policy, &Memory::default(), now);
             best = best.min(start.elapsed().as_secs_f64() * 1000.0);
             actions = planned.plan.actions.len();
-            let later = now.after(Span::from_millis(1));
-            assert!(later > Timestamp::default());
             assert!(check(&snapshot, &policy, &Memory::default(), &planned).is_empty());
         }
         let growth = before.map_or_else(String::new, |before| format!("{:.2}", best / before));

@@ -1,14 +1,20 @@
 //! Invariant 8: at most the configured number of moves and scale actions per cycle, per
-//! workload and per zone, and none on a workload that is to be left alone for a while.
+//! workload and per zone, and none on a workload or host that is to be left alone for a
+//! while. Taking back a move that made things worse need not wait.
 
 use std::collections::BTreeMap;
 
 use super::{Violation, counts, ground::Ground};
-use crate::plan::Action;
+use crate::{
+    ids::WorkloadRef,
+    plan::{Action, RoutePurpose},
+    units::Span,
+};
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     scale_actions(ground, violations);
     moves(ground, violations);
+    routes(ground, violations);
 }
 
 fn spent(budget: &'static str, used: usize, allowed: u32, violations: &mut Vec<Violation>) {
@@ -51,12 +57,7 @@ fn moves(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         for zone in from.into_iter().chain(to.filter(|to| Some(*to) != from)) {
             *by_zone.entry(zone).or_insert(0) += 1;
         }
-        let backoff = ground.memory.workloads.get(workload).and_then(|w| w.move_backoff);
-        let at = ground.planned.plan.at;
-        if let Some(backoff) = backoff
-            && at < backoff.until
-        {
-            let left = backoff.until.since(at);
+        if let (Some(left), false) = (backoff(ground, workload), taken_back(ground, action)) {
             violations.push(Violation::TooSoon { workload: workload.clone(), left });
         }
     }
@@ -69,5 +70,34 @@ fn moves(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     spent("MOVE_MAX_IN_FLIGHT", records + begun, policy.max_in_flight, violations);
     for used in by_zone.into_values() {
         spent("MOVE_MAX_PER_ZONE", used, policy.max_per_zone, violations);
+    }
+}
+
+/// How long a workload is still left alone after its last move or a disappointment.
+fn backoff(ground: &Ground<'_>, workload: &WorkloadRef) -> Option<Span> {
+    let remembered = ground.memory.workloads.get(workload)?;
+    let at = ground.planned.plan.at;
+    let moved = remembered.moved_at.map(|moved| moved.after(ground.policy.moves.backoff));
+    let until = moved.max(remembered.move_backoff.map(|backoff| backoff.until))?;
+    (at < until).then(|| until.since(at))
+}
+
+/// Whether an action takes back the last move of its workload, which made things worse.
+fn taken_back(ground: &Ground<'_>, action: &Action) -> bool {
+    let Action::StartMove { workload, victim, .. } = action else { return false };
+    let last = ground.memory.workloads.get(workload).and_then(|w| w.last_move.as_ref());
+    last.is_some_and(|last| last.regressed && last.replacement == *victim)
+}
+
+fn routes(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
+    let at = ground.planned.plan.at;
+    for action in ground.actions() {
+        if let Action::SetRoutes { host, purpose: RoutePurpose::Improve, .. } = action
+            && let Some(backoff) = ground.memory.hosts.get(host).and_then(|memory| memory.backoff)
+            && at < backoff.until
+        {
+            let (host, left) = (host.clone(), backoff.until.since(at));
+            violations.push(Violation::RoutesTooSoon { host, left });
+        }
     }
 }

@@ -34,7 +34,10 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         write.stands(violations);
         write.claims(violations);
         match purpose {
-            RoutePurpose::Improve => write.step(violations),
+            RoutePurpose::Improve => {
+                write.step(violations);
+                write.reserve(violations);
+            }
             RoutePurpose::Decay => {
                 write.step(violations);
                 write.decays(violations);
@@ -134,14 +137,6 @@ impl Write<'_> {
         }
     }
 
-    /// Whether the report says that a destination is penalised for slow or failing answers:
-    /// its reserve is one point.
-    fn answers_badly(&self, zone: &ZoneName) -> bool {
-        let report = self.ground.planned.report.hosts.get(&self.host.name);
-        let destination = report.and_then(|report| report.destinations.get(zone));
-        destination.is_some_and(|destination| destination.penalty > Millis::ZERO)
-    }
-
     fn false_claim(&self, claim: &'static str) -> Violation {
         Violation::FalseClaim { host: self.name(), claim }
     }
@@ -177,11 +172,6 @@ impl Write<'_> {
                     step,
                 });
             }
-            let reserve = policy.reserve.get().floor();
-            if after < before && f64::from(after) < reserve && !self.answers_badly(zone) {
-                let (host, caller, zone) = (self.name(), caller.clone(), zone.clone());
-                violations.push(Violation::ReserveSpent { host, caller, zone, after });
-            }
         }
         for caller in self.to.keys().filter(|caller| !self.from.contains_key(*caller)) {
             let (host, caller) = (self.name(), caller.clone());
@@ -189,11 +179,38 @@ impl Write<'_> {
         }
     }
 
-    /// A decay goes towards the replica-proportional split, the reserve kept.
+    /// A zone with replicas keeps the reserve of every caller, as far as so many zones
+    /// leave room for it; where it has less already, it is not lowered further. Excused
+    /// is a zone that answers too slowly, or that the reserve alone could fill, by what
+    /// the report says of it.
+    fn reserve(&self, violations: &mut Vec<Violation>) {
+        let Some(shares) = self.replica_shares() else { return };
+        let room = 50.0 / points(self.ground.zones.len());
+        let reserve = self.ground.policy.balancer.reserve.get().min(room).floor();
+        for (caller, zone, before, after) in self.routes() {
+            let spent = after < before && f64::from(after) < reserve;
+            if spent && shares.contains_key(zone) && !self.is_excused(zone, reserve) {
+                let (host, caller, zone) = (self.name(), caller.clone(), zone.clone());
+                violations.push(Violation::ReserveSpent { host, caller, zone, after });
+            }
+        }
+    }
+
+    fn is_excused(&self, zone: &ZoneName, reserve: f64) -> bool {
+        let report = &self.ground.planned.report;
+        let said = report.hosts.get(&self.host.name).and_then(|host| host.destinations.get(zone));
+        let Some(said) = said else { return false };
+        let edges = self.ground.snapshot.traffic.fresh().into_iter().flat_map(|t| &t.edges);
+        let demand: f64 =
+            edges.filter(|edge| edge.host == self.host.name).map(|e| e.requests().get()).sum();
+        // The planner smooths the demand; twice what is seen is beyond any smoothing.
+        said.penalty > Millis::ZERO || said.capacity.get() < 2.0 * demand * (reserve + 1.0) / 100.0
+    }
+
+    /// A decay goes towards the replica-proportional split, every zone named.
     fn decays(&self, violations: &mut Vec<Violation>) {
         let Some(shares) = self.replica_shares() else { return };
-        let goal =
-            with_reserve(&self.ground.zones, &shares, self.ground.policy.balancer.reserve.get());
+        let goal = with_reserve(&self.ground.zones, &shares, 1.0);
         for (caller, after) in self.to {
             let Some(before) = self.from.get(caller) else { continue };
             let distance = |distribution: &Distribution| -> f64 {
@@ -230,7 +247,14 @@ impl Write<'_> {
             return;
         }
         for (caller, after) in self.to {
-            let Some(before) = ruled.and_then(|table| table.get(caller)) else { continue };
+            let Some(before) = ruled.and_then(|table| table.get(caller)) else {
+                // A caller zone that is new goes on as the mesh splits without a rule.
+                if !self.is_default(caller, after) {
+                    let (host, caller) = (self.name(), caller.clone());
+                    violations.push(Violation::CoverTooWide { host, caller });
+                }
+                continue;
+            };
             let (mut gone, mut added, mut rise, mut fall) = (0.0, 0.0, 0.0, 0.0);
             let named: BTreeSet<_> = before.iter().chain(after.iter()).map(|(z, _)| z).collect();
             let mut small_enough = true;
@@ -256,10 +280,18 @@ impl Write<'_> {
         }
     }
 
-    /// An undo writes exactly what stood before the last write.
+    /// An undo writes what stood before the last write, repaired where zones have come
+    /// or gone since; callers that had no weights then keep theirs.
     fn restores(&self, violations: &mut Vec<Violation>) {
         let remembered = self.ground.memory.hosts.get(&self.host.name);
-        if remembered.and_then(|memory| memory.before.as_ref()) != Some(self.to) {
+        let before = remembered.and_then(|memory| memory.before.as_ref());
+        let restored = before.is_some_and(|before| {
+            self.to.iter().all(|(caller, after)| {
+                let then = before.get(caller).or_else(|| self.from.get(caller));
+                then.is_some_and(|then| is_repair(then, after, &self.ground.zones))
+            })
+        });
+        if !restored {
             violations.push(Violation::NotWhatStoodBefore { host: self.name() });
         }
     }

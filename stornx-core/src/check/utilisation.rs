@@ -12,8 +12,10 @@
 //! - one point of weight for each caller, since weights are whole,
 //! - [`MODEL_SLACK`] of what a zone can serve.
 //!
-//! Zones with too little load to tell what they can serve are passed over, and so is a
-//! host whose usage or traffic is not fresh. An undo goes back to what was, a cover
+//! Replicas that are still warming up tell nothing. A zone with too little load to tell
+//! what it can serve is taken to serve per replica what the others do, what is remembered
+//! of it, or what its little load points to, whichever is most. Where no zone tells, or
+//! traffic is not fresh, nothing is predicted. An undo goes back to what was, a cover
 //! moves a few points, a decay knows no demand: they are not held to the cap.
 //!
 //! The planner's own prediction is held against the cap as well, without any slack but
@@ -39,9 +41,9 @@ use crate::{
 /// about a quarter apart.
 const MODEL_SLACK: f64 = 0.25;
 
-/// Below this share of its request a replica's CPU is mostly its idle work, and says
-/// nothing about what requests cost.
-const LEAST_TELLING: f64 = 0.05;
+/// Below this share of its request a good part of a replica's CPU is what it uses when
+/// idle, and says little about what requests cost.
+const LEAST_TELLING: f64 = 0.2;
 
 /// Percentage points that a stated prediction may lie above the cap by rounding to
 /// whole weights.
@@ -97,7 +99,7 @@ fn predicted(
             *demand.entry(&route.from).or_insert(0.0) += route.requests.get();
         }
     }
-    let destinations = destinations(ground, workload);
+    let destinations = destinations(ground, host, workload);
     let (before, after) = (loads(&demand, from, &destinations), loads(&demand, to, &destinations));
     let (mut excess_before, mut excess_after, mut slack) = (0.0, 0.0, 0.0);
     // Loads as a share of what a zone can serve at the cap; at least 1, since below the
@@ -145,6 +147,7 @@ fn doubt(rate: f64, window: Span) -> f64 {
 /// Every zone with an endpoint, as observed.
 fn destinations<'a>(
     ground: &Ground<'a>,
+    host: &HostName,
     workload: &'a Workload,
 ) -> BTreeMap<&'a ZoneName, Destination> {
     let rates: BTreeMap<&PodName, f64> = ground
@@ -155,37 +158,61 @@ fn destinations<'a>(
         .flat_map(|traffic| &traffic.pods)
         .map(|pod| (&pod.pod, pod.requests.get()))
         .collect();
+    let (now, warmup) = (ground.planned.plan.at, ground.policy.balancer.warmup);
     let mut sums: BTreeMap<&ZoneName, Sums> = BTreeMap::new();
     for pod in workload.pods.iter().filter(|pod| ground.serves(pod)) {
         let Some(zone) = ground.zone_of_pod(pod) else { continue };
         let sums = sums.entry(zone).or_default();
         sums.replicas += 1.0;
-        if let (Some(usage), Some(rate)) = (ground.usage.get(&pod.name), rates.get(&pod.name)) {
-            sums.cpu += usage.cpu.as_f64();
-            sums.rate += rate;
-            sums.known += 1.0;
+        let rate = rates.get(&pod.name).copied();
+        sums.rate += rate.unwrap_or(0.0);
+        let warm = pod.ready_since.is_none_or(|since| now.since(since) >= warmup);
+        if let (Some(usage), Some(rate), true) = (ground.usage.get(&pod.name), rate, warm) {
+            sums.telling += 1.0;
+            sums.telling_rate += rate;
+            sums.telling_cpu += usage.cpu.as_f64();
         }
     }
-    let base = cpu_base(workload).unwrap_or(0.0);
     let cap = ground.policy.balancer.max_utilisation.get() / 100.0;
-    sums.into_iter().map(|(zone, sums)| (zone, sums.destination(base, cap))).collect()
+    let at_cap =
+        |zone: &Sums, least: f64| Some(zone.per_replica_at_full(cpu_base(workload)?, least)? * cap);
+    let remembered = ground.memory.hosts.get(host);
+    let telling: Vec<f64> = sums.values().filter_map(|zone| at_cap(zone, LEAST_TELLING)).collect();
+    let siblings = (!telling.is_empty()).then(|| {
+        let zones = u32::try_from(telling.len()).map_or(f64::MAX, f64::from);
+        telling.iter().sum::<f64>() / zones
+    });
+    sums.iter()
+        .map(|(zone, sums)| {
+            let kept = remembered.and_then(|memory| memory.capacity.get(*zone));
+            let kept = kept.map(|capacity| capacity.per_replica.get() * cap);
+            let guesses = siblings.into_iter().chain(kept).chain(at_cap(sums, 0.0));
+            let guess = guesses.max_by(f64::total_cmp).filter(|_| siblings.is_some());
+            let at_cap = at_cap(sums, LEAST_TELLING).or(guess).map(|rate| rate * sums.replicas);
+            (*zone, Destination { rate: sums.rate, at_cap })
+        })
+        .collect()
 }
 
+/// What is seen of the replicas of a zone.
 #[derive(Default)]
 struct Sums {
     replicas: f64,
-    known: f64,
-    cpu: f64,
+    /// Requests per second of all replicas.
     rate: f64,
+    /// Replicas that tell what a request costs, their requests and their CPU.
+    telling: f64,
+    telling_rate: f64,
+    telling_cpu: f64,
 }
 
 impl Sums {
-    fn destination(&self, base: f64, cap: f64) -> Destination {
-        let scale = if self.known > 0.0 { self.replicas / self.known } else { 0.0 };
-        let rate = self.rate * scale;
-        let used = if base > 0.0 { self.cpu / (base * self.known) } else { 0.0 };
-        let telling = used >= LEAST_TELLING && rate > 0.0;
-        Destination { rate, at_cap: telling.then(|| rate * cap / used) }
+    /// Requests per second that one replica would serve with fully used CPU, when at least
+    /// the share `least` of it is used. What is used when idle makes this too low.
+    fn per_replica_at_full(&self, base: f64, least: f64) -> Option<f64> {
+        let used = self.telling_cpu / (base * self.telling);
+        let rate = self.telling_rate / self.telling;
+        (used >= least && used > 0.0 && rate > 0.0).then(|| rate / used)
     }
 }
 

@@ -398,6 +398,14 @@ pub enum Violation {
         /// For how long.
         left: Span,
     },
+    /// A host whose routes are to be left alone for a while.
+    #[error("{host}: its routes are to be left alone for another {left}")]
+    RoutesTooSoon {
+        /// Which one.
+        host: HostName,
+        /// For how long.
+        left: Span,
+    },
     /// A node that cannot take the new replica.
     #[error("{workload}: a replica cannot run on {node}: {reason}")]
     CannotRunThere {

@@ -22,6 +22,7 @@ mod zone_loss;
 
 pub(crate) use self::balance::remember_hosts;
 pub(crate) use self::moves::remember_workloads;
+pub(crate) use self::scale::remember_counts;
 
 use self::{ledger::Ledger, safety::Safety};
 use crate::{

@@ -78,7 +78,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Joins what cluster and metrics say, in the order of the identifiers.
+    /// Joins what cluster and metrics say, in the order of the identifiers. What the
+    /// metrics still remember of pods, workloads, nodes and zones that are gone is
+    /// dropped.
     #[must_use]
     pub fn assemble(cluster: ClusterFacts, metrics: MetricsFacts, taken_at: Timestamp) -> Self {
         let mut snapshot = Self {
@@ -93,6 +95,7 @@ impl Snapshot {
             latency: metrics.latency,
             warnings: metrics.warnings,
         };
+        snapshot.prune();
         snapshot.sort();
         snapshot
     }

@@ -5,6 +5,7 @@
 mod moves;
 mod routes;
 mod scale;
+mod words;
 
 use std::{collections::BTreeMap, fmt};
 

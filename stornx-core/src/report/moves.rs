@@ -69,6 +69,19 @@ pub enum MoveWhy {
         /// Used share of `to` afterwards, 0 to 1.
         used_after: f64,
     },
+    /// A replica leaves a full zone for one that saves more there.
+    MakesRoom {
+        /// The workload.
+        workload: WorkloadRef,
+        /// The replica that is replaced.
+        victim: PodName,
+        /// From where.
+        from: NodeName,
+        /// To where.
+        to: NodeName,
+        /// Who moves there next.
+        makes_room_for: WorkloadRef,
+    },
     /// The last move made things clearly worse: it is taken back, once.
     Undo {
         /// The workload.
@@ -130,6 +143,12 @@ impl fmt::Display for MoveWhy {
                 used_before * 100.0,
                 used_after * 100.0
             ),
+            Self::MakesRoom { workload, from, to, makes_room_for, .. } => write!(
+                f,
+                "a replica of {} goes from {from} to {to} and makes room for {}",
+                workload.name(),
+                makes_room_for.name()
+            ),
             Self::Undo { workload, from, to, .. } => write!(
                 f,
                 "the move of {} from {to} to {from} made its calls slower and is taken back",
@@ -176,6 +195,8 @@ pub enum MoveReason {
     },
     /// Better places exist, the budget of this cycle is used up.
     BudgetUsedUp,
+    /// A better place exists, its zone has no room.
+    NoRoom,
     /// Moves are switched off.
     Disabled,
     /// Not in a monitored namespace.

@@ -127,6 +127,15 @@ pub enum ScaleReason {
         /// Utilisation that was seen.
         utilisation: Percent,
     },
+    /// Above the upper threshold, but the last growth did not bring utilisation down
+    /// while no more requests came and CPU is not busy: memory that each replica holds
+    /// for itself is not relieved by more of them.
+    GrowthDidNotHelp {
+        /// Utilisation before that growth.
+        before: Percent,
+        /// Utilisation now.
+        now: Percent,
+    },
     /// Below the lower threshold, but one replica less would leave the others close to
     /// or above the middle of the band (in CPU or in the configured metric), from where
     /// they could soon be too busy.

@@ -9,6 +9,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 pub mod contract;
+mod memories;
 mod random;
 pub mod worlds;
 

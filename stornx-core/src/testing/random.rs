@@ -58,4 +58,9 @@ impl SplitMix64 {
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.between_usize(0, items.len() - 1)]
     }
+
+    /// One of the words, which must not be none.
+    pub fn word<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.between_usize(0, words.len() - 1)]
+    }
 }

@@ -7,13 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use super::SplitMix64;
+use super::{SplitMix64, memories::random_memory};
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
-    memory::{
-        Backoff, CapacityMemory, Expectation, FinishedMove, HostMemory, Memory, MoveInFlight,
-        WorkloadMemory,
-    },
+    memory::Memory,
     model::{
         ApiVersion, Autoscaler, AutoscalerKind, Constraints, DefaultSplit, DisruptionBudget,
         Distribution, Edge, Facts, ForeignRule, Host, Latency, Mesh, Node, NodeExpression,
@@ -56,11 +53,11 @@ pub fn random_case(seed: u64) -> Case {
     Case { snapshot, policy, memory, now: NOW }
 }
 
-fn parsed<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().expect("generated names are valid")
 }
 
-fn earlier(random: &mut SplitMix64, most: u64) -> Timestamp {
+pub(super) fn earlier(random: &mut SplitMix64, most: u64) -> Timestamp {
     Timestamp::from_millis(NOW.as_millis() - random.between(0, most * 1000))
 }
 
@@ -107,8 +104,10 @@ fn random_snapshot(random: &mut SplitMix64) -> Snapshot {
         .collect();
     let hosts: Vec<_> =
         workloads.iter().filter_map(|workload| random_host(random, workload, &nodes)).collect();
-    let traffic = random_traffic(random, &nodes, &workloads, &hosts);
+    let mut traffic = random_traffic(random, &nodes, &workloads, &hosts);
     let usage = random_usage(random, &workloads, &traffic);
+    // Some replicas serve without anybody reporting it.
+    traffic.pods.retain(|_| random.chance(90));
     // What is unmanaged is known as caller and callee only, usage included.
     for workload in &mut workloads {
         workload.managed = !random.chance(8);
@@ -153,7 +152,7 @@ fn random_nodes(random: &mut SplitMix64) -> Vec<Node> {
             let zone = if number < zones { number } else { random.between_usize(0, zones - 1) };
             let taint = Taint {
                 key: parsed("team"),
-                value: parsed(*random.pick(&["", "red", "blue"])),
+                value: parsed(random.word(&["", "red", "blue"])),
                 effect: *random.pick(&[
                     TaintEffect::NoSchedule,
                     TaintEffect::PreferNoSchedule,
@@ -162,10 +161,10 @@ fn random_nodes(random: &mut SplitMix64) -> Vec<Node> {
             };
             let mut labels = BTreeMap::new();
             if random.chance(70) {
-                labels.insert(parsed("disk"), parsed(*random.pick(&["ssd", "hdd"])));
+                labels.insert(parsed("disk"), parsed(random.word(&["ssd", "hdd"])));
             }
             if random.chance(50) {
-                labels.insert(parsed("generation"), parsed(*random.pick(&["1", "2", "3"])));
+                labels.insert(parsed("generation"), parsed(random.word(&["1", "2", "3"])));
             }
             Node {
                 name: parsed(&format!("n{number:02}")),
@@ -339,7 +338,7 @@ fn host_of(id: &WorkloadRef) -> HostName {
 
 /// Routes that cover every zone; now and then a zone is missing, or one is named that
 /// is gone.
-fn random_routes(random: &mut SplitMix64, zones: &[&ZoneName]) -> RouteTable {
+pub(super) fn random_routes(random: &mut SplitMix64, zones: &[&ZoneName]) -> RouteTable {
     let gone: ZoneName = parsed("z9");
     let mut table = RouteTable::new();
     let (forget, ghost) = (random.chance(10), random.chance(5));
@@ -468,14 +467,12 @@ fn random_traffic(
             let Some(zone) = pod.node.as_ref().and_then(|node| zone_of.get(node)) else { continue };
             let rate = served.get(&(&workload.id, *zone)).copied().unwrap_or(0.0);
             let replicas = ready.get(zone).copied().unwrap_or(1.0);
-            if random.chance(90) {
-                pods.push(PodTraffic {
-                    pod: pod.name.clone(),
-                    requests: Rps::saturating(rate / replicas * random.real(0.95, 1.05)),
-                    p95: random.chance(90).then(|| Millis::saturating(random.real(1.0, 400.0))),
-                    errors: Share::default(),
-                });
-            }
+            pods.push(PodTraffic {
+                pod: pod.name.clone(),
+                requests: Rps::saturating(rate / replicas * random.real(0.95, 1.05)),
+                p95: random.chance(90).then(|| Millis::saturating(random.real(1.0, 400.0))),
+                errors: Share::default(),
+            });
         }
     }
     Traffic { window: Span::from_seconds(*random.pick(&[15, 60, 300])), edges, pods }
@@ -537,130 +534,6 @@ fn random_latency(random: &mut SplitMix64, nodes: &[Node]) -> Latency {
         }
     }
     latency
-}
-
-fn random_memory(random: &mut SplitMix64, snapshot: &Snapshot) -> Memory {
-    let mut memory = Memory::default();
-    for workload in &snapshot.workloads {
-        if random.chance(40) {
-            let remembered = random_workload_memory(random, snapshot, workload);
-            memory.workloads.insert(workload.id.clone(), remembered);
-        }
-    }
-    let zones: std::collections::BTreeSet<_> =
-        snapshot.nodes.iter().map(|node| &node.zone).collect();
-    let zones: Vec<_> = zones.into_iter().collect();
-    for host in &snapshot.hosts {
-        if random.chance(40) {
-            memory.hosts.insert(host.name.clone(), random_host_memory(random, host, &zones));
-        }
-    }
-    memory
-}
-
-fn random_workload_memory(
-    random: &mut SplitMix64,
-    snapshot: &Snapshot,
-    workload: &Workload,
-) -> WorkloadMemory {
-    let in_flight = if random.chance(40) { random_move(random, snapshot, workload) } else { None };
-    WorkloadMemory {
-        scaled_at: random.chance(30).then(|| earlier(random, 120)),
-        moved_at: random.chance(30).then(|| earlier(random, 1200)),
-        move_backoff: random.chance(30).then(|| random_backoff(random)),
-        in_flight,
-        expectation: random.chance(20).then(|| random_expectation(random)),
-        last_move: random
-            .chance(20)
-            .then(|| random_last_move(random, snapshot, workload))
-            .flatten(),
-        wanted_since: random.chance(50).then(|| earlier(random, 600)),
-        slow: workload
-            .ready()
-            .map(|pod| (pod.name.clone(), random.between_u32(1, 30)))
-            .filter(|(_, cycles)| *cycles <= 3)
-            .collect(),
-    }
-}
-
-/// A move that could have ended: some replica took the place of one that ran elsewhere.
-fn random_last_move(
-    random: &mut SplitMix64,
-    snapshot: &Snapshot,
-    workload: &Workload,
-) -> Option<FinishedMove> {
-    Some(FinishedMove {
-        replacement: workload.active().next()?.name.clone(),
-        came_from: random.pick(&snapshot.nodes).name.clone(),
-        regressed: random.chance(30),
-    })
-}
-
-/// A move that could have begun: the newest of several replicas is its replacement,
-/// or the surge has not come yet.
-fn random_move(
-    random: &mut SplitMix64,
-    snapshot: &Snapshot,
-    workload: &Workload,
-) -> Option<MoveInFlight> {
-    let placed: Vec<&Pod> = workload.active().filter(|pod| pod.node.is_some()).collect();
-    let victim = placed.first()?;
-    let surged = placed.len() > 1 && random.chance(80);
-    let mut known: Vec<PodName> = workload.active().map(|pod| pod.name.clone()).collect();
-    let mut to = random.pick(&snapshot.nodes).name.clone();
-    if surged {
-        let replacement = placed.last()?;
-        to = replacement.node.clone()?;
-        known.retain(|name| *name != replacement.name);
-    }
-    Some(MoveInFlight {
-        started_at: earlier(random, 600),
-        victim: victim.name.clone(),
-        from: victim.node.clone()?,
-        to,
-        replicas_before: workload.desired.saturating_sub(u32::from(surged)),
-        known_pods: known,
-        predicted_saving: random.real(0.0, 100.0),
-    })
-}
-
-fn random_backoff(random: &mut SplitMix64) -> Backoff {
-    let until = Timestamp::from_millis(NOW.as_millis() - 300_000 + random.between(0, 600_000));
-    Backoff { until, failures: random.between_u32(0, 4) }
-}
-
-fn random_expectation(random: &mut SplitMix64) -> Expectation {
-    Expectation {
-        since: earlier(random, 300),
-        p95_before: random.chance(80).then(|| Millis::saturating(random.real(1.0, 200.0))),
-        errors_before: Share::saturating(random.real(0.0, 0.02)),
-        others_p95_before: random.chance(80).then(|| Millis::saturating(random.real(1.0, 200.0))),
-        demand_before: Rps::saturating(random.real(0.0, 300.0)),
-    }
-}
-
-fn random_host_memory(random: &mut SplitMix64, host: &Host, zones: &[&ZoneName]) -> HostMemory {
-    let ours = matches!(host.rule, Rule::Ours(_));
-    let mut memory = HostMemory {
-        written_at: ours.then(|| earlier(random, 600)),
-        before: (ours && random.chance(60)).then(|| random_routes(random, zones)),
-        expectation: (ours && random.chance(40)).then(|| random_expectation(random)),
-        backoff: random.chance(20).then(|| random_backoff(random)),
-        stale_since: random.chance(30).then(|| earlier(random, 900)),
-        ..HostMemory::default()
-    };
-    for zone in zones {
-        if random.chance(60) {
-            let capacity = CapacityMemory {
-                per_replica: Rps::saturating(random.real(10.0, 2000.0)),
-                at: earlier(random, 600),
-                observations: random.between_u32(1, 20),
-            };
-            memory.capacity.insert((*zone).clone(), capacity);
-            memory.demand.insert((*zone).clone(), Rps::saturating(random.real(0.0, 500.0)));
-        }
-    }
-    memory
 }
 
 #[cfg(test)]

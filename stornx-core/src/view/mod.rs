@@ -160,8 +160,6 @@ pub(crate) struct View<'a> {
     pub(crate) hosts: Vec<HostView<'a>>,
     pub(crate) edges: Vec<EdgeView<'a>>,
     pub(crate) latency: LatencyTable,
-    /// Fresh usage is there.
-    pub(crate) has_usage: bool,
     /// Fresh traffic is there.
     pub(crate) has_traffic: bool,
     /// The window over which rates were counted; zero without fresh traffic.
@@ -197,7 +195,6 @@ impl<'a> View<'a> {
             hosts: Vec::new(),
             edges: Vec::new(),
             latency,
-            has_usage: snapshot.usage.fresh().is_some(),
             has_traffic: traffic.is_some(),
             window: traffic.map_or(Span::ZERO, |traffic| traffic.window),
         };

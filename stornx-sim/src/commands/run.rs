@@ -7,6 +7,7 @@ use serde::Serialize;
 use stornx_sim::{
     experiment::{self, Moment, PolicyName, Run, RunFigures},
     scenario::Timespan,
+    world::Failures,
 };
 
 use super::{Failure, Output, draw, policies, print, print_json, scenario};
@@ -41,6 +42,8 @@ struct Outcome<'a> {
     quiet_cycles: u64,
     refused_plans: u64,
     hops: u64,
+    failures: Failures,
+    retries: u64,
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
@@ -70,6 +73,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             quiet_cycles: run.quiet_cycles(),
             refused_plans: run.refused_plans(),
             hops: run.hops,
+            failures: run.measured.failures,
+            retries: run.measured.retries,
         }),
         Output::Table => print(&table(&run)),
     }

@@ -28,9 +28,9 @@ use crate::{
 /// triggers a cycle: a rollout of ten pods then is one cycle, not ten.
 const DEBOUNCE: Span = Span::from_seconds(5);
 
-/// How often proxies that follow load look at it. Envoy's default is a second; its
-/// smoothing over five makes the difference invisible.
-const PROXY_TICK: Span = Span::from_seconds(5);
+/// How often proxies that follow load look at it: the default of Envoy. Looking less
+/// often would be unfair, since such a rule swings with the period of its looks.
+const PROXY_TICK: Span = Span::from_seconds(1);
 
 /// A run that could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

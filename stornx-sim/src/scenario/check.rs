@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use stornx_core::{
     ids::{NodeName, ZoneName},
     model::Problem,
+    units::Bytes,
 };
 
 use super::{
-    Entry, Event, INGRESS, Profile, Scenario, Service,
+    Entry, Event, INGRESS, Profile, Scenario, Service, Timespan,
     service::{Placement, Stage},
 };
 
@@ -22,6 +23,12 @@ const MOST_THINGS: u64 = 100_000;
 const MOST_REQUESTS: u32 = 1_000_000;
 /// Most calls that one request makes to one service.
 const MOST_FAN_OUT: f64 = 200.0;
+/// Most calls of one stage: calls of one request under way are counted in 16 bits.
+const MOST_CALLS: usize = 100;
+/// Most bytes of a request or a response: sums over a run stay countable.
+const MOST_BYTES: u64 = 10_000_000_000;
+/// Longest round-trip time in milliseconds.
+const LONGEST_TRIP: f64 = 60_000.0;
 /// Highest rate of an entry in one zone, requests per second.
 const HIGHEST_RATE: f64 = 1e7;
 
@@ -173,6 +180,11 @@ impl<'a> Check<'a> {
                 format!("network.pairs[{p}].between"),
                 "two different zones are allowed; sameZoneMs is for one zone",
             );
+            self.require(
+                pair.rtt_ms.get() <= LONGEST_TRIP,
+                format!("network.pairs[{p}].rttMs"),
+                format!("at most {LONGEST_TRIP} is allowed"),
+            );
         }
         let longest = [
             ("sameNodeMs", network.same_node_ms),
@@ -182,9 +194,9 @@ impl<'a> Check<'a> {
         ];
         for (name, rtt) in longest {
             self.require(
-                rtt.get() <= 60_000.0,
+                rtt.get() <= LONGEST_TRIP,
                 format!("network.{name}"),
-                "at most 60000 is allowed",
+                format!("at most {LONGEST_TRIP} is allowed"),
             );
         }
     }
@@ -268,6 +280,11 @@ impl<'a> Check<'a> {
                 "1 to max is allowed",
             );
             self.require(
+                u64::from(hpa.max) <= MOST_THINGS,
+                format!("{path}.autoscaler.max"),
+                format!("at most {MOST_THINGS} is allowed"),
+            );
+            self.require(
                 hpa.target_cpu_percent.get() >= 1.0,
                 format!("{path}.autoscaler.targetCpuPercent"),
                 "at least 1 is allowed",
@@ -302,6 +319,11 @@ impl<'a> Check<'a> {
     fn stages(&mut self, path: &str, stages: &[Stage]) {
         self.require(stages.len() <= 200, format!("{path}.stages"), "at most 200 are allowed");
         for (s, stage) in stages.iter().enumerate() {
+            self.require(
+                stage.calls.len() <= MOST_CALLS,
+                format!("{path}.stages[{s}].calls"),
+                format!("at most {MOST_CALLS} are allowed"),
+            );
             for (c, call) in stage.calls.iter().enumerate() {
                 let path = format!("{path}.stages[{s}].calls[{c}]");
                 let callee = self.service(format!("{path}.to"), &call.to);
@@ -313,17 +335,22 @@ impl<'a> Check<'a> {
                     format!("{path}.mean"),
                     format!("0 to {MOST_FAN_OUT} is allowed"),
                 );
-                self.require(
-                    call.retries <= 10,
-                    format!("{path}.retries"),
-                    "at most 10 is allowed",
-                );
-                self.require(
-                    call.timeout.as_millis() > 0,
-                    format!("{path}.timeout"),
-                    "above 0 is allowed",
-                );
+                let bytes = [call.request_bytes, call.response_bytes];
+                self.limits(&path, call.retries, call.timeout, bytes);
             }
+        }
+    }
+
+    /// What a call and an entry have in common.
+    fn limits(&mut self, path: &str, retries: u32, timeout: Timespan, bytes: [Bytes; 2]) {
+        self.require(retries <= 10, format!("{path}.retries"), "at most 10 is allowed");
+        self.require(timeout > Timespan::ZERO, format!("{path}.timeout"), "above 0 is allowed");
+        for (name, bytes) in ["requestBytes", "responseBytes"].into_iter().zip(bytes) {
+            self.require(
+                bytes.get() <= MOST_BYTES,
+                format!("{path}.{name}"),
+                format!("at most {MOST_BYTES} is allowed"),
+            );
         }
     }
 
@@ -385,12 +412,8 @@ impl<'a> Check<'a> {
                 format!("{path}.operations"),
                 "weights of at least 0 with a sum above 0 are allowed",
             );
-            self.require(entry.retries <= 10, format!("{path}.retries"), "at most 10 is allowed");
-            self.require(
-                entry.timeout.as_millis() > 0,
-                format!("{path}.timeout"),
-                "above 0 is allowed",
-            );
+            let bytes = [entry.request_bytes, entry.response_bytes];
+            self.limits(&path, entry.retries, entry.timeout, bytes);
             self.rates(&path, entry);
         }
     }

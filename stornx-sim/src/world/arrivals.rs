@@ -43,20 +43,20 @@ impl Arrivals {
                     let rate = low + slope * span(at - start);
                     let whole = span(end - at);
                     if (rate + slope * whole / 2.0) * whole > left {
-                        return Some(at + until(rate, slope, left));
+                        return Some(at.saturating_add(until(rate, slope, left)));
                     }
                     left -= (rate + slope * whole / 2.0) * whole;
                     at = end;
                 }
                 (None, Some((end, rate))) => {
                     if rate * span(end - at) > left {
-                        return Some(at + until(rate, 0.0, left));
+                        return Some(at.saturating_add(until(rate, 0.0, left)));
                     }
                     left -= rate * span(end - at);
                     at = end;
                 }
                 (Some((_, rate)), None) => {
-                    return (rate > 0.0).then(|| at + until(rate, 0.0, left));
+                    return (rate > 0.0).then(|| at.saturating_add(until(rate, 0.0, left)));
                 }
                 (None, None) => return None,
             }

@@ -19,7 +19,7 @@ use super::{
         FIRST_REPLICAS_AGE_MILLIS, NodeState, Phase, START_MILLIS, ServiceState, Slowness, World,
     },
 };
-use crate::scenario::{Scenario, service::Placement};
+use crate::scenario::{Scenario, Timespan, service::Placement};
 
 impl World {
     pub(crate) fn new(scenario: &Scenario, seed: u64) -> Result<Self, WorldError> {
@@ -53,7 +53,7 @@ impl World {
                 pods: 0,
                 slowness: Slowness::NONE,
                 pressure: 0,
-                capacity: node.allocatable.cpu.get() * 1000,
+                capacity: node.allocatable.cpu.get().saturating_mul(1000),
                 demand: 0,
             })
             .collect();
@@ -182,7 +182,6 @@ impl World {
     fn fill_agenda(&mut self) {
         let metrics = &self.scenario.metrics;
         let first = [
-            (nanos(self.scenario.warm_up), Kind::MeasureStart),
             (0, Kind::Control),
             (nanos(metrics.scrape_interval), Kind::Scrape),
             (nanos(self.scenario.cluster.hpa_interval), Kind::Autoscale),
@@ -191,6 +190,10 @@ impl World {
         ];
         for (at, kind) in first {
             self.agenda.add(at, kind, 0, 0);
+        }
+        // Without a warm-up everything counts, also what is done before the first instant.
+        if self.scenario.warm_up > Timespan::ZERO {
+            self.agenda.add(nanos(self.scenario.warm_up), Kind::MeasureStart, 0, 0);
         }
         self.expect_happenings();
         for inflow in 0..self.arrivals.len() {

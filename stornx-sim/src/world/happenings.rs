@@ -58,7 +58,8 @@ impl World {
             }
             Event::NodePressure(pressure) => {
                 if let Some(node) = self.model.node(&pressure.node) {
-                    let taken = pressure.cpu.get().saturating_mul(1000);
+                    // A million cores are as good as any more.
+                    let taken = pressure.cpu.get().min(1_000_000_000) * 1000;
                     self.press(node, taken, pressure.taint, begins);
                 }
             }

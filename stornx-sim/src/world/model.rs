@@ -443,7 +443,10 @@ fn service_model(scenario: &Scenario, service: &Service) -> Result<ServiceModel,
         work: service.work.mean_ms.get() * 1e6,
         shape: Shape::new(service.work.distribution, service.work.variation),
         share,
-        limit: service.limits.map(|limits| limits.cpu.get() * 1000).filter(|limit| *limit > 0),
+        limit: service
+            .limits
+            .map(|limits| limits.cpu.get().saturating_mul(1000))
+            .filter(|limit| *limit > 0),
         startup: nanos(service.startup),
         grace: nanos(service.termination_grace),
         memory_base: service.memory.base,

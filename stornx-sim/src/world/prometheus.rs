@@ -54,7 +54,7 @@ const MOST_NODES_IN_PAIRS: usize = 64;
 /// The counters of one series of requests.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counters {
-    requests: u64,
+    pub(crate) requests: u64,
     errors: u64,
     request_bytes: u64,
     response_bytes: u64,

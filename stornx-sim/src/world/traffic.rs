@@ -18,6 +18,9 @@ use super::{
 /// the range of the one before.
 const RETRY_BASE: Nanos = 25 * MILLISECOND;
 
+/// Work that takes ten years is never done; longer spans would overflow the clock.
+const LONGEST_WORK: f64 = 3.2e17;
+
 /// Distances of [`ByDistance`](super::ByDistance), by index.
 pub(crate) const SAME_NODE: u8 = 0;
 pub(crate) const SAME_ZONE: u8 = 1;
@@ -186,7 +189,7 @@ impl World {
         let burn = pod.slowness.burn * node.slowness.burn;
         let factor = self.model.operations[call.operation as usize].factor;
         let work = model.work * factor * model.shape.draw(&mut self.services[service].work);
-        let duration = (work * burn * stall * contention) as Nanos;
+        let duration = (work * burn * stall * contention).min(LONGEST_WORK) as Nanos;
         call.cores = (model.share as f64 / (contention * stall)) as u32;
         call.stand = Stand::Working;
         pod.cores += u64::from(call.cores);

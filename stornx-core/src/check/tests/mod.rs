@@ -1,15 +1,67 @@
 //! Valid plans pass; every minimal corruption of one is caught by the rule it breaks.
 
-mod corruptions;
 mod fixture;
+mod names;
+mod replicas;
+mod routes;
 mod systematic;
 
-use self::fixture::{Fixture, fixture};
+use self::fixture::{Fixture, fixture, pod};
 use super::{Violation, check};
+use crate::{plan::Action, report::Why};
 
 /// What the checker finds in a fixture.
 fn found(fixture: &Fixture) -> Vec<Violation> {
     check(&fixture.snapshot, &fixture.policy, &fixture.memory, &fixture.planned)
+}
+
+/// A valid plan, what is changed, and what must be found afterwards.
+#[track_caller]
+fn caught(valid: Fixture, corrupt: impl FnOnce(&mut Fixture), is_it: impl Fn(&Violation) -> bool) {
+    assert_eq!(found(&valid), [], "the plan is valid to begin with");
+    let mut corrupted = valid;
+    corrupt(&mut corrupted);
+    let found = found(&corrupted);
+    assert!(found.iter().any(is_it), "not among {found:?}");
+}
+
+/// A change that must not make a valid plan invalid.
+#[track_caller]
+fn passes(valid: Fixture, change: impl FnOnce(&mut Fixture)) {
+    let mut changed = valid;
+    change(&mut changed);
+    assert_eq!(found(&changed), []);
+}
+
+fn victim_of(fixture: &mut Fixture, name: &str) {
+    match fixture.action() {
+        Action::RemoveReplicas { victims, .. } => *victims = vec![pod(name)],
+        Action::FinishMove { victim, .. } | Action::StartMove { victim, .. } => *victim = pod(name),
+        other => panic!("{other}"),
+    }
+    if let Why::Scale(why) = &mut fixture.planned.report.actions[0].why {
+        why.victims = vec![pod(name)];
+    }
+}
+
+fn observe(fixture: &mut Fixture, count: u32) {
+    match fixture.action() {
+        Action::AddReplicas { observed, .. }
+        | Action::RemoveReplicas { observed, .. }
+        | Action::StartMove { observed, .. }
+        | Action::FinishMove { observed, .. }
+        | Action::AbortMove { observed, .. } => *observed = count,
+        Action::SetRoutes { .. } => {}
+    }
+}
+
+fn put_on(fixture: &mut Fixture, name: &str) {
+    let node = name.parse().unwrap();
+    match fixture.action() {
+        Action::AddReplicas { nodes, .. } => nodes[0] = node,
+        Action::StartMove { to, .. } => *to = node,
+        other => panic!("{other}"),
+    }
 }
 
 #[test]

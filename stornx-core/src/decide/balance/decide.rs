@@ -134,7 +134,9 @@ impl Room<'_> {
             return Err(RouteReason::NotOneWorkload { backends: count(host.host.backends.len()) });
         };
         let facts = view.workloads[workload.at()].workload;
-        if !facts.managed {
+        let monitored = &view.policy.namespaces;
+        let ours = |namespace| monitored.is_empty() || monitored.contains(&namespace);
+        if !facts.managed || !ours(facts.id.namespace()) || !ours(host.host.name.namespace()) {
             return Err(RouteReason::NotManaged);
         }
         if facts.policy.opted_out || facts.policy.no_routing {
@@ -172,9 +174,8 @@ impl Room<'_> {
             return leave(RouteReason::NoTraffic { since });
         }
         let mut even = standing.split.clone();
-        let reserve = whole_reserve(&view.policy.balancer, view.zones.len());
         for row in 0..even.rows() {
-            by_replicas(ready, reserve, even.row_mut(row));
+            by_replicas(ready, even.row_mut(row));
         }
         let step = advance(&standing.split, &even, &view.policy.balancer);
         self.take(workload, standing, step, RoutePurpose::Decay, None)
@@ -424,7 +425,7 @@ impl Room<'_> {
                     utilisation_before: known(now.loads[zone]),
                     utilisation_after: known(after[zone]),
                     p95: seen.p95.map(Millis::saturating),
-                    penalty: Millis::saturating(state.beliefs.penalty[zone]),
+                    penalty: Millis::saturating(state.beliefs.penalty(zone)),
                 };
                 (self.view.zones[zone].name.clone(), report)
             })

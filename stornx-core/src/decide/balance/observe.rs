@@ -39,6 +39,9 @@ pub(crate) struct ZoneObservation {
     pub(crate) per_replica: Option<f64>,
     /// p95 of its answers, milliseconds.
     pub(crate) p95: Option<f64>,
+    /// p95 of the calls that it makes for one request, one after the other: what of the
+    /// above is not its own, milliseconds.
+    pub(crate) downstream: f64,
     /// Share of its answers that are failures.
     pub(crate) errors: f64,
 }
@@ -150,15 +153,18 @@ impl Observation {
             }
         }
         let callers = CallerView::of_host(view, host);
+        let index = workload;
         let workload = &view.workloads[workload.at()];
         let base = base(workload.workload);
+        let mut zones = observe_zones(view, &workload.pods, base, &reached);
+        observe_downstream(view, index, &mut zones);
         Self {
             demand,
             bytes_per_request: if requests > 0.0 { bytes / requests } else { 0.0 },
             p95: callers.p95.get(),
             errors: callers.errors.get().unwrap_or(0.0),
             share: if all_hosts > 0.0 { (requests / all_hosts).clamp(0.01, 1.0) } else { 1.0 },
-            zones: observe_zones(view, &workload.pods, base, &reached),
+            zones,
             cores: base.map_or(1.0, |base| (base.as_f64() / 1000.0).round().max(1.0)),
         }
     }
@@ -244,6 +250,25 @@ fn observe_zones(
         }
     }
     zones
+}
+
+/// How long the calls of each zone's replicas take for one request. A replica that waits
+/// for a slow service is not slow itself; the routes to that service are another host's.
+fn observe_downstream(view: &View<'_>, workload: WorkloadIndex, zones: &mut [ZoneObservation]) {
+    for edge in &view.workloads[workload.at()].calls {
+        let mut calls = vec![(Mean::default(), 0.0); zones.len()];
+        for route in &view.edges[edge.at()].edge.routes {
+            let (Some(from), Some(p95)) = (view.zone(&route.from), route.p95) else { continue };
+            let (mean, rate) = &mut calls[from.at()];
+            mean.add(p95.get(), route.requests.get());
+            *rate += route.requests.get();
+        }
+        for (zone, (mean, rate)) in zones.iter_mut().zip(calls) {
+            if zone.served > 0.0 {
+                zone.downstream += mean.get().unwrap_or(0.0) * rate / zone.served;
+            }
+        }
+    }
 }
 
 /// Since how long a replica has been Ready.

@@ -51,6 +51,10 @@ pub(crate) fn target(
                     * (1.0 - score.utilisation.clamp(0.0, 1.0))
             })
             .collect();
+        // Where every score is 0 (all too busy, say) the scores tell nothing, and an even
+        // split over zones would send requests where nobody answers.
+        let by_replicas = || scores.iter().map(|score| f64::from(score.ready)).collect();
+        let parts = if parts.iter().sum::<f64>() > 0.0 { parts } else { by_replicas() };
         proportional_row(&parts, 1, target.row_mut(row));
         keep_reserve(target.row_mut(row), scores, reserve);
     }

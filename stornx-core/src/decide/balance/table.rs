@@ -54,14 +54,14 @@ fn default_row(default: DefaultSplit, ready: &[u32], own: usize, row: &mut [u8])
         row[own] = super::split::WHOLE;
         complete(row);
     } else {
-        by_replicas(ready, 1, row);
+        by_replicas(ready, row);
     }
 }
 
-/// Every ready replica alike, every zone with at least `least`.
-pub(crate) fn by_replicas(ready: &[u32], least: u8, row: &mut [u8]) {
+/// Every ready replica alike, every zone named.
+pub(crate) fn by_replicas(ready: &[u32], row: &mut [u8]) {
     let parts: Vec<f64> = ready.iter().map(|ready| f64::from(*ready)).collect();
-    proportional_row(&parts, least, row);
+    proportional_row(&parts, 1, row);
 }
 
 /// A split as names.

@@ -123,15 +123,6 @@ impl HostWorld {
         self.destinations[zone].queue.full * self.cap
     }
 
-    /// The reserve in whole points. Half of a row at most: every zone must fit into it.
-    pub(crate) fn whole_reserve(policy: &BalancerPolicy, zones: usize) -> u8 {
-        let reserve = policy.reserve.get().round().min((50.0 / zones.max(1) as f64).floor());
-        // In 1 to 50 by the clamp.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let reserve = reserve.clamp(1.0, 50.0) as u8;
-        reserve
-    }
-
     /// The smallest difference that a choice of destination makes, milliseconds.
     pub(crate) const fn distance(&self) -> f64 {
         self.distance
@@ -228,6 +219,17 @@ impl HostWorld {
         let point = self.demand.iter().copied().fold(0.0, f64::max) / f64::from(WHOLE);
         let limit = |zone: usize| self.capacity(zone) * (1.0 + tolerance) + point;
         loads.iter().enumerate().map(|(zone, load)| (load - limit(zone)).max(0.0)).sum()
+    }
+
+    /// Whether a caller's weight of a zone without a replica is more than the reserve and
+    /// what epsilon holds there.
+    pub(crate) fn idle_weight(&self, split: &Split, policy: &BalancerPolicy) -> bool {
+        let most = f64::from(whole_reserve(policy, self.zones())) + policy.epsilon.get();
+        let callers = (0..self.zones()).filter(|zone| self.demand[*zone] > 0.0);
+        callers.into_iter().any(|caller| {
+            let row = split.row(caller).iter().enumerate();
+            row.into_iter().any(|(zone, w)| !self.is_ready(zone) && f64::from(*w) > most)
+        })
     }
 
     /// Utilisation of a destination under a load, 1 is full; `None` when nothing is ready.

@@ -48,6 +48,18 @@ impl Destinations {
         let nodes = self.by_zone[zone.at()].iter().take(WALK).copied();
         nodes.filter(|node| !but.contains(node)).find(|node| takes(view, ledger, workload, *node))
     }
+
+    /// The least used node of a zone whose rules admit a replica of `workload`, with or
+    /// without room for it.
+    pub(super) fn least_used_if_empty(
+        &self,
+        view: &View<'_>,
+        workload: WorkloadIndex,
+        zone: ZoneIndex,
+    ) -> Option<NodeIndex> {
+        let mut nodes = self.by_zone[zone.at()].iter().take(WALK).copied();
+        nodes.find(|node| admitted(view, workload, *node))
+    }
 }
 
 /// Whether a node takes one more replica of a workload, while all present ones stay:
@@ -58,9 +70,14 @@ pub(super) fn takes(
     workload: WorkloadIndex,
     node: NodeIndex,
 ) -> bool {
+    ledger.fits(node, &view.workloads[workload.at()].workload.requests)
+        && admitted(view, workload, node)
+}
+
+/// Whether the rules of a node and a workload admit one more replica there.
+pub(super) fn admitted(view: &View<'_>, workload: WorkloadIndex, node: NodeIndex) -> bool {
     let of = &view.workloads[workload.at()];
     let constraints = &of.workload.constraints;
-    ledger.fits(node, &of.workload.requests)
-        && admits(view.nodes[node.at()].node, constraints).is_ok()
+    admits(view.nodes[node.at()].node, constraints).is_ok()
         && !(constraints.one_per_node && of.pods.iter().any(|pod| pod.node == Some(node)))
 }

@@ -7,6 +7,7 @@
 //! | `objective`, `split` | what a layout costs, and what one replica elsewhere changes |
 //! | `destinations` | the few nodes of a zone that are worth a look |
 //! | `search` | which moves would lower the cost most |
+//! | `eviction` | who leaves a full zone for a replica that saves more there |
 //! | `payback` | whether a move is worth it; back-off |
 //! | `slow` | which replicas are slow and go elsewhere |
 //! | `verify` | what came of a move |
@@ -17,6 +18,7 @@
 
 mod advance;
 mod destinations;
+mod eviction;
 mod gates;
 mod objective;
 mod payback;
@@ -35,6 +37,7 @@ use std::collections::BTreeSet;
 pub(crate) use self::{advance::advance, remember::remember_workloads};
 use self::{
     destinations::Destinations,
+    eviction::Eviction,
     objective::{Objective, Shift},
     search::{Chosen, Effect, Found, Search},
 };
@@ -182,7 +185,7 @@ impl<'v> Room<'_, 'v> {
             return;
         }
         let view = self.view;
-        let mut objective = Objective::new(view, self.safety, self.memory);
+        let mut objective = Objective::new(view, self.safety, self.memory, None);
         let search = Search {
             view,
             safety: self.safety,
@@ -201,7 +204,7 @@ impl<'v> Room<'_, 'v> {
             .collect();
         let mut held = BTreeSet::new();
         let memory = self.memory;
-        let chosen = search.choose(&mut objective, self.ledger, &found, |candidate| {
+        let chosen = search.choose(&mut objective, self.ledger, &found, memory, |candidate| {
             let confirmed = candidate.lead().is_some_and(|lead| is_confirmed(view, memory, lead));
             if !confirmed {
                 held.extend(candidate.lead());
@@ -209,10 +212,13 @@ impl<'v> Room<'_, 'v> {
             confirmed
         });
         self.explain(&found, &held, &chosen, moved);
-        for (_, effects) in chosen.begun {
+        for (_, effects) in &chosen.begun {
             for effect in effects {
-                self.propose_shift(&effect, moved);
+                self.propose_shift(effect, moved);
             }
+        }
+        if let Some(eviction) = &chosen.eviction {
+            self.propose_eviction(eviction, moved);
         }
     }
 
@@ -231,31 +237,54 @@ impl<'v> Room<'_, 'v> {
             }
             let best = found[at.at()].best.as_ref();
             let worth_it = best.is_some_and(|best| best.net() > 0.0);
-            let wish =
-                held.contains(&at) || (worth_it && !is_confirmed(self.view, self.memory, at));
-            *reason = if chosen.refuted.contains(&at) || !(wish || worth_it) {
+            let no_room = !worth_it && found[at.at()].blocked.is_some();
+            let confirmed = is_confirmed(self.view, self.memory, at);
+            let wish = held.contains(&at) || ((worth_it || no_room) && !confirmed);
+            *reason = if chosen.refuted.contains(&at) || !(wish || worth_it || no_room) {
                 MoveReason::WellPlaced { best: best.map(|best| best.saving - best.price) }
             } else if wish {
                 let remembered = self.memory.workloads.get(&workload.workload.id);
                 let since = remembered.and_then(|remembered| remembered.wanted_since);
                 let since = self.view.now.since(since.unwrap_or(self.view.now));
                 MoveReason::Confirming { since }
+            } else if no_room {
+                MoveReason::NoRoom
             } else {
                 MoveReason::BudgetUsedUp
             };
         }
     }
 
-    fn propose_shift(&mut self, effect: &Effect, moved: &mut Moved) {
+    fn propose_eviction(&self, eviction: &Eviction, moved: &mut Moved) {
         let view = self.view;
-        let shift = effect.shift;
-        let workload = &view.workloads[shift.workload.at()];
+        let Some(shift) = eviction.leaves.shifts.first() else { return };
+        let Some(pod) = self.youngest(*shift) else { return };
+        let Shift { workload: at, from, to } = *shift;
+        let name = |node: NodeIndex| view.nodes[node.at()].node.name.clone();
+        let why = MoveWhy::MakesRoom {
+            workload: view.workloads[at.at()].workload.id.clone(),
+            victim: pod.pod.name.clone(),
+            from: name(from),
+            to: name(to),
+            makes_room_for: view.workloads[eviction.makes_room_for.at()].workload.id.clone(),
+        };
+        let expected =
+            Expected { request_ms_per_second: eviction.leaves.saving, ..Expected::default() };
+        self.propose(Beginning { at, pod, from, to, expected, why }, moved);
+    }
+
+    /// The replica that goes from a node: the youngest, which has least to lose (caches,
+    /// connections).
+    fn youngest(&self, shift: Shift) -> Option<&PodView<'v>> {
+        let workload = &self.view.workloads[shift.workload.at()];
         let on_node =
             workload.pods.iter().filter(|pod| pod.serves() && pod.node == Some(shift.from));
-        // The youngest goes: it has least to lose (caches, connections).
-        let youngest = on_node
-            .max_by(|a, b| (a.pod.created_at, &b.pod.name).cmp(&(b.pod.created_at, &a.pod.name)));
-        let Some(pod) = youngest else { return };
+        on_node.max_by(|a, b| (a.pod.created_at, &b.pod.name).cmp(&(b.pod.created_at, &a.pod.name)))
+    }
+
+    fn propose_shift(&self, effect: &Effect, moved: &mut Moved) {
+        let shift = effect.shift;
+        let Some(pod) = self.youngest(shift) else { return };
         let expected = Expected {
             request_ms_per_second: effect.saving,
             usd_per_month: (effect.before.usd - effect.after.usd) * MONTH_SECONDS,

@@ -20,22 +20,31 @@
 
 use std::collections::BTreeSet;
 
-use super::split::{self, Router, Splitting};
+use super::split::{self, Ability, Pair, Router, Splitting};
 use crate::{
     decide::safety::Safety,
     memory::Memory,
-    view::{EdgeIndex, NodeIndex, View, WorkloadIndex, ZoneIndex},
+    policy,
+    units::{Rps, Span},
+    view::{EdgeIndex, EdgeView, NodeIndex, View, WorkloadIndex, ZoneIndex},
 };
 
 /// Bytes of one exchange on a connection whose requests are not counted: a small
 /// question and its answer, as databases and caches have them.
 const EXCHANGE_BYTES: f64 = 2048.0;
 
+/// Share of what pods outside the snapshot ask for that they use: published traces of
+/// clusters show half or less. Their use is not known, and requests that fill a node do
+/// not make it slow.
+const FOREIGN_USE: f64 = 0.5;
+
 /// Utilisation up to which nothing waits noticeably.
 const CALM: f64 = 0.6;
 
-/// Utilisation from which the cost of waiting grows linearly, so that it stays finite.
-const FULL: f64 = 0.95;
+/// Utilisation from which the cost of waiting grows linearly. Queues that full are a
+/// matter of replicas, not of places, and a steeper curve would turn the noise of a
+/// measured utilisation into savings.
+const FULL: f64 = 0.85;
 
 /// Waiting, in service times, at a utilisation: that of a processor-sharing server
 /// above [`CALM`], zero below.
@@ -49,6 +58,14 @@ pub(super) fn waiting(utilisation: f64) -> f64 {
         let slope = 1.0 / ((1.0 - FULL) * (1.0 - FULL));
         curve(FULL) - curve(CALM) + slope * (utilisation - FULL)
     }
+}
+
+/// What one replica of a capacity (requests/s at full utilisation) serves below a cap of
+/// utilisation.
+fn ability(capacity: f64, cap: f64) -> Ability {
+    let calm = cap.min(CALM);
+    let added = (cap * waiting(cap) - calm * waiting(calm)) / (cap - calm).max(f64::EPSILON);
+    Ability { calm: capacity * calm, cap: capacity * cap, waiting: added * 1000.0 / capacity }
 }
 
 /// One replica going from one node to another.
@@ -70,6 +87,25 @@ pub(super) enum Depth {
 
 /// A share of an inflow that changes by less than this changes nothing downstream.
 const NEGLIGIBLE: f64 = 1e-9;
+
+/// One of the worlds that look the same: another sign of the noise of each rate. Two
+/// in turn are mirror images, so that no rate is off to the same side in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inkling(pub(super) u64);
+
+impl Inkling {
+    /// A rate three standard deviations of its count off, up or down by its position: a
+    /// plan looks at the counts more than a thousand times a day, and what happens once
+    /// in a thousand looks is the least that must not move anything.
+    fn off(self, rate: f64, window: Span, position: usize) -> f64 {
+        // Any mixing will do that gives neighbours unlike signs, the same every time.
+        let mut mixed = (position as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 29) ^ (self.0 / 2)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let up = (mixed >> 37) & 1 == self.0 & 1;
+        let noise = (1.5 * policy::noise(Rps::saturating(rate), window).get()).min(1.0);
+        rate * if up { 1.0 + noise } else { 1.0 - noise }
+    }
+}
 
 struct Service {
     router: Router,
@@ -111,7 +147,7 @@ pub(super) struct Touched {
 pub(super) struct Objective<'v> {
     view: &'v View<'v>,
     zones: usize,
-    pairs: Vec<(u32, u32)>,
+    pairs: Vec<Pair>,
     services: Vec<Service>,
     legs: Vec<Leg>,
     /// By workload and zone.
@@ -157,7 +193,14 @@ enum Field {
 
 impl<'v> Objective<'v> {
     /// The cost of the layout as it is, or will be when the moves under way have ended.
-    pub(super) fn new(view: &'v View<'v>, safety: &Safety, memory: &Memory) -> Self {
+    /// With an `inkling`, for rates that are off by as much as the counts of a window
+    /// may be: what a layout would cost in a world that looks the same.
+    pub(super) fn new(
+        view: &'v View<'v>,
+        safety: &Safety,
+        memory: &Memory,
+        inkling: Option<Inkling>,
+    ) -> Self {
         let zones = view.zones.len();
         let (workloads, edges) = (view.workloads.len(), view.edges.len());
         let ranks = ranks(view);
@@ -174,17 +217,22 @@ impl<'v> Objective<'v> {
             split: vec![0.0; workloads * zones * zones],
             leg_demand: vec![0.0; edges * zones],
             trips: vec![0.0; edges * zones * zones],
-            node_cpu: view.nodes.iter().map(|n| n.node.reserved.cpu.as_f64()).collect(),
+            node_cpu: view
+                .nodes
+                .iter()
+                .map(|node| FOREIGN_USE * node.node.reserved.cpu.as_f64())
+                .collect(),
             node_cpu_limit: view.nodes.iter().map(|n| n.node.allocatable.cpu.as_f64()).collect(),
-            room: vec![0.0; 2 * zones],
+            room: vec![0.0; 3 * zones],
             journal: Journal::default(),
             total: 0.0,
         };
         for edge in &view.edges {
-            objective.add_leg(edge, &ranks);
+            objective.add_leg(edge, &ranks, inkling);
         }
         for (at, rank) in ranks.iter().enumerate() {
             objective.add_service(WorkloadIndex::new(at), *rank, safety, memory);
+            objective.doubt_capacity(at, inkling);
         }
         for edge in 0..edges {
             objective.measure_trips(edge);
@@ -359,7 +407,7 @@ impl<'v> Objective<'v> {
 
     // ---- Building -----------------------------------------------------------------
 
-    fn add_leg(&mut self, edge: &crate::view::EdgeView<'_>, ranks: &[u32]) {
+    fn add_leg(&mut self, edge: &EdgeView<'_>, ranks: &[u32], inkling: Option<Inkling>) {
         let at = self.legs.len();
         let exchanges = |requests: f64, bytes: f64| {
             if requests > 0.0 { requests } else { bytes / EXCHANGE_BYTES }
@@ -368,7 +416,13 @@ impl<'v> Objective<'v> {
             let rate = exchanges(route.requests, route.bytes);
             self.leg_demand[at * self.zones + route.from.at()] += rate;
         }
-        let rate: f64 = self.leg_demand[at * self.zones..][..self.zones].iter().sum();
+        let demand = &mut self.leg_demand[at * self.zones..][..self.zones];
+        if let Some(inkling) = inkling {
+            for (zone, rate) in demand.iter_mut().enumerate() {
+                *rate = inkling.off(*rate, self.view.window, at * self.zones + zone);
+            }
+        }
+        let rate: f64 = demand.iter().sum();
         self.legs.push(Leg {
             caller: edge.caller,
             callee: edge.callee,
@@ -403,13 +457,28 @@ impl<'v> Objective<'v> {
         let served = facts.requests.get().max(received);
         self.services.push(Service {
             router: Router::of(self.view, at),
-            capacity: facts.demand.filter(|demand| *demand > 0.0).map(|demand| served / demand),
+            capacity: facts
+                .demand
+                .filter(|demand| *demand > 0.0 && served > 0.0)
+                .map(|demand| served / demand),
             cpu,
             places,
             follows: seen,
             rank,
             cost: 0.0,
         });
+    }
+
+    /// A capacity rests on counted requests, as rates do.
+    fn doubt_capacity(&mut self, at: usize, inkling: Option<Inkling>) {
+        let edges = self.view.edges.len() * self.zones;
+        let received: f64 =
+            self.view.workloads[at].called_by.iter().map(|e| self.legs[e.at()].rate).sum();
+        if let (Some(inkling), Some(capacity)) = (inkling, &mut self.services[at].capacity) {
+            let off = inkling.off(received, self.view.window, edges + at);
+            // What was hardly counted may be off by all of it, but serves something.
+            *capacity *= if received > 0.0 { (off / received).max(0.1) } else { 1.0 };
+        }
     }
 
     /// Sums of round trips over the pairs of replicas of an edge.
@@ -530,7 +599,7 @@ impl<'v> Objective<'v> {
         let with = Splitting {
             router: service.router,
             pairs: &self.pairs,
-            per_replica: service.capacity.map(|capacity| capacity * cap),
+            replica: service.capacity.map(|capacity| ability(capacity, cap)),
             reserve: self.view.policy.balancer.reserve,
         };
         split::split(

@@ -130,7 +130,10 @@ impl Cycle<'_> {
         for (id, report) in &self.planned.report.workloads {
             let wanted = matches!(
                 report.moves,
-                MoveReason::Confirming { .. } | MoveReason::BudgetUsedUp | MoveReason::Started
+                MoveReason::Confirming { .. }
+                    | MoveReason::BudgetUsedUp
+                    | MoveReason::NoRoom
+                    | MoveReason::Started
             );
             if wanted {
                 let remembered = memory.workloads.entry(id.clone()).or_default();

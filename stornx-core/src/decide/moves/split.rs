@@ -1,11 +1,13 @@
 //! How the requests of one callee would be split over zones for a given layout: what
-//! OptiBalancer steers towards (own zone first, no zone above the cap, the reserve for
-//! every zone), or what the mesh does by itself where no rule of ours stands.
+//! OptiBalancer steers towards (own zone first, elsewhere before it waits, no zone above
+//! the cap, the reserve for every zone), or what the mesh does by itself where no rule of
+//! ours stands.
 //!
-//! This is an estimate for comparing layouts, not the target itself: a greedy
-//! transport in order of cost. Where all other zones are equally far it is exact, and
-//! with real round trips it differs from the optimum only when two overflowing zones
-//! compete for the nearest room.
+//! This is an estimate for comparing layouts, not the target itself: a greedy transport
+//! in order of cost, over two tiers of each zone (calm, and busy up to the cap, where
+//! each request costs the waiting that it adds). It differs from the optimum when two
+//! overflowing zones compete for the nearest room, and the one that gets it had another
+//! choice: with equally far zones a test finds it a hundredth dearer on the mean.
 
 use crate::{
     model::{DefaultSplit, ForeignRule, Mesh, Rule},
@@ -53,35 +55,61 @@ impl Router {
     }
 }
 
-/// The pairs of zones from the nearest to the farthest, own zones before all others;
-/// ties by index. Made once for a plan, so that a split needs no sorting.
-pub(super) fn pairs_by_cost(view: &View<'_>) -> Vec<(u32, u32)> {
+/// A pair of zones with what a request pays for its route, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Pair {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) cost: f64,
+}
+
+/// The pairs of zones from the nearest to the farthest; ties by index. Made once for a
+/// plan, so that a split needs no sorting.
+pub(super) fn pairs_by_cost(view: &View<'_>) -> Vec<Pair> {
     // The price of a typical request: only the order of zones depends on it, and only
     // where round trips are alike.
     const BYTES: f64 = 2048.0;
     let zones = view.zones.len();
-    let cost = |(from, to): (usize, usize)| {
-        view.route_cost(ZoneIndex::new(from), ZoneIndex::new(to), BYTES)
+    let pair = |from: usize, to: usize| {
+        let cost = view.route_cost(ZoneIndex::new(from), ZoneIndex::new(to), BYTES);
+        Pair { from, to, cost }
     };
-    let mut pairs: Vec<_> = (0..zones).flat_map(|i| (0..zones).map(move |j| (i, j))).collect();
-    pairs.sort_by(|a, b| (a.0 != a.1).cmp(&(b.0 != b.1)).then(cost(*a).total_cmp(&cost(*b))));
-    let narrow = |zone| u32::try_from(zone).unwrap_or(u32::MAX);
-    pairs.into_iter().map(|(i, j)| (narrow(i), narrow(j))).collect()
+    let mut pairs: Vec<_> =
+        (0..zones).flat_map(|from| (0..zones).map(move |to| pair(from, to))).collect();
+    pairs.sort_by(|a, b| {
+        let own = |pair: &Pair| pair.from != pair.to;
+        a.cost
+            .total_cmp(&b.cost)
+            .then(own(a).cmp(&own(b)))
+            .then((a.from, a.to).cmp(&(b.from, b.to)))
+    });
+    pairs
+}
+
+/// What a replica serves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Ability {
+    /// Requests/s without anyone waiting.
+    pub(super) calm: f64,
+    /// Requests/s at the cap.
+    pub(super) cap: f64,
+    /// What each request between the two costs all others in waiting, milliseconds.
+    pub(super) waiting: f64,
 }
 
 /// What splitting needs to know besides the layout.
 pub(super) struct Splitting<'a> {
     pub(super) router: Router,
-    pub(super) pairs: &'a [(u32, u32)],
-    /// Requests/s that one replica serves at the cap; `None` when not known.
-    pub(super) per_replica: Option<f64>,
+    pub(super) pairs: &'a [Pair],
+    /// `None` when not known.
+    pub(super) replica: Option<Ability>,
     /// Least share of each zone that holds a replica.
     pub(super) reserve: Percent,
 }
 
 /// Writes the share of the demand of zone `i` that zone `j` serves to
 /// `split[i * zones + j]`. Rows sum to 1; all are 0 when nothing serves. `scratch`
-/// has twice the length of `counts`.
+/// has three times the length of `counts`.
 pub(super) fn split(
     with: &Splitting<'_>,
     demand: &[f64],
@@ -120,51 +148,59 @@ fn local_first(
     split: &mut [f64],
 ) {
     let zones = counts.len();
-    let (room, left) = scratch.split_at_mut(zones);
+    let (calm, rest) = scratch.split_at_mut(zones);
+    let (busy, left) = rest.split_at_mut(zones);
     let total: f64 = demand.iter().sum();
     let replicas: f64 = counts.iter().sum();
     let holding = counts.iter().filter(|count| **count > 0.0).count() as f64;
     let reserve = (with.reserve.get() / 100.0).min(1.0 / holding);
-    let per_replica = with.per_replica.unwrap_or(ASSUMED_HEADROOM * total / replicas);
-    for (j, room) in room.iter_mut().enumerate() {
-        *room = (counts[j] * per_replica - reserve * total).max(0.0);
-        if counts[j] > 0.0 {
-            split.iter_mut().skip(j).step_by(zones).for_each(|share| *share = reserve);
+    let assumed = ASSUMED_HEADROOM * total / replicas;
+    let replica = with.replica.unwrap_or(Ability { calm: assumed, cap: assumed, waiting: 0.0 });
+    for to in 0..zones {
+        if counts[to] > 0.0 {
+            split.iter_mut().skip(to).step_by(zones).for_each(|share| *share = reserve);
         }
+        let taken = reserve * total;
+        calm[to] = (counts[to] * replica.calm - taken).max(0.0);
+        busy[to] = (counts[to] * replica.cap - taken).max(0.0) - calm[to];
     }
     // What is left to place of each caller zone is 1 minus its row so far.
     let free = (1.0 - reserve * holding).max(0.0);
-    let mut placed = 0.0;
-    let to_place = free * total;
-    if to_place > 0.0 {
-        left.iter_mut().zip(demand).for_each(|(left, demand)| *left = demand * free);
-        for (i, j) in with.pairs {
-            let (i, j) = (*i as usize, *j as usize);
-            if left[i] <= 0.0 || room[j] <= 0.0 || counts[j] <= 0.0 {
-                continue;
-            }
-            let flow = left[i].min(room[j]);
-            left[i] -= flow;
-            room[j] -= flow;
-            placed += flow;
-            split[i * zones + j] += flow / demand[i];
-            if placed >= to_place {
-                break;
-            }
-        }
-        // More than all zones may take: the excess is shared by every replica alike.
-        for (i, left) in left.iter().enumerate().filter(|(_, left)| **left > 1e-12) {
-            for j in 0..zones {
-                split[i * zones + j] += left / demand[i] * counts[j] / replicas;
-            }
+    left.iter_mut().zip(demand).for_each(|(left, demand)| *left = demand * free);
+    // Both tiers in order of cost: the calm one of a pair comes before its busy one.
+    let (mut next_calm, mut next_busy) = (0, 0);
+    while next_busy < with.pairs.len() {
+        let busy_cost = with.pairs[next_busy].cost + replica.waiting;
+        let take_calm = with.pairs.get(next_calm).is_some_and(|pair| pair.cost <= busy_cost);
+        let (pair, room) = if take_calm {
+            next_calm += 1;
+            (with.pairs[next_calm - 1], &mut *calm)
+        } else {
+            next_busy += 1;
+            (with.pairs[next_busy - 1], &mut *busy)
+        };
+        let Pair { from, to, .. } = pair;
+        let flow = left[from].min(room[to]);
+        if flow > 0.0 {
+            left[from] -= flow;
+            room[to] -= flow;
+            split[from * zones + to] += flow / demand[from];
         }
     }
-    for (i, row) in split.chunks_exact_mut(zones).enumerate().filter(|(i, _)| demand[*i] <= 0.0) {
-        row.fill(0.0);
-        let nearest =
-            with.pairs.iter().find(|(from, to)| *from as usize == i && counts[*to as usize] > 0.0);
-        if let Some((_, to)) = nearest {
-            row[*to as usize] = 1.0;
+    // More than all zones may take: the excess is shared by every replica alike.
+    for (from, left) in left.iter().enumerate().filter(|(_, left)| **left > 1e-12) {
+        for to in 0..zones {
+            split[from * zones + to] += left / demand[from] * counts[to] / replicas;
+        }
+    }
+    for (from, row) in split.chunks_exact_mut(zones).enumerate() {
+        if demand[from] <= 0.0 {
+            // Nobody calls from here: what one request would do.
+            row.fill(0.0);
+            let holds = |pair: &&Pair| pair.from == from && counts[pair.to] > 0.0;
+            if let Some(nearest) = with.pairs.iter().find(holds) {
+                row[nearest.to] = 1.0;
+            }
         }
     }
 }

@@ -192,6 +192,10 @@ fn combined_leaves_out_what_has_no_base_or_no_weight() {
     assert_eq!(percent(facts(&world, "w").utilisation), Some(50.0));
     world.policy.scaler.cpu_weight = Percent::ZERO;
     assert_eq!(facts(&world, "w").unmeasured, Some(Unmeasured::NoBase));
+    world.policy.scaler.cpu_weight = Percent::saturating(50.0);
+    world.policy.scaler.memory_weight = Percent::ZERO;
+    world.of("w").requests = resources(0, 100);
+    assert_eq!(facts(&world, "w").unmeasured, Some(Unmeasured::NoBase));
 }
 
 #[test]

@@ -8,11 +8,15 @@
 //! feasible node. The budget goes to the most urgent first: below the minimum, then the
 //! most loaded, then the most idle.
 
+mod remember;
 mod want;
 
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
+
+pub(crate) use self::remember::remember_counts;
 use self::want::{Want, want};
 use super::{
     Proposal,
@@ -99,11 +103,12 @@ fn asked(
     if facts.in_flight || ledger.is_counted(at) {
         return Want::Stay(ScaleReason::MoveInFlight);
     }
-    let want = want(workload, facts, policy);
+    let remembered = memory.workloads.get(&workload.workload.id);
+    let growth = remembered.and_then(|remembered| remembered.growth);
+    let want = want(workload, facts, policy, growth);
     if matches!(want, Want::Stay(_)) {
         return want;
     }
-    let remembered = memory.workloads.get(&workload.workload.id);
     if let Some(scaled_at) = remembered.and_then(|remembered| remembered.scaled_at) {
         let left = scaled_at.after(policy.cooldown).since(view.now);
         if left > crate::units::Span::ZERO {
@@ -114,14 +119,13 @@ fn asked(
 }
 
 /// Sorts the most urgent first.
-fn urgency(want: &Want, facts: &WorkloadSafety) -> (u8, Percent) {
+fn urgency(want: &Want, facts: &WorkloadSafety) -> (u8, Reverse<Percent>, Percent) {
     let used = facts.utilisation.unwrap_or_default();
-    let idle = |used: Percent| Percent::saturating(1e6 - used.get());
     match want {
-        Want::Up { trigger: Trigger::BelowMinimum, .. } => (0, Percent::ZERO),
-        Want::Up { trigger: Trigger::Utilisation, .. } => (1, idle(used)),
-        Want::Up { .. } => (2, idle(used)),
-        Want::Down { .. } | Want::Stay(_) => (3, used),
+        Want::Up { trigger: Trigger::BelowMinimum, .. } => (0, Reverse(used), used),
+        Want::Up { trigger: Trigger::Utilisation, .. } => (1, Reverse(used), used),
+        Want::Up { .. } => (2, Reverse(used), used),
+        Want::Down { .. } | Want::Stay(_) => (3, Reverse(Percent::ZERO), used),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Triggers, counts and guards with known answers; and properties over random clusters:
 //! no action breaks a floor, nothing flaps.
 
-use super::{Scaled, decide};
+use super::{Scaled, decide, remember_counts};
 use crate::{
     decide::{
         ledger::Ledger,
@@ -10,12 +10,13 @@ use crate::{
             testing::{Dice, NOW, World, cases, id, index, pod, pod_name, resources},
         },
     },
-    memory::MoveInFlight,
+    memory::{Growth, MoveInFlight},
     model::{Autoscaler, AutoscalerKind, DisruptionBudget, Facts, PodPhase, Rollout, Workload},
-    plan::Action,
+    plan::{Action, Plan, Planned},
     policy::MetricsType,
-    report::{ScaleReason, Trigger, Why},
-    units::{Millis, Percent, Span, Timestamp},
+    ports::PortError,
+    report::{Report, ScaleReason, Trigger, Why},
+    units::{Millis, Percent, Rps, Span, Timestamp},
 };
 
 fn scaled(world: &World) -> Scaled {
@@ -145,6 +146,114 @@ fn slow_replicas_get_help_only_where_it_helps() {
     let mut world = nine(1);
     slow(&mut world);
     assert_eq!(change(&world, "w"), Some((-3, Trigger::Idle)));
+}
+
+/// Seven replicas after a growth from four, memory used to 75 per cent, CPU idle.
+fn grown() -> World {
+    let mut world = World::new(&[3, 3, 3]);
+    world.workload("w", &["a0", "a1", "a2", "b0", "b1", "b2", "c0"]);
+    world.usage_of_all("w", 44, 75);
+    world.pod_traffic("w-0", 110.0, None);
+    let growth = Growth {
+        from: 4,
+        to: 7,
+        utilisation: Percent::saturating(75.0),
+        requests: Rps::saturating(100.0),
+    };
+    world.memory.workloads.entry(id("w")).or_default().growth = Some(growth);
+    world
+}
+
+fn growth(world: &mut World) -> &mut Growth {
+    world.memory.workloads.get_mut(&id("w")).unwrap().growth.as_mut().unwrap()
+}
+
+#[test]
+fn a_growth_that_did_not_help_is_not_repeated() {
+    let mut world = grown();
+    let (before, now) = (Percent::saturating(75.0), Percent::saturating(75.0));
+    assert_eq!(reason(&world, "w"), ScaleReason::GrowthDidNotHelp { before, now });
+    // From 4 to 7 promised a fall by 3/7; half of it is 20.4 of 95 and 20.6 of 96.
+    growth(&mut world).utilisation = Percent::saturating(95.0);
+    let (before, now) = (Percent::saturating(95.0), Percent::saturating(75.0));
+    assert_eq!(reason(&world, "w"), ScaleReason::GrowthDidNotHelp { before, now });
+    growth(&mut world).utilisation = Percent::saturating(96.0);
+    assert_eq!(reason(&world, "w"), ScaleReason::Scaled);
+    world.policy.scaler.upper = Percent::saturating(75.0);
+    assert_eq!(reason(&world, "w"), ScaleReason::WithinBand);
+}
+
+#[test]
+fn half_of_what_was_promised_is_help() {
+    let mut world = grown();
+    world.of("w").pods.push(pod("w-7", Some("c1"), PodPhase::Ready));
+    world.of("w").desired = 8;
+    world.usage("w-7", 44, 75);
+    // From 4 to 8 promised a fall by half: from 100 to 75 is half of that.
+    *growth(&mut world) =
+        Growth { to: 8, utilisation: Percent::saturating(100.0), ..*growth(&mut world) };
+    assert_eq!(reason(&world, "w"), ScaleReason::Scaled);
+}
+
+#[test]
+fn growth_is_judged_only_when_nothing_else_explains_it() {
+    for change in [
+        // It got worse.
+        (|world: &mut World| growth(world).utilisation = Percent::saturating(74.0)) as fn(&mut _),
+        // More requests came.
+        |world| growth(world).requests = Rps::saturating(99.0),
+        // CPU is busy, or not known.
+        |world| world.usage_of_all("w", 46, 75),
+        |world| world.of("w").requests = resources(0, 100),
+        // The count is another one by now.
+        |world| growth(world).to = 8,
+        |world| growth(world).to = 6,
+    ] {
+        let mut world = grown();
+        change(&mut world);
+        assert_eq!(reason(&world, "w"), ScaleReason::Scaled);
+    }
+    let mut world = grown();
+    world.of("w").pods[6].phase = PodPhase::Starting;
+    world.usage_of_all("w", 45, 90);
+    growth(&mut world).utilisation = Percent::saturating(95.0);
+    assert_eq!(reason(&world, "w"), ScaleReason::Scaled);
+}
+
+#[test]
+fn growths_are_remembered_until_they_have_helped() {
+    let mut world = four(71);
+    let remembered = |world: &World, done: bool| {
+        let failed = || PortError::Unavailable { what: String::new(), detail: String::new() };
+        let outcome = || if done { Ok(()) } else { Err(failed()) };
+        let planned = crate::decide::plan(&world.snapshot, &world.policy, &world.memory, NOW);
+        let outcomes = planned.plan.actions.iter().map(|_| outcome()).collect();
+        let mut memory = world.memory.clone();
+        remember_counts(&mut memory, &planned, &outcomes);
+        memory.workloads.get(&id("w")).and_then(|remembered| remembered.growth)
+    };
+    world.pod_traffic("w-0", 9.0, None);
+    let expected = Growth {
+        from: 4,
+        to: 7,
+        utilisation: Percent::saturating(71.0),
+        requests: Rps::saturating(9.0),
+    };
+    assert_eq!(remembered(&world, true), Some(expected));
+    assert_eq!(remembered(&world, false), None);
+    world.memory.workloads.entry(id("w")).or_default().growth = Some(expected);
+    assert_eq!(remembered(&world, false), Some(expected));
+    world.usage_of_all("w", 69, 0);
+    assert_eq!(remembered(&world, true), None);
+    // A reduction, or a growth for another reason, ends it too.
+    let mut world = nine(1);
+    world.memory.workloads.entry(id("w")).or_default().growth = Some(expected);
+    assert_eq!(remembered(&world, false), Some(expected));
+    assert_eq!(remembered(&world, true), None);
+    let mut world = four(50);
+    slow(&mut world);
+    world.memory.workloads.entry(id("w")).or_default().growth = Some(expected);
+    assert_eq!(remembered(&world, true), None);
 }
 
 #[test]
@@ -484,4 +593,30 @@ fn nothing_flaps() {
         }
     }
     assert!(ups > 1000 && downs > 500, "{ups} up, {downs} down");
+}
+
+/// Whole plans over random snapshots of every kind: what is decided here passes the
+/// independent checker.
+#[test]
+fn the_checker_agrees() {
+    let mut actions = 0;
+    for seed in 0..cases(2_000) {
+        let case = crate::testing::random_case(seed);
+        let view = crate::view::View::new(&case.snapshot, &case.policy, case.now);
+        let safety = Safety::assess(&view, &case.memory);
+        let mut ledger = Ledger::new(&view, &case.memory);
+        let scaled = decide(&view, &safety, &case.memory, &mut ledger);
+        let mut planned = Planned {
+            plan: Plan { at: case.now, ..Plan::default() },
+            report: Report { at: case.now, ..Report::default() },
+        };
+        for proposal in scaled.proposals {
+            planned.plan.actions.push(proposal.action);
+            planned.report.actions.push(proposal.report);
+        }
+        actions += planned.plan.actions.len();
+        let violations = crate::check::check(&case.snapshot, &case.policy, &case.memory, &planned);
+        assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
+    }
+    assert!(actions > 500, "{actions} actions");
 }

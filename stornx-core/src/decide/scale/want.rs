@@ -2,12 +2,15 @@
 //!
 //! Up and down aim at the same count: the least that brings utilisation to the middle
 //! of the band; down keeps a margin above it. So while the load varies by less than
-//! that margin, the plan after a change does not take it back, and nothing flaps. Known
-//! weakness: memory does not always fall with more replicas; then the workload grows
-//! by one step per cooldown up to its maximum.
+//! that margin, the plan after a change does not take it back, and nothing flaps.
+//!
+//! Memory does not always fall with more replicas: what each holds for itself stays. A
+//! growth that did not help is therefore not repeated (`GrowthDidNotHelp`); without that a
+//! workload with a large idle base would grow to its maximum.
 
 use crate::{
     decide::safety::WorkloadSafety,
+    memory::Growth,
     model::PodPhase,
     policy::ScalerPolicy,
     report::{ScaleReason, Trigger},
@@ -29,16 +32,16 @@ pub(super) enum Want {
 /// Rounding of a sum of shares, in replicas; far below what any replica serves.
 const ROUNDING: f64 = 1e-9;
 
-/// By how much load may grow without an answer to a fall of it having been wrong. A
-/// tenth is the tolerance of the Kubernetes autoscaler, and about two standard
+/// By how much load may vary and still be the same. A tenth is the tolerance of the Kubernetes autoscaler, and about two standard
 /// deviations of 400 requests counted.
-const DOWN_MARGIN: f64 = 1.1;
+const LOAD_MARGIN: f64 = 1.1;
 
 /// What `workload` asks for.
 pub(super) fn want(
     workload: &WorkloadView<'_>,
     facts: &WorkloadSafety,
     policy: &ScalerPolicy,
+    growth: Option<Growth>,
 ) -> Want {
     let desired = workload.workload.desired;
     if desired == 0 {
@@ -56,6 +59,10 @@ pub(super) fn want(
     };
     let load = Load::of(workload, facts, utilisation, policy);
     if utilisation > policy.upper {
+        if let Some(growth) = growth.filter(|growth| load.not_helped_by(*growth)) {
+            let before = growth.utilisation;
+            return Want::Stay(ScaleReason::GrowthDidNotHelp { before, now: utilisation });
+        }
         load.up(Trigger::Utilisation, load.needed)
     } else if utilisation < policy.lower {
         load.down()
@@ -78,6 +85,8 @@ struct Load<'a> {
     ready: u32,
     /// Replicas that are there and not being deleted.
     active: u32,
+    /// By the metric.
+    utilisation: Percent,
     /// Middle of the band.
     middle: Percent,
     /// Utilisation by the metric or by CPU, whichever is more: a workload that is
@@ -104,6 +113,7 @@ impl<'a> Load<'a> {
             desired: workload.workload.desired,
             ready,
             active: u32::try_from(active.count()).unwrap_or(u32::MAX),
+            utilisation,
             middle,
             busiest,
             needed: replicas_for(ready, utilisation, middle),
@@ -114,6 +124,19 @@ impl<'a> Load<'a> {
     fn needed_by_all(&self, margin: f64) -> u32 {
         let busiest = Percent::saturating(self.busiest.get() * margin);
         replicas_for(self.ready, busiest, self.middle)
+    }
+
+    /// Whether a growth that is complete brought utilisation down by less than half of
+    /// what sharing the load evenly would have, while no more requests came. Where CPU
+    /// is busy, or not known, growth is never judged: then it is load.
+    fn not_helped_by(&self, growth: Growth) -> bool {
+        let complete = self.desired == growth.to && self.ready >= growth.to;
+        let cpu_is_idle = self.facts.cpu.is_some_and(|cpu| cpu <= self.middle);
+        let same_load = self.facts.requests.get() <= growth.requests.get() * LOAD_MARGIN;
+        let (before, now) = (growth.utilisation.get(), self.utilisation.get());
+        let promised = 1.0 - f64::from(growth.from) / f64::from(growth.to.max(1));
+        let not_worse = now <= before;
+        complete && cpu_is_idle && same_load && not_worse && before - now < before * promised / 2.0
     }
 
     fn up(&self, trigger: Trigger, needed: u32) -> Want {
@@ -135,7 +158,7 @@ impl<'a> Load<'a> {
         if self.desired <= least {
             return Want::Stay(ScaleReason::AtMinimum { min: least });
         }
-        let needed = self.needed_by_all(DOWN_MARGIN);
+        let needed = self.needed_by_all(LOAD_MARGIN);
         if needed >= self.desired {
             let predicted = predict(self.ready, self.busiest, self.desired - 1);
             return Want::Stay(ScaleReason::RemainingTooBusy { predicted });

@@ -1,5 +1,10 @@
 //! Tests of moves.
 
+mod costs;
+mod crashes;
 mod layouts;
+mod memories;
 mod settling;
+mod slowness;
+mod states;
 mod toy;

