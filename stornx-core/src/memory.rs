@@ -156,6 +156,18 @@ pub struct CapacityMemory {
     pub observations: u32,
 }
 
+/// What is remembered of a destination that answers slowly or fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PenaltyMemory {
+    /// The penalty, as round-trip time, smoothed.
+    pub penalty: Millis,
+    /// Since when it has been slow without a break.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_since: Option<Timestamp>,
+}
+
 /// What is remembered of a host.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -176,9 +188,9 @@ pub struct HostMemory {
     /// What its destinations can serve.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub capacity: BTreeMap<ZoneName, CapacityMemory>,
-    /// Smoothed penalty of each destination for answering slowly or failing.
+    /// Destinations that answer slowly or fail.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub penalty: BTreeMap<ZoneName, Millis>,
+    pub penalty: BTreeMap<ZoneName, PenaltyMemory>,
     /// Smoothed demand by zone of the callers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub demand: BTreeMap<ZoneName, Rps>,

@@ -17,7 +17,7 @@ use super::{
     observe::{Observation, ZoneObservation},
 };
 use crate::{
-    memory::{CapacityMemory, HostMemory},
+    memory::{CapacityMemory, HostMemory, PenaltyMemory},
     units::{Millis, Rps, Span, Timestamp},
     view::View,
 };
@@ -76,10 +76,12 @@ const FAILING: f64 = 0.02;
 /// A failed request costs its user this many times the response time threshold: a retry
 /// after a time-out, or an error page.
 const COST_OF_FAILURE: f64 = 10.0;
-/// A penalty is believed fast and forgotten slowly, since traffic that leaves a slow
-/// zone makes it look fast.
+/// Utilisations between which slowness stops being the replica's and becomes the load's.
+const LOADED: (f64, f64) = (0.5, 0.7);
+/// Part of the way that a penalty moves for one observation. It is forgotten more slowly
+/// than it is believed, since traffic that leaves a slow zone makes it look fast.
 const PENALTY_RISE: f64 = 0.6;
-const PENALTY_FALL: f64 = 0.15;
+const PENALTY_FALL: f64 = 0.4;
 /// Less than this is no penalty, milliseconds.
 const LEAST_PENALTY: f64 = 1.0;
 
@@ -90,8 +92,8 @@ pub(crate) struct Beliefs {
     pub(crate) demand: Vec<f64>,
     /// What one replica of each zone serves; `None` where it was never observed.
     pub(crate) capacity: Vec<Option<CapacityMemory>>,
-    /// Penalty of each zone, milliseconds.
-    pub(crate) penalty: Vec<f64>,
+    /// What is remembered of each zone's slowness; its penalty counts from here.
+    slowness: Vec<PenaltyMemory>,
 }
 
 impl Beliefs {
@@ -124,19 +126,23 @@ impl Beliefs {
             .collect();
         let reference = fastest(&seen.zones, window);
         let capacity = recover(capacity, seen, reference, window, view.now);
-        let penalty = seen
+        let slowness = seen
             .zones
             .iter()
             .enumerate()
             .map(|(zone, now)| {
                 let believed = memory.and_then(|memory| memory.penalty.get(name(zone)));
-                let believed = believed.map_or(0.0, |penalty| penalty.get());
                 let usual = reference.max(explained(capacity[zone], now, seen.cores));
-                let penalty = raw_penalty(now, usual, threshold.get());
-                blend_penalty(believed, penalty, now.served * window)
+                let slow = slowness(now, usual, threshold.get());
+                blend_penalty(believed.copied(), now, slow, threshold, view)
             })
             .collect();
-        Self { demand, capacity, penalty }
+        Self { demand, capacity, slowness }
+    }
+
+    /// Penalty of a zone, milliseconds.
+    pub(crate) fn penalty(&self, zone: usize) -> f64 {
+        self.slowness[zone].penalty.get()
     }
 
     /// Writes them back.
@@ -151,8 +157,8 @@ impl Beliefs {
             if let Some(capacity) = self.capacity[zone] {
                 memory.capacity.insert(name.clone(), capacity);
             }
-            if self.penalty[zone] > 0.0 {
-                memory.penalty.insert(name.clone(), Millis::saturating(self.penalty[zone]));
+            if self.slowness[zone] != PenaltyMemory::default() {
+                memory.penalty.insert(name.clone(), self.slowness[zone]);
             }
         }
     }
@@ -258,26 +264,39 @@ fn explained(capacity: Option<CapacityMemory>, zone: &ZoneObservation, cores: f6
     P95_OVER_MEAN * (queue.service + queue.wait(utilisation))
 }
 
-/// Penalty of what was seen, `usual` being a p95 that needs no explanation.
-fn raw_penalty(seen: &ZoneObservation, usual: f64, threshold: f64) -> f64 {
-    let mut penalty = 0.0;
+/// Penalty of the p95 that was seen, `usual` being one that needs no explanation.
+fn slowness(seen: &ZoneObservation, usual: f64, threshold: f64) -> f64 {
     let allowed = threshold.max(SLOWER * usual);
-    if let Some(p95) = seen.p95.filter(|p95| *p95 > allowed && allowed > 0.0) {
-        penalty += threshold * (p95 / allowed).ln();
+    let own = seen.p95.map_or(0.0, |p95| p95 - seen.downstream);
+    if own <= allowed || allowed <= 0.0 {
+        return 0.0;
     }
-    if seen.errors > FAILING {
-        penalty += seen.errors * COST_OF_FAILURE * threshold;
-    }
-    penalty
+    let load = seen.utilisation.map_or(0.0, |u| (u - LOADED.0) / (LOADED.1 - LOADED.0));
+    threshold * (own / allowed).ln() * (1.0 - load.clamp(0.0, 1.0))
 }
 
-fn blend_penalty(believed: f64, seen: f64, counted: f64) -> f64 {
-    if counted < FEW_REQUESTS / 2.0 {
+fn blend_penalty(
+    believed: Option<PenaltyMemory>,
+    seen: &ZoneObservation,
+    slow: f64,
+    threshold: Millis,
+    view: &View<'_>,
+) -> PenaltyMemory {
+    let believed = believed.unwrap_or_default();
+    let window = view.window.as_seconds_f64();
+    if seen.served * window < FEW_ANSWERS {
         return believed;
     }
-    let part = if seen > believed { PENALTY_RISE } else { PENALTY_FALL };
-    let blended = believed + part * (seen - believed);
-    if blended < LEAST_PENALTY { 0.0 } else { blended }
+    let slow_since = (slow > 0.0).then(|| believed.slow_since.unwrap_or(view.now));
+    // A window that begins in an overload ends with its slow answers and a low load.
+    let lasting = slow_since.is_some_and(|since| view.now.since(since) >= view.window);
+    let failing =
+        if seen.errors > FAILING { seen.errors * COST_OF_FAILURE * threshold.get() } else { 0.0 };
+    let now = failing + if lasting { slow } else { 0.0 };
+    let part = if now > believed.penalty.get() { PENALTY_RISE } else { PENALTY_FALL };
+    let blended = believed.penalty.get() + part * (now - believed.penalty.get());
+    let penalty = if blended < LEAST_PENALTY { 0.0 } else { blended };
+    PenaltyMemory { penalty: Millis::saturating(penalty), slow_since }
 }
 
 /// What one zone can serve, with the age and the confidence of the estimate.

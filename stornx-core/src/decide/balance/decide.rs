@@ -11,7 +11,7 @@ use super::{
     split::Split,
     step::{Step, advance},
     table::{Standing, by_replicas, standing, to_split, to_table},
-    target::{HostWorld, Value, Workshop},
+    target::{HostWorld, Value, Workshop, whole_reserve},
     verify,
     worth::weigh,
 };
@@ -29,6 +29,9 @@ use crate::{
 
 /// Weights are whole and at least 1: more zones cannot be named.
 const MOST_ZONES: usize = 100;
+
+/// Share of its capacity by which a zone must be above it to end a back-off.
+const OVERLOADED: f64 = 0.1;
 
 /// What was decided.
 pub(crate) struct Routed {
@@ -102,17 +105,15 @@ impl Room<'_> {
         if !view.has_traffic {
             return self.without_traffic(workload, &standing, ready);
         }
-        if let Some(backoff) = self.memory.and_then(|memory| memory.backoff)
-            && backoff.until > view.now
-        {
-            return leave(RouteReason::Backoff { left: backoff.until.since(view.now) });
-        }
         let state = HostState::new(view, self.host, workload, self.memory);
         if state.seen.total() <= 0.0 {
             return leave(RouteReason::NoDemand);
         }
         let estimates = state.estimates(view);
         let world = state.world(view, &estimates);
+        if let Some(left) = self.backing_off(&standing, &world) {
+            return leave(RouteReason::Backoff { left });
+        }
         if let Some(decision) = self.undo(workload, &standing, &state, &world, &estimates) {
             return decision;
         }
@@ -180,6 +181,14 @@ impl Room<'_> {
         self.take(workload, standing, step, RoutePurpose::Decay, None)
     }
 
+    /// The time that is left of a back-off. A zone that is driven above its capacity ends
+    /// it: nothing is worse than that.
+    fn backing_off(&self, standing: &Standing, world: &HostWorld) -> Option<Span> {
+        let until = self.memory?.backoff?.until;
+        let overloaded = || world.excess(&world.loads(&standing.split), OVERLOADED) > 0.0;
+        (until > self.view.now && !overloaded()).then(|| until.since(self.view.now))
+    }
+
     /// Takes a run of writes back that made things worse.
     fn undo(
         &self,
@@ -200,11 +209,17 @@ impl Room<'_> {
         if !verify::regressed(expectation, &state.seen, others, state.threshold, window) {
             return None;
         }
+        // What stood before, if it still names the zones that there are.
         let next = to_split(self.view, before, &standing.split);
+        if to_table(self.view, &next).as_ref() != Some(before) || next == standing.split {
+            return None;
+        }
         let (now, then) = (world.value(&standing.split, 0.0), world.value(&next, 0.0));
+        if !verify::ours_to_blame(&then.loads, &now.loads, &state.seen.zones) {
+            return None;
+        }
         // The load may have moved since: what was good then must not overload a zone now.
-        if next == standing.split || world.excess(&then.loads, 0.0) > world.excess(&now.loads, 0.0)
-        {
+        if world.excess(&then.loads, 0.0) > world.excess(&now.loads, 0.0) {
             return None;
         }
         let delta = standing.split.distance(&next);
@@ -268,9 +283,7 @@ impl Room<'_> {
             .flat_map(|from| zones.clone().map(move |to| (from, to)))
             .map(|(from, to)| view.latency.between_zones(ZoneIndex::new(from), ZoneIndex::new(to)))
             .collect();
-        // 1 to 10 by the rule of the policy.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let reserve = view.policy.balancer.reserve.get().round().clamp(1.0, 10.0) as u8;
+        let reserve = whole_reserve(&view.policy.balancer, view.zones.len());
         proportional::target(&standing.split, &state.seen.demand, &round_trips, &scores, reserve)
     }
 
@@ -412,7 +425,7 @@ impl Room<'_> {
                     utilisation_before: known(now.loads[zone]),
                     utilisation_after: known(after[zone]),
                     p95: seen.p95.map(Millis::saturating),
-                    penalty: Millis::saturating(state.beliefs.penalty[zone]),
+                    penalty: Millis::saturating(state.beliefs.penalty(zone)),
                 };
                 (self.view.zones[zone].name.clone(), report)
             })

@@ -52,15 +52,15 @@ impl HostState {
         let destinations = estimates
             .iter()
             .zip(&self.seen.zones)
-            .zip(&self.beliefs.penalty)
-            .map(|((estimate, zone), penalty)| Destination {
+            .enumerate()
+            .map(|(at, (estimate, zone))| Destination {
                 ready: zone.ready,
                 queue: Queue {
                     full: estimate.full,
                     service: estimate.service,
                     servers: congestion::servers(self.seen.cores, zone.ready),
                 },
-                penalty: *penalty,
+                penalty: self.beliefs.penalty(at),
             })
             .collect();
         let travel = travel(view, self.seen.bytes_per_request);

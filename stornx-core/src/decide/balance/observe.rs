@@ -8,7 +8,7 @@
 
 use crate::{
     model::Workload,
-    units::MilliCpu,
+    units::{MilliCpu, Span},
     view::{HostIndex, PodView, View, WorkloadIndex},
 };
 
@@ -39,6 +39,9 @@ pub(crate) struct ZoneObservation {
     pub(crate) per_replica: Option<f64>,
     /// p95 of its answers, milliseconds.
     pub(crate) p95: Option<f64>,
+    /// p95 of the calls that it makes for one request, one after the other: what of the
+    /// above is not its own, milliseconds.
+    pub(crate) downstream: f64,
     /// Share of its answers that are failures.
     pub(crate) errors: f64,
 }
@@ -150,15 +153,18 @@ impl Observation {
             }
         }
         let callers = CallerView::of_host(view, host);
+        let index = workload;
         let workload = &view.workloads[workload.at()];
         let base = base(workload.workload);
+        let mut zones = observe_zones(view, &workload.pods, base, &reached);
+        observe_downstream(view, index, &mut zones);
         Self {
             demand,
             bytes_per_request: if requests > 0.0 { bytes / requests } else { 0.0 },
             p95: callers.p95.get(),
             errors: callers.errors.get().unwrap_or(0.0),
             share: if all_hosts > 0.0 { (requests / all_hosts).clamp(0.01, 1.0) } else { 1.0 },
-            zones: observe_zones(view, &workload.pods, base, &reached),
+            zones,
             cores: base.map_or(1.0, |base| (base.as_f64() / 1000.0).round().max(1.0)),
         }
     }
@@ -184,8 +190,6 @@ fn routes(view: &View<'_>, edge: usize) -> impl Iterator<Item = (usize, usize, f
 struct ZoneSum {
     /// Requests per second that its replicas report.
     reported: f64,
-    /// Replicas that report requests.
-    reporting: u32,
     /// Utilisation of those that are warm and have data.
     used: f64,
     busiest: f64,
@@ -213,14 +217,15 @@ fn observe_zones(
         if let Some(traffic) = pod.traffic {
             let served = traffic.requests.get();
             sum.reported += served;
-            sum.reporting += 1;
             if let Some(p95) = traffic.p95 {
                 sum.p95.add(p95.get(), served);
             }
             sum.errors.add(traffic.errors.get(), served);
         }
-        // A replica that has just started burns CPU on starting.
-        if let (Some(usage), Some(base), true) = (pod.usage, base, ramp >= 1.0) {
+        // A replica that has just started burns CPU on starting, and its averages reach
+        // back to before it was there.
+        let settled = ramp >= 1.0 && age(view, pod).is_none_or(|age| age >= view.window);
+        if let (Some(usage), Some(base), true) = (pod.usage, base, settled) {
             let used = usage.cpu.as_f64() / base.as_f64();
             sum.used += used;
             sum.busiest = sum.busiest.max(used);
@@ -230,7 +235,7 @@ fn observe_zones(
     }
     for (at, (zone, sum)) in zones.iter_mut().zip(&sums).enumerate() {
         // Replicas report their own requests where the mesh knows them, else callers do.
-        let reports = sum.reporting == zone.ready && sum.reported > 0.0;
+        let reports = sum.reported > 0.0;
         zone.served = if reports { sum.reported } else { reached[at] };
         zone.p95 = sum.p95.get();
         zone.errors = sum.errors.get().unwrap_or(0.0);
@@ -238,11 +243,8 @@ fn observe_zones(
             let measured = f64::from(sum.measured);
             let mean = sum.used / measured;
             let utilisation = mean.max(sum.busiest / USUAL_IMBALANCE);
-            let each = if reports {
-                sum.measured_served / measured
-            } else {
-                zone.served / f64::from(zone.ready)
-            };
+            let served = if reports { sum.measured_served } else { zone.served };
+            let each = served / measured;
             zone.utilisation = Some(utilisation);
             zone.per_replica = (utilisation > 0.0 && each > 0.0).then(|| each / utilisation);
         }
@@ -250,12 +252,35 @@ fn observe_zones(
     zones
 }
 
+/// How long the calls of each zone's replicas take for one request. A replica that waits
+/// for a slow service is not slow itself; the routes to that service are another host's.
+fn observe_downstream(view: &View<'_>, workload: WorkloadIndex, zones: &mut [ZoneObservation]) {
+    for edge in &view.workloads[workload.at()].calls {
+        let mut calls = vec![(Mean::default(), 0.0); zones.len()];
+        for route in &view.edges[edge.at()].edge.routes {
+            let (Some(from), Some(p95)) = (view.zone(&route.from), route.p95) else { continue };
+            let (mean, rate) = &mut calls[from.at()];
+            mean.add(p95.get(), route.requests.get());
+            *rate += route.requests.get();
+        }
+        for (zone, (mean, rate)) in zones.iter_mut().zip(calls) {
+            if zone.served > 0.0 {
+                zone.downstream += mean.get().unwrap_or(0.0) * rate / zone.served;
+            }
+        }
+    }
+}
+
+/// Since how long a replica has been Ready.
+fn age(view: &View<'_>, pod: &PodView<'_>) -> Option<Span> {
+    pod.pod.ready_since.map(|since| view.now.since(since))
+}
+
 /// How much of a replica counts: all of it once it has been Ready for the warm-up time.
 fn ramp(view: &View<'_>, pod: &PodView<'_>) -> f64 {
     let warmup = view.policy.balancer.warmup.as_seconds_f64();
-    let age = pod.pod.ready_since.map(|since| view.now.since(since).as_seconds_f64());
-    match age {
-        Some(age) if warmup > 0.0 => (age / warmup).clamp(RAMP_START, 1.0),
+    match age(view, pod) {
+        Some(age) if warmup > 0.0 => (age.as_seconds_f64() / warmup).clamp(RAMP_START, 1.0),
         _ => 1.0,
     }
 }

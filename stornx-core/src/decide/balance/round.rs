@@ -19,12 +19,12 @@ pub(crate) struct Rounding<'a> {
     pub(crate) demand: &'a [f64],
     /// Cost of one unit on each route.
     pub(crate) cost: &'a [f64],
-    /// Least weight of each destination.
+    /// Least weight of each route.
     pub(crate) least: &'a [u8],
     /// What each destination can take.
     pub(crate) capacity: &'a [f64],
     /// The sum of each row: 100 less what other destinations hold.
-    pub(crate) whole: u8,
+    pub(crate) whole: &'a [u8],
 }
 
 /// Load that is lost to rounding in floating point, as a share.
@@ -51,7 +51,11 @@ impl Rounding<'_> {
     }
 
     fn point(&self, row: usize) -> f64 {
-        self.demand[row] / f64::from(self.whole)
+        self.demand[row] / f64::from(self.whole[row])
+    }
+
+    fn least(&self, row: usize, column: usize) -> u8 {
+        self.least[row * self.capacity.len() + column]
     }
 
     fn share(&self, row: usize, column: usize) -> f64 {
@@ -67,20 +71,18 @@ impl Rounding<'_> {
             // In 0 to 100 by construction.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let whole = (self.share(row, column) + SLACK).floor().clamp(0.0, 100.0) as u8;
-            *weight = whole.max(self.least[column]);
+            *weight = whole.max(self.least(row, column));
         }
         let sum = |weights: &[u8]| weights.iter().map(|w| u32::from(*w)).sum::<u32>();
         // Least weights can overdraw the row: the one furthest above its share gives.
-        while sum(weights) > u32::from(self.whole) {
-            let giver = (0..weights.len())
-                .filter(|column| weights[*column] > self.least[*column].min(1))
-                .max_by(|a, b| {
-                    let spare = |c: usize| {
-                        (weights[c] > self.least[c], f64::from(weights[c]) - self.share(row, c))
-                    };
-                    let (a_spare, b_spare) = (spare(*a), spare(*b));
-                    a_spare.0.cmp(&b_spare.0).then(a_spare.1.total_cmp(&b_spare.1)).then(b.cmp(a))
-                });
+        while sum(weights) > u32::from(self.whole[row]) {
+            let giver = (0..weights.len()).filter(|column| weights[*column] > 1).max_by(|a, b| {
+                let spare = |c: usize| {
+                    (weights[c] > self.least(row, c), f64::from(weights[c]) - self.share(row, c))
+                };
+                let (a_spare, b_spare) = (spare(*a), spare(*b));
+                a_spare.0.cmp(&b_spare.0).then(a_spare.1.total_cmp(&b_spare.1)).then(b.cmp(a))
+            });
             let Some(giver) = giver else { break };
             weights[giver] -= 1;
         }
@@ -92,7 +94,7 @@ impl Rounding<'_> {
     fn hand_out_the_rest(&self, row: usize, weights: &mut [u8], loads: &mut [f64]) {
         let point = self.point(row);
         let mut given: u32 = weights.iter().map(|w| u32::from(*w)).sum();
-        while given < u32::from(self.whole) && !weights.is_empty() {
+        while given < u32::from(self.whole[row]) && !weights.is_empty() {
             let mut best = 0;
             for column in 1..weights.len() {
                 let claim = |column: usize| {
@@ -122,7 +124,7 @@ impl Rounding<'_> {
             while !self.has_room(full, loads[full]) {
                 let mut best: Option<(f64, usize, usize)> = None;
                 for row in 0..self.demand.len() {
-                    if weights[row * columns + full] <= self.least[full] {
+                    if weights[row * columns + full] <= self.least(row, full) {
                         continue;
                     }
                     for to in (0..columns).filter(|to| *to != full) {
@@ -179,9 +181,9 @@ mod tests {
                 flow: &flow,
                 demand: &demand,
                 cost: &cost,
-                least: &least,
+                least: &least.repeat(rows),
                 capacity: &capacity,
-                whole,
+                whole: &vec![whole; rows],
             }
             .weights();
             // One point of the largest caller.
@@ -213,9 +215,9 @@ mod tests {
             flow: &[50.6, 49.4, 50.6, 49.4],
             demand: &[100.0, 100.0],
             cost: &[0.0, 1.0, 0.0, 1.0],
-            least: &[1, 1],
+            least: &[1, 1, 1, 1],
             capacity: &[101.3, 200.0],
-            whole: 100,
+            whole: &[100, 100],
         };
         assert_eq!(rounding.weights(), [51, 49, 50, 50]);
     }

@@ -1,12 +1,13 @@
 //! The target of a host by minimum-cost flow, and what any split of it costs.
 //!
 //! Decides the shares of all caller zones at once. A destination without a ready replica
-//! is named with weight 1 and takes no part: the mesh shares its weight over the others.
-//! A caller zone that sends nothing keeps its row: there is nothing to gain, and when its
+//! keeps a weight of at most the reserve and takes no part: the mesh shares its weight over
+//! the others. A caller zone that sends nothing keeps its row: there is nothing to gain, and when its
 //! callers come it starts from what stands. Reserve: every ready destination keeps
-//! `BALANCER_RESERVE` of each caller, less where its capacity does not allow it, and 1
-//! where it answers slowly or fails: one request in a hundred is enough to notice that it
-//! has recovered, and three would be three users sent to a place known to be bad.
+//! `BALANCER_RESERVE` of each caller. Where its capacity does not allow it, a smaller
+//! weight that stands is not raised. Where it answers slowly or fails, the reserve is 1: one
+//! request in a hundred is enough to notice that it has recovered, and three would be
+//! three users sent to a place known to be bad.
 
 use super::{
     congestion::{self, Queue},
@@ -51,6 +52,7 @@ pub(crate) struct HostWorld {
     cap: f64,
     /// Work on a request at the quickest destination, milliseconds.
     quickest: f64,
+
     /// The smallest difference that a choice of destination makes, milliseconds.
     distance: f64,
 }
@@ -134,27 +136,16 @@ impl HostWorld {
         self.travel[from * self.zones() + to].priced + longer + destination.penalty
     }
 
-    /// Least weight of each destination.
-    fn least(&self, policy: &BalancerPolicy) -> Vec<u8> {
-        let total = self.total_demand();
-        (0..self.zones())
-            .map(|zone| {
-                if !self.is_ready(zone) || self.destinations[zone].penalty > 0.0 {
-                    return 1;
-                }
-                // Every zone must fit into the row, whatever the reserve.
-                let wanted = policy.reserve.get().round().min(50.0 / self.zones() as f64);
-                let fits = if total > 0.0 {
-                    (f64::from(WHOLE) * self.capacity(zone) / total).floor()
-                } else {
-                    wanted
-                };
-                // In 1 to 10 by the rule of the policy.
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let least = wanted.min(fits).clamp(1.0, 10.0) as u8;
-                least
-            })
-            .collect()
+    /// Least weight of a route, `standing` being what it has.
+    fn least(&self, zone: usize, standing: u8, reserve: u8) -> u8 {
+        if !self.is_ready(zone) {
+            return standing.clamp(1, reserve);
+        }
+        if self.destinations[zone].penalty > 0.0 {
+            return 1;
+        }
+        let reserved = f64::from(reserve) / f64::from(WHOLE) * self.total_demand();
+        if reserved <= self.capacity(zone) { reserve } else { standing.clamp(1, reserve) }
     }
 
     /// The optimal split. `None` when nothing is ready or nothing is sent.
@@ -169,20 +160,25 @@ impl HostWorld {
         if callers.is_empty() || ready.is_empty() {
             return None;
         }
-        // In 1 to 100: there are at most 99 other zones.
-        #[allow(clippy::cast_possible_truncation)]
-        let whole = WHOLE - (self.zones() - ready.len()) as u8;
-        let least_of = self.least(policy);
-        let least: Vec<u8> = ready.iter().map(|zone| least_of[*zone]).collect();
+        let reserve = whole_reserve(policy, self.zones());
+        let least_of =
+            |caller: usize, zone: usize| self.least(zone, current.weight(caller, zone), reserve);
+        let (mut least, mut whole) = (Vec::new(), Vec::new());
+        for caller in &callers {
+            least.extend(ready.iter().map(|zone| least_of(*caller, *zone)));
+            let held = (0..self.zones()).filter(|zone| !self.is_ready(*zone));
+            whole.push(WHOLE - held.map(|zone| least_of(*caller, zone)).sum::<u8>());
+        }
 
         let problem = &mut workshop.problem;
         problem.clear();
-        for caller in &callers {
+        for (row, caller) in callers.iter().enumerate() {
             let demand = self.demand[*caller];
             problem.demand.push(demand);
-            for (zone, least) in ready.iter().zip(&least) {
+            let least = &least[row * ready.len()..(row + 1) * ready.len()];
+            for (zone, least) in ready.iter().zip(least) {
                 problem.cost.push(self.route_cost(*caller, *zone));
-                problem.least.push(demand * f64::from(*least) / f64::from(whole));
+                problem.least.push(demand * f64::from(*least) / f64::from(whole[row]));
             }
         }
         for zone in &ready {
@@ -196,7 +192,7 @@ impl HostWorld {
             cost: &problem.cost,
             least: &least,
             capacity: &capacity,
-            whole,
+            whole: &whole,
         }
         .weights();
 
@@ -207,7 +203,9 @@ impl HostWorld {
                 continue;
             }
             let row = target.row_mut(*caller);
-            row.fill(1);
+            for zone in (0..row.len()).filter(|zone| !self.is_ready(*zone)) {
+                row[zone] = least_of(*caller, zone);
+            }
             for (zone, weight) in ready.iter().zip(weights) {
                 row[*zone] = *weight;
             }
@@ -221,6 +219,17 @@ impl HostWorld {
         let point = self.demand.iter().copied().fold(0.0, f64::max) / f64::from(WHOLE);
         let limit = |zone: usize| self.capacity(zone) * (1.0 + tolerance) + point;
         loads.iter().enumerate().map(|(zone, load)| (load - limit(zone)).max(0.0)).sum()
+    }
+
+    /// Whether a caller's weight of a zone without a replica is more than the reserve and
+    /// what epsilon holds there.
+    pub(crate) fn idle_weight(&self, split: &Split, policy: &BalancerPolicy) -> bool {
+        let most = f64::from(whole_reserve(policy, self.zones())) + policy.epsilon.get();
+        let callers = (0..self.zones()).filter(|zone| self.demand[*zone] > 0.0);
+        callers.into_iter().any(|caller| {
+            let row = split.row(caller).iter().enumerate();
+            row.into_iter().any(|(zone, w)| !self.is_ready(zone) && f64::from(*w) > most)
+        })
     }
 
     /// Utilisation of a destination under a load, 1 is full; `None` when nothing is ready.
@@ -272,6 +281,15 @@ impl HostWorld {
         let cross_zone = if total > 0.0 { crossing / total } else { 0.0 };
         Value { cost, loads, time, cross_zone }
     }
+}
+
+/// The reserve in whole points. Half of a row at most: every zone must fit into it.
+pub(crate) fn whole_reserve(policy: &BalancerPolicy, zones: usize) -> u8 {
+    let reserve = policy.reserve.get().round().min((50.0 / zones.max(1) as f64).floor());
+    // In 1 to 50 by the clamp.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let reserve = reserve.clamp(1.0, 50.0) as u8;
+    reserve
 }
 
 /// The smallest difference that a choice of destination makes to any caller; 0 when all

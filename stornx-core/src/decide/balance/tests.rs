@@ -22,7 +22,7 @@ fn uneven(replicas: u32, overall: f64, seed: u64) -> World {
 
 #[test]
 fn uneven_load_stays_home_until_it_would_queue() {
-    for (overall, cross, peak) in [(0.2, 0.07, 0.45), (0.3, 0.20, 0.60), (0.6, 0.38, 0.70)] {
+    for (overall, cross, peak) in [(0.2, 0.07, 0.45), (0.3, 0.21, 0.60), (0.6, 0.38, 0.70)] {
         let mut world = uneven(3, overall, 1);
         world.settle();
         let utilisation = world.utilisation();
@@ -267,8 +267,8 @@ fn a_change_that_makes_things_worse_is_taken_back_once() {
             break from;
         }
     };
-    // Whatever was changed, answers now take far longer everywhere.
-    world.stall = vec![60.0; 3];
+    // The zone that now gets more answers far more slowly.
+    world.stall[0] = 60.0;
     let (purpose, _, to) = loop {
         if let Some(write) = world.cycle().write {
             break write;
@@ -326,6 +326,16 @@ fn a_zone_without_replicas_is_named_and_gets_nothing() {
         assert_eq!(row.weight(&zone(2)), 1);
     }
     assert!(world.cross_zone() < 0.4);
+    // A zone that loses its replicas goes down to the reserve, step by step.
+    world.replicas = vec![3, 3, 3];
+    world.settle();
+    world.replicas = vec![3, 0, 3];
+    world.settle();
+    let Rule::Ours(table) = &world.rule else { unreachable!() };
+    for caller in [0, 1, 2] {
+        // To the reserve, or within epsilon of it.
+        assert!((1..=4).contains(&table[&zone(caller)].weight(&zone(1))), "{table:?}");
+    }
 }
 
 #[test]

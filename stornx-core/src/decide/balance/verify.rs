@@ -9,10 +9,12 @@
 //!
 //! Worse means: the callers' p95 rose by more than a quarter and more than noise, by an
 //! amount that users notice, while the demand did not rise and the rest of the cluster
-//! did not slow down alike; or the share of failures rose likewise. A change of load or of
-//! the whole cluster is not ours.
+//! did not slow down alike; or the share of failures rose likewise. And ours to blame only
+//! where the destinations to which the run sends more now answer worse than those to which
+//! it sends less: callers that move from zone to zone, a zone that drowns while the run
+//! leads its load away, a slow downstream are not of its making.
 
-use super::observe::{CallerView, Observation};
+use super::observe::{CallerView, Observation, ZoneObservation};
 use crate::{
     memory::{Expectation, HostMemory},
     policy,
@@ -97,6 +99,26 @@ pub(crate) fn regressed(
     };
     let slower = now > then.get() * (1.0 + SLOWER + noise);
     slower && now - then.get() > NOTICED * threshold.get() && !others_slower
+}
+
+/// How much worse the destinations that gained must be than those that lost.
+const WORSE_THAN_LEFT: f64 = 1.1;
+
+/// Whether the run sent requests from better places to worse ones: `before` and `now` are
+/// the loads of each destination under the split before the run and under today's.
+pub(crate) fn ours_to_blame(before: &[f64], now: &[f64], zones: &[ZoneObservation]) -> bool {
+    let (mut gained, mut lost) = (CallerView::default(), CallerView::default());
+    for ((before, now), zone) in before.iter().zip(now).zip(zones) {
+        let seen = if now > before { &mut gained } else { &mut lost };
+        let weight = (now - before).abs();
+        if let Some(p95) = zone.p95 {
+            seen.p95.add(p95, weight);
+        }
+        seen.errors.add(zone.errors, weight);
+    }
+    let worse = |gained: Option<f64>, lost: Option<f64>, least: f64| matches!((gained, lost), (Some(gained), Some(lost)) if gained > lost * WORSE_THAN_LEFT + least);
+    worse(gained.p95.get(), lost.p95.get(), 0.0)
+        || worse(gained.errors.get(), lost.errors.get(), MORE_ERRORS)
 }
 
 /// The back-off after a run that was undone.

@@ -8,6 +8,9 @@
 //! A run of steps that has begun goes on down to a quarter of that margin, so that it ends
 //! at the target and not where the last bit stops paying; a host at rest needs the whole
 //! margin to start again. Load above the cap is worth any change once it is more than noise.
+//!
+//! Weight of a zone without a replica is led away whatever it gains: it moves nothing now, but
+//! the first replica that comes back would get all of it at once.
 
 use super::{
     split::Split,
@@ -63,5 +66,6 @@ pub(crate) fn weigh(
         policy.min_gain.get() / 100.0 * now.cost + noise * world.total_demand() * world.distance();
     let margin = if run_open { GOING_ON * margin } else { margin };
     let gain_percent = if now.cost > 0.0 { 100.0 * gain / now.cost } else { 0.0 };
-    Worth { now, gain_percent, enough: gain > margin && gain > 0.0 }
+    let enough = (gain > margin && gain > 0.0) || world.idle_weight(current, policy);
+    Worth { now, gain_percent, enough }
 }
