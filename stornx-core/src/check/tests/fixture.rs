@@ -215,7 +215,7 @@ pub(super) fn fixture() -> Fixture {
     assert_eq!(snapshot.problems(), []);
     Fixture {
         snapshot,
-        policy: Policy::default(),
+        policy: loose_skew(),
         memory: Memory::default(),
         planned: Planned {
             plan: Plan { at: NOW, ..Plan::default() },
@@ -412,4 +412,12 @@ pub(super) fn valid_plans() -> Vec<(&'static str, Fixture)> {
         ("cover", cover()),
         ("undo", undo()),
     ]
+}
+
+/// Settings with room between what is even and what is forbidden, so that tests can tell
+/// them apart.
+fn loose_skew() -> Policy {
+    let mut policy = Policy::default();
+    policy.fault_tolerance.max_skew = 3;
+    policy
 }

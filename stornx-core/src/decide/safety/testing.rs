@@ -65,7 +65,10 @@ impl World {
             latency: Facts::Missing { reason: "no exporter".to_owned() },
             warnings: Vec::new(),
         };
-        Self { snapshot, policy: Policy::default(), memory: Memory::default() }
+        let mut policy = Policy::default();
+        // Room between what is even and what is forbidden, so that tests can tell them apart.
+        policy.fault_tolerance.max_skew = 3;
+        Self { snapshot, policy, memory: Memory::default() }
     }
 
     /// A workload with one Ready pod on each of `nodes`, asking for 100m and 100 bytes.
