@@ -136,6 +136,11 @@ pub struct WorkloadMemory {
     /// single count of requests only is noise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wanted_since: Option<Timestamp>,
+    /// A move that was worth it for a while and then was not: until then only one that is
+    /// clearly worth it counts. Doubled each time, so that a move at the very edge of
+    /// being worth it is not begun by the one lucky count in a thousand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wish_backoff: Option<Backoff>,
     /// Cycles in a row in which a replica looked slow; a single one is not enough to
     /// replace it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

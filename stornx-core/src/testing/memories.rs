@@ -57,6 +57,7 @@ fn random_workload_memory(
             .then(|| random_last_move(random, snapshot, workload))
             .flatten(),
         wanted_since: random.chance(50).then(|| earlier(random, 600)),
+        wish_backoff: random.chance(30).then(|| random_backoff(random)),
         slow: workload
             .ready()
             .map(|pod| (pod.name.clone(), random.between_u32(1, 30)))

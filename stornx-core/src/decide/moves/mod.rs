@@ -39,7 +39,7 @@ use self::{
     destinations::Destinations,
     eviction::Eviction,
     objective::{Objective, Shift},
-    search::{Chosen, Effect, Found, Search},
+    search::{Candidate, Chosen, Effect, Found, Search},
 };
 use super::{Proposal, ledger::Ledger, safety::Safety};
 use crate::{
@@ -196,7 +196,8 @@ impl<'v> Room<'_, 'v> {
             .each_workload()
             .map(|(at, _)| {
                 if movable[at.at()] {
-                    search.of(&mut objective, self.ledger, at)
+                    let found = search.of(&mut objective, self.ledger, at);
+                    self.believed(at, found)
                 } else {
                     Found::default()
                 }
@@ -205,9 +206,14 @@ impl<'v> Room<'_, 'v> {
         let mut held = BTreeSet::new();
         let memory = self.memory;
         let chosen = search.choose(&mut objective, self.ledger, &found, memory, |candidate| {
-            let confirmed = candidate.lead().is_some_and(|lead| is_confirmed(view, memory, lead));
+            let Some(lead) = candidate.lead() else { return false };
+            let remembered = memory.workloads.get(&view.workloads[lead.at()].workload.id);
+            if payback::is_doubted(remembered, candidate.saving, candidate.bar, view.now) {
+                return false;
+            }
+            let confirmed = is_confirmed(view, memory, lead);
             if !confirmed {
-                held.extend(candidate.lead());
+                held.insert(lead);
             }
             confirmed
         });
@@ -220,6 +226,23 @@ impl<'v> Room<'_, 'v> {
         if let Some(eviction) = &chosen.eviction {
             self.propose_eviction(eviction, moved);
         }
+    }
+
+    /// What was found without the wishes that are doubted for now: they are as good as
+    /// not worth it.
+    fn believed(&self, at: WorkloadIndex, mut found: Found) -> Found {
+        let remembered = self.memory.workloads.get(&self.view.workloads[at.at()].workload.id);
+        let doubted = |candidate: &Candidate| {
+            payback::is_doubted(remembered, candidate.saving, candidate.bar, self.view.now)
+        };
+        if let Some(best) = &mut found.best
+            && best.net() > 0.0
+            && doubted(best)
+        {
+            best.bar = best.saving;
+        }
+        found.blocked = found.blocked.filter(|blocked| !doubted(blocked));
+        found
     }
 
     /// The reasons of the workloads that may move and do not.

@@ -125,7 +125,8 @@ impl Cycle<'_> {
         remembered.move_backoff = Some(Backoff { until, failures });
     }
 
-    /// Since when a move of each workload has been worth it.
+    /// Since when a move of each workload has been worth it, and which wishes did not
+    /// last.
     fn note_wishes(&self, memory: &mut Memory) {
         for (id, report) in &self.planned.report.workloads {
             let wanted = matches!(
@@ -139,7 +140,13 @@ impl Cycle<'_> {
                 let remembered = memory.workloads.entry(id.clone()).or_default();
                 remembered.wanted_since.get_or_insert(self.now);
             } else if let Some(remembered) = memory.workloads.get_mut(id) {
-                remembered.wanted_since = None;
+                let lapsed = remembered.wanted_since.take().is_some();
+                if lapsed && matches!(report.moves, MoveReason::WellPlaced { .. }) {
+                    let failures = remembered.wish_backoff.map_or(0, |backoff| backoff.failures);
+                    let until = self.now.after(payback::wish_span(failures));
+                    let failures = failures.saturating_add(1);
+                    remembered.wish_backoff = Some(Backoff { until, failures });
+                }
             }
         }
     }
@@ -180,6 +187,7 @@ impl Cycle<'_> {
                 });
                 let expected = self.planned.report.actions.get(at).map(|report| report.expected);
                 remembered.wanted_since = None;
+                remembered.wish_backoff = None;
                 remembered.in_flight = Some(MoveInFlight {
                     started_at: self.now,
                     victim: victim.clone(),
@@ -260,6 +268,14 @@ impl Cycle<'_> {
         {
             remembered.last_move = None;
             self.back_off(remembered);
+        }
+        // Quiet for as long again: what comes now is a new wish.
+        let quiet = |backoff: &Backoff| {
+            let waited = payback::wish_span(backoff.failures.saturating_sub(1));
+            backoff.until.after(waited) <= self.now
+        };
+        if remembered.wish_backoff.is_some_and(|backoff| quiet(&backoff)) {
+            remembered.wish_backoff = None;
         }
         if remembered.move_backoff.is_some_and(|b| over(&b) && b.failures == 0) {
             remembered.move_backoff = None;

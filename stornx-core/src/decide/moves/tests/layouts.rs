@@ -365,3 +365,24 @@ fn a_full_zone_is_left_by_who_loses_least_there() {
     assert!(moves(&decide(&later)).is_empty());
     assert_eq!(reason(&later, "shop"), MoveReason::NoRoom);
 }
+
+#[test]
+fn a_doubted_wish_must_be_clear() {
+    let mut world = uneven();
+    wanted(&mut world, "shop");
+    let backoff = Backoff { until: NOW.after(Span::from_seconds(1)), failures: 1 };
+    world.memory.workloads.get_mut(&id("shop")).unwrap().wish_backoff = Some(backoff);
+    assert_eq!(moves(&decide(&world)).len(), 1, "clear enough");
+    // A horizon at which the move saves a little more than it costs.
+    let mut near = world.clone();
+    near.memory.workloads.get_mut(&id("shop")).unwrap().wish_backoff = None;
+    let begins = |world: &World| !moves(&decide(world)).is_empty();
+    let seconds = (1..3600).rev().find(|s| {
+        near.policy.moves.horizon = Span::from_seconds(*s);
+        !begins(&near)
+    });
+    world.policy.moves.horizon = Span::from_seconds(seconds.unwrap() + 1);
+    assert!(!begins(&world));
+    near.policy.moves.horizon = world.policy.moves.horizon;
+    assert!(begins(&near));
+}
