@@ -28,6 +28,10 @@ use crate::{
 /// triggers a cycle: a rollout of ten pods then is one cycle, not ten.
 const DEBOUNCE: Span = Span::from_seconds(5);
 
+/// Least time from one cycle to the next: before the next scrape a cycle would see the
+/// same figures again and act on them twice.
+const LEAST_GAP: Span = Span::from_seconds(15);
+
 /// How often proxies that follow load look at it: the default of Envoy. Looking less
 /// often would be unfair, since such a rule swings with the period of its looks.
 const PROXY_TICK: Span = Span::from_seconds(1);
@@ -231,13 +235,14 @@ fn decide(
 /// Lets time pass until `scheduled`, or until a change has been quiet for long enough
 /// to deserve a cycle of its own before that; gives the instant of the latter.
 fn next_early(world: &SimWorld, scheduled: Timestamp) -> Option<Timestamp> {
+    let earliest = world.now().after(LEAST_GAP);
     if world.advance_until_notice(scheduled).is_empty() {
         return None;
     }
     // Each further change begins the wait anew, but a stream of changes does not put
     // it off for ever: the schedule does not wait.
     loop {
-        let quiet = world.now().after(DEBOUNCE);
+        let quiet = world.now().after(DEBOUNCE).max(earliest);
         if quiet >= scheduled {
             world.advance_to(scheduled);
             return None;

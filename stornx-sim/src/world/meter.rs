@@ -51,6 +51,9 @@ pub(crate) struct Meter {
     pub(crate) scale_actions: u64,
     /// Replica-nanoseconds.
     replica_time: u128,
+    /// Of the current piece, what [`World::reported_utilisation`] has told, by service
+    /// and zone.
+    reported: Vec<Use>,
     /// Pieces of the window, each by service and zone.
     pieces: VecDeque<Vec<Use>>,
     peak_zone: Vec<f64>,
@@ -80,6 +83,7 @@ impl Meter {
             moves: 0,
             scale_actions: 0,
             replica_time: 0,
+            reported: vec![Use::default(); zones * model.services.len()],
             pieces: VecDeque::new(),
             peak_zone: vec![0.0; zones],
             peak_service: vec![0.0; zones * model.services.len()],
@@ -176,6 +180,7 @@ impl World {
         for (place, piece) in uses.iter().enumerate() {
             meter.since_use[place % zones].add(*piece);
         }
+        meter.reported.fill(Use::default());
         meter.pieces.push_back(uses);
         if meter.pieces.len() > PIECES {
             meter.pieces.pop_front();
@@ -202,12 +207,33 @@ impl World {
         self.agenda.add(self.now + length, Kind::Piece, 0, 0);
     }
 
-    /// Utilisation of the workers of a service by zone over the last piece: what
-    /// replicas report about themselves with their answers.
-    pub(crate) fn reported_utilisation(&self, service: usize, zone: usize) -> Option<f64> {
-        let piece = self.meter.pieces.back()?;
-        let part = piece.get(service * self.meter.zones + zone)?;
-        (part.workers > 0).then(|| part.utilisation())
+    /// Utilisation of the workers of a service in a zone since it was last asked for
+    /// (at most since the current piece began): what replicas report about themselves
+    /// with their answers. Asked again at once, or just after a piece began, it is that
+    /// of the last piece.
+    pub(crate) fn reported_utilisation(&mut self, service: usize, zone: usize) -> Option<f64> {
+        let mut now = Use::default();
+        for place in 0..self.services[service].pods.len() {
+            let pod = self.services[service].pods[place];
+            self.flush(pod);
+            let state = &self.pods[pod as usize];
+            if state.phase != Phase::Pending && state.zone as usize == zone {
+                now.add(Use { busy: state.busy_time, workers: state.worker_time });
+            }
+        }
+        let place = service * self.meter.zones + zone;
+        let reported = &mut self.meter.reported[place];
+        let since = Use {
+            busy: now.busy.saturating_sub(reported.busy),
+            workers: now.workers.saturating_sub(reported.workers),
+        };
+        // Half a second of one worker holds too few requests to say anything.
+        if since.workers >= SECOND / 2 {
+            *reported = now;
+            return Some(since.utilisation());
+        }
+        let last = self.meter.pieces.back()?.get(place)?;
+        (last.workers > 0).then(|| last.utilisation())
     }
 
     /// A point of the curves.

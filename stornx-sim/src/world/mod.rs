@@ -216,12 +216,13 @@ impl SimWorld {
             .collect()
     }
 
-    /// Utilisation of the workers of a host's replicas by zone (0 to 1, averaged over
-    /// about ten seconds), as replicas report it to proxies with their answers. Zones
-    /// that do not report are absent.
+    /// Utilisation of the workers of a host's replicas by zone (0 to 1, averaged since
+    /// it was last asked for, ten seconds at most with the usual measuring window), as
+    /// replicas report it to proxies with their answers. Zones that do not report are
+    /// absent.
     #[must_use]
     pub fn reported_utilisation(&self, host: &HostName) -> BTreeMap<ZoneName, f64> {
-        let world = self.world();
+        let mut world = self.world();
         let Some(service) = world.model.host(host) else { return BTreeMap::new() };
         (0..world.model.zones.len())
             .filter_map(|zone| {
