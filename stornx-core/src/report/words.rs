@@ -103,6 +103,9 @@ impl fmt::Display for MoveReason {
             Self::WellPlaced { best: Some(_) } => {
                 f.write_str("well placed: no move pays for itself")
             }
+            Self::Confirming { since } if since.as_millis() == 0 => {
+                f.write_str("a move looks worth it, to be confirmed by new counts")
+            }
             Self::Confirming { since } => write!(
                 f,
                 "a move has looked worth it for {}, to be confirmed by new counts",
