@@ -1,6 +1,7 @@
 //! Invariant 8: at most the configured number of moves and scale actions per cycle, per
 //! workload and per zone, and none on a workload or host that is to be left alone for a
-//! while. Taking back a move that made things worse need not wait.
+//! while. Taking back a move that made things worse need not wait, nor need routes that
+//! relieve a zone above the cap.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use super::{Violation, counts, ground::Ground};
 use crate::{
     ids::WorkloadRef,
     plan::{Action, RoutePurpose},
+    report::{RouteWhy, Why},
     units::Span,
 };
 
@@ -89,10 +91,21 @@ fn taken_back(ground: &Ground<'_>, action: &Action) -> bool {
     last.is_some_and(|last| last.regressed && last.replacement == *victim)
 }
 
+/// Whether routes are rewritten to relieve a zone that is above the cap, and do not make
+/// the busiest zone busier: that need not wait.
+fn relieves(ground: &Ground<'_>, why: &Why) -> bool {
+    let Why::Route(RouteWhy { peak_before: Some(before), peak_after: Some(after), .. }) = why
+    else {
+        return false;
+    };
+    *before > ground.policy.balancer.max_utilisation && after <= before
+}
+
 fn routes(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     let at = ground.planned.plan.at;
-    for action in ground.actions() {
+    for (action, report) in ground.actions().zip(&ground.planned.report.actions) {
         if let Action::SetRoutes { host, purpose: RoutePurpose::Improve, .. } = action
+            && !relieves(ground, &report.why)
             && let Some(backoff) = ground.memory.hosts.get(host).and_then(|memory| memory.backoff)
             && at < backoff.until
         {

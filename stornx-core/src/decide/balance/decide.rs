@@ -111,7 +111,7 @@ impl Room<'_> {
         }
         let estimates = state.estimates(view);
         let world = state.world(view, &estimates);
-        if let Some(left) = self.backing_off(&standing, &world) {
+        if let Some(left) = self.backing_off(&standing, &world, &estimates) {
             return leave(RouteReason::Backoff { left });
         }
         if let Some(decision) = self.undo(workload, &standing, &state, &world, &estimates) {
@@ -181,11 +181,17 @@ impl Room<'_> {
         self.take(workload, standing, step, RoutePurpose::Decay, None)
     }
 
-    /// The time that is left of a back-off. A zone that is driven above its capacity ends
-    /// it: nothing is worse than that.
-    fn backing_off(&self, standing: &Standing, world: &HostWorld) -> Option<Span> {
+    /// The time that is left of a back-off. A zone that is seen to be driven above its
+    /// capacity ends it: nothing is worse than that.
+    fn backing_off(
+        &self,
+        standing: &Standing,
+        world: &HostWorld,
+        estimates: &[Estimate],
+    ) -> Option<Span> {
         let until = self.memory?.backoff?.until;
-        let overloaded = || world.excess(&world.loads(&standing.split), OVERLOADED) > 0.0;
+        let seen = estimates.iter().any(|estimate| estimate.age.is_some());
+        let overloaded = || seen && world.excess(&world.loads(&standing.split), OVERLOADED) > 0.0;
         (until > self.view.now && !overloaded()).then(|| until.since(self.view.now))
     }
 
