@@ -118,14 +118,39 @@ impl Engine {
     /// One cycle, from observing to remembering. Never fails as a whole: what went
     /// wrong is in the outcome, by phase and by action.
     pub async fn cycle(&self) -> CycleOutcome {
+        match self.think().await {
+            Ok(thought) => self.go_on(thought).await,
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// A look between two cycles of the schedule: observes and plans, and goes on as a
+    /// cycle only when the report says that something is pressing. `None` when nothing
+    /// is, or nothing could be seen: then nothing was written and nothing remembered.
+    pub async fn glance(&self) -> Option<CycleOutcome> {
+        let thought = self.think().await.ok()?;
+        if !thought.planned.report.is_pressing() {
+            return None;
+        }
+        Some(self.go_on(thought).await)
+    }
+
+    /// Observes, recalls and plans. What went wrong is the outcome of the cycle.
+    async fn think(&self) -> Result<Thought, CycleOutcome> {
         let now = self.ports.clock.now();
         let mut outcome = CycleOutcome::at(now);
-        let Some(snapshot) = self.observe(now, &mut outcome).await else { return outcome };
+        let Some(snapshot) = self.observe(now, &mut outcome).await else { return Err(outcome) };
         let Some(memory) = self.recall(&mut outcome).await else {
             outcome.snapshot = Some(snapshot);
-            return outcome;
+            return Err(outcome);
         };
         let planned = (self.planner)(&snapshot, &self.policy, &memory, now);
+        Ok(Thought { now, snapshot, memory, planned, outcome })
+    }
+
+    /// Checks, acts and remembers.
+    async fn go_on(&self, thought: Thought) -> CycleOutcome {
+        let Thought { now, snapshot, memory, planned, mut outcome } = thought;
         outcome.violations = (self.checker)(&snapshot, &self.policy, &memory, &planned);
 
         if let Some(reason) = self.not_acting(&outcome.violations) {
@@ -306,6 +331,15 @@ impl Engine {
         }
         next
     }
+}
+
+/// What a cycle knows before it acts.
+struct Thought {
+    now: Timestamp,
+    snapshot: Snapshot,
+    memory: Memory,
+    planned: Planned,
+    outcome: CycleOutcome,
 }
 
 /// Records of moves that are about to begin.

@@ -114,6 +114,10 @@ pub struct HostReport {
     pub delta: f64,
     /// Why its routes change or stay.
     pub reason: RouteReason,
+    /// Its demand is growing faster than noise explains, or a zone is above the cap and
+    /// routing can relieve it: the next cycle should not wait for the schedule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pressing: bool,
 }
 
 /// What an action is expected to bring.
@@ -176,4 +180,13 @@ pub struct Report {
     pub workloads: BTreeMap<WorkloadRef, WorkloadReport>,
     /// By host.
     pub hosts: BTreeMap<HostName, HostReport>,
+}
+
+impl Report {
+    /// Whether the next cycle should come as soon as there are new metrics, instead of
+    /// with the schedule.
+    #[must_use]
+    pub fn is_pressing(&self) -> bool {
+        self.hosts.values().any(|host| host.pressing)
+    }
 }

@@ -21,9 +21,13 @@ pub(super) struct CompareArguments {
     /// Policies, separated by commas; all of them when absent.
     #[arg(long, value_delimiter = ',')]
     policies: Vec<String>,
-    /// How many seeds, from 1 on.
+    /// How many seeds.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     seeds: u64,
+    /// The first of them; others than the default are for figures that no choice was
+    /// made on.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=1_000_000_000))]
+    first_seed: u64,
     /// Another duration than the scenario's, e.g. 1000m.
     #[arg(long)]
     duration: Option<Timespan>,
@@ -41,7 +45,8 @@ pub(super) fn compare(arguments: &CompareArguments) -> Result<(), Failure> {
     if chosen.is_empty() {
         chosen = PolicyName::ALL.to_vec();
     }
-    let seeds: Vec<u64> = (1..=arguments.seeds).collect();
+    let first = arguments.first_seed;
+    let seeds: Vec<u64> = (first..first + arguments.seeds).collect();
     let (begun, finished, all) = (Instant::now(), AtomicUsize::new(0), chosen.len() * seeds.len());
     let done = |run: &Run| {
         let number = finished.fetch_add(1, Ordering::Relaxed) + 1;

@@ -28,9 +28,10 @@ use crate::{
 /// triggers a cycle: a rollout of ten pods then is one cycle, not ten.
 const DEBOUNCE: Span = Span::from_seconds(5);
 
-/// Least time from one cycle to the next: before the next scrape a cycle would see the
-/// same figures again and act on them twice.
-const LEAST_GAP: Span = Span::from_seconds(15);
+/// Least time from one look at the metrics to the next: before the next scrape one would
+/// see the same figures again and act on them twice. Between two cycles of the schedule
+/// there is a glance so often.
+const GLANCE: Span = Span::from_seconds(15);
 
 /// How often proxies that follow load look at it: the default of Envoy. Looking less
 /// often would be unfair, since such a rule swings with the period of its looks.
@@ -58,7 +59,7 @@ pub enum RunError {
 pub struct CycleRecord {
     /// When, from the start of the run.
     pub at: Span,
-    /// Triggered by a change instead of the schedule.
+    /// Triggered by a change, or by a glance, instead of the schedule.
     pub early: bool,
     /// Rules written.
     pub writes: u64,
@@ -153,20 +154,25 @@ pub fn run(
     let cycles = match policy {
         PolicyName::Stornx => {
             let engine = engine(&world, scenario);
-            let mut cycle = |at, early| {
-                let outcome = pollster::block_on(engine.cycle());
-                let record = record(&outcome, at, early);
+            let mut cycle = |at, cause| {
+                let outcome = match cause {
+                    Cause::Glance => pollster::block_on(engine.glance())?,
+                    Cause::Due | Cause::Changed => pollster::block_on(engine.cycle()),
+                };
+                let record = record(&outcome, at, cause != Cause::Due);
                 watch(Moment::Cycle { world: &world, record, outcome: &outcome });
-                record
+                Some(record)
             };
             decide(&world, scenario, &mut cycle)
         }
         PolicyName::Classic => {
             let mut scaled_at = BTreeMap::new();
-            let mut cycle = |at, early| {
-                let record = classic_cycle(&world, scenario, &mut scaled_at, at, early);
+            let mut cycle = |at, cause| {
+                // Its schedule is all it has: nothing else wakes it.
+                let due = (cause == Cause::Due)
+                    .then(|| classic_cycle(&world, scenario, &mut scaled_at, at));
                 watch(Moment::Passed { at });
-                record
+                due
             };
             decide(&world, scenario, &mut cycle)
         }
@@ -210,12 +216,23 @@ fn engine(world: &Arc<SimWorld>, scenario: &Scenario) -> Engine {
     Engine::new(ports, scenario.policy.clone(), EngineOptions::default())
 }
 
-/// Lets a run pass with cycles: `cycle` is called with the time and whether it comes
-/// early.
+/// What makes a cycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The schedule.
+    Due,
+    /// Endpoints or nodes have changed.
+    Changed,
+    /// Time for a glance, which becomes a cycle only if something is pressing.
+    Glance,
+}
+
+/// Lets a run pass with cycles: `cycle` is called with the time and the cause; a glance
+/// may come to nothing.
 fn decide(
     world: &SimWorld,
     scenario: &Scenario,
-    cycle: &mut dyn FnMut(Span, bool) -> CycleRecord,
+    cycle: &mut dyn FnMut(Span, Cause) -> Option<CycleRecord>,
 ) -> Vec<CycleRecord> {
     let start = SimWorld::start();
     let end = world.end();
@@ -223,32 +240,32 @@ fn decide(
     let mut scheduled = start.after(scenario.first_cycle.span());
     world.advance_to(scheduled.min(end));
     while scheduled < end {
-        records.push(cycle(scheduled.since(start), false));
+        records.extend(cycle(scheduled.since(start), Cause::Due));
         scheduled = scheduled.after(scenario.cycle.span());
-        while let Some(early) = next_early(world, scheduled.min(end)) {
-            records.push(cycle(early.since(start), true));
+        while let Some((at, cause)) = next_early(world, scheduled.min(end)) {
+            records.extend(cycle(at.since(start), cause));
         }
     }
     records
 }
 
-/// Lets time pass until `scheduled`, or until a change has been quiet for long enough
-/// to deserve a cycle of its own before that; gives the instant of the latter.
-fn next_early(world: &SimWorld, scheduled: Timestamp) -> Option<Timestamp> {
-    let earliest = world.now().after(LEAST_GAP);
-    if world.advance_until_notice(scheduled).is_empty() {
-        return None;
+/// Lets time pass until `scheduled`, or until something before it deserves a look: a
+/// change that has been quiet for a moment, or the time of a glance.
+fn next_early(world: &SimWorld, scheduled: Timestamp) -> Option<(Timestamp, Cause)> {
+    let glance = world.now().after(GLANCE);
+    if world.advance_until_notice(glance.min(scheduled)).is_empty() {
+        return (glance < scheduled).then_some((glance, Cause::Glance));
     }
     // Each further change begins the wait anew, but a stream of changes does not put
     // it off for ever: the schedule does not wait.
     loop {
-        let quiet = world.now().after(DEBOUNCE).max(earliest);
+        let quiet = world.now().after(DEBOUNCE).max(glance);
         if quiet >= scheduled {
             world.advance_to(scheduled);
             return None;
         }
         if world.advance_until_notice(quiet).is_empty() {
-            return Some(quiet);
+            return Some((quiet, Cause::Changed));
         }
     }
 }
@@ -285,11 +302,9 @@ fn classic_cycle(
     scenario: &Scenario,
     scaled_at: &mut BTreeMap<WorkloadRef, Timestamp>,
     at: Span,
-    early: bool,
 ) -> CycleRecord {
-    let mut record = empty(at, early);
-    // Its schedule is all it has: changes do not wake it.
-    let Some(snapshot) = observe(world).filter(|_| !early) else { return record };
+    let mut record = empty(at, false);
+    let Some(snapshot) = observe(world) else { return record };
     for action in classic::plan(&snapshot, &scenario.policy, scaled_at) {
         let done = pollster::block_on(world.apply(&action)).is_ok();
         if done && !matches!(action, Action::SetRoutes { .. }) {

@@ -35,6 +35,9 @@ const MOST_OBSERVATIONS: u32 = 12;
 const DEMAND_SURPRISE: f64 = 6.0;
 /// ... and as a share, whatever the count.
 const LEAST_DEMAND_SURPRISE: f64 = 0.15;
+/// A surprise that adds less than this share to the demand of the host can wait for the next
+/// cycle of the schedule.
+const GROWTH: f64 = 0.03;
 /// Ratio between observed and believed capacity (natural logarithm) that replaces the
 /// belief: half as much again, or two thirds.
 const CAPACITY_SURPRISE: f64 = 0.4;
@@ -94,6 +97,9 @@ pub(crate) struct Beliefs {
     pub(crate) capacity: Vec<Option<CapacityMemory>>,
     /// What is remembered of each zone's slowness; its penalty counts from here.
     slowness: Vec<PenaltyMemory>,
+    /// More demand than noise explains came up in a zone: the window of the rates began
+    /// before it did, and what is seen is less than what has come.
+    pub(crate) growing: bool,
 }
 
 impl Beliefs {
@@ -106,13 +112,21 @@ impl Beliefs {
     ) -> Self {
         let window = view.window.as_seconds_f64();
         let name = |zone: usize| view.zones[zone].name;
+        let mut growing = false;
         let demand = seen
             .demand
             .iter()
             .enumerate()
             .map(|(zone, now)| {
                 let believed = memory.and_then(|memory| memory.demand.get(name(zone)));
-                believed.map_or(*now, |believed| blend_demand(believed.get(), *now, window))
+                let Some(believed) = believed.map(|believed| believed.get()) else { return *now };
+                let surprising = is_surprising(believed, *now, window);
+                growing |= surprising && *now - believed > GROWTH * seen.total();
+                if surprising && *now > believed {
+                    2.0 * *now - believed
+                } else if surprising {
+                    *now
+                } else { believed + DEMAND_PART * (*now - believed) }
             })
             .collect();
         let capacity: Vec<Option<CapacityMemory>> = seen
@@ -137,7 +151,7 @@ impl Beliefs {
                 blend_penalty(believed.copied(), now, slow, threshold, view)
             })
             .collect();
-        Self { demand, capacity, slowness }
+        Self { demand, capacity, slowness, growing }
     }
 
     /// Penalty of a zone, milliseconds.
@@ -164,10 +178,11 @@ impl Beliefs {
     }
 }
 
-fn blend_demand(believed: f64, seen: f64, window: f64) -> f64 {
+/// Whether a demand differs from what was believed by more than noise explains.
+fn is_surprising(believed: f64, seen: f64, window: f64) -> bool {
     let deviation = (believed.max(seen) / window.max(1.0)).sqrt();
     let usual = (DEMAND_SURPRISE * deviation).max(LEAST_DEMAND_SURPRISE * believed);
-    if (seen - believed).abs() > usual { seen } else { believed + DEMAND_PART * (seen - believed) }
+    (seen - believed).abs() > usual
 }
 
 fn blend_capacity(

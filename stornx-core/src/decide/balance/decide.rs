@@ -74,6 +74,8 @@ struct Numbers<'a> {
     world: &'a HostWorld,
     estimates: &'a [Estimate],
     now: &'a Value,
+    /// Demand is growing, or a zone above its cap can be relieved.
+    pressing: bool,
 }
 
 /// A change of routes.
@@ -230,7 +232,7 @@ impl Room<'_> {
         }
         let delta = standing.split.distance(&next);
         let change = Change { purpose: RoutePurpose::Undo, next, delta, step: f64::from(delta) };
-        let numbers = Numbers { state, world, estimates, now: &now };
+        let numbers = Numbers { state, world, estimates, now: &now, pressing: false };
         Some(self.change(workload, standing, &change, Some(&numbers)))
     }
 
@@ -259,7 +261,8 @@ impl Room<'_> {
             view.window,
             verify::run_open(self.memory, view),
         );
-        let numbers = Numbers { state, world, estimates, now: &worth.now };
+        let pressing = state.beliefs.growing || worth.relieves;
+        let numbers = Numbers { state, world, estimates, now: &worth.now, pressing };
         let mut step = advance(&standing.split, &target, policy);
         if policy.rule == TargetRule::Flow && step.change > 0 && !worth.enough {
             let reason = RouteReason::GainTooSmall { gain: worth.gain_percent };
@@ -319,7 +322,8 @@ impl Room<'_> {
     /// Reports that the routes stay.
     fn stay(&self, numbers: &Numbers<'_>, delta: u32, reason: RouteReason) -> Decision {
         let destinations = self.destinations(numbers, &numbers.now.loads);
-        let report = HostReport { destinations, delta: f64::from(delta), reason };
+        let pressing = numbers.pressing;
+        let report = HostReport { destinations, delta: f64::from(delta), reason, pressing };
         Decision { report, proposal: None }
     }
 
@@ -381,6 +385,7 @@ impl Room<'_> {
             destinations,
             delta: f64::from(change.delta),
             reason: RouteReason::Changed,
+            pressing: numbers.is_some_and(|numbers| numbers.pressing),
         };
         Decision { report, proposal: Some(proposal) }
     }
@@ -415,7 +420,7 @@ impl Room<'_> {
         numbers: &Numbers<'_>,
         after: &[f64],
     ) -> BTreeMap<ZoneName, DestinationReport> {
-        let Numbers { state, world, estimates, now } = numbers;
+        let Numbers { state, world, estimates, now, .. } = numbers;
         let ready = state.seen.zones.iter().enumerate().filter(|(_, zone)| zone.ready > 0);
         ready
             .map(|(zone, seen)| {
@@ -444,7 +449,8 @@ const SECONDS_PER_MONTH: f64 = 730.0 * 3600.0;
 
 /// A report without numbers.
 fn leave(reason: RouteReason) -> Decision {
-    let report = HostReport { destinations: BTreeMap::new(), delta: 0.0, reason };
+    let (destinations, pressing) = (BTreeMap::new(), false);
+    let report = HostReport { destinations, delta: 0.0, reason, pressing };
     Decision { report, proposal: None }
 }
 

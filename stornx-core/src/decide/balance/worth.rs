@@ -45,6 +45,8 @@ pub(crate) struct Worth {
     pub(crate) gain_percent: f64,
     /// Whether it is worth a change.
     pub(crate) enough: bool,
+    /// Whether it relieves a destination that is above its capacity by more than noise.
+    pub(crate) relieves: bool,
 }
 
 /// Weighs a target. `requests` is the observed demand, `window` what it was counted over.
@@ -67,5 +69,5 @@ pub(crate) fn weigh(
     let margin = if run_open { GOING_ON * margin } else { margin };
     let gain_percent = if now.cost > 0.0 { 100.0 * gain / now.cost } else { 0.0 };
     let enough = (gain > margin && gain > 0.0) || world.idle_weight(current, policy);
-    Worth { now, gain_percent, enough }
+    Worth { now, gain_percent, enough, relieves: excess > 0.0 }
 }
