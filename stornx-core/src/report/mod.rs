@@ -114,8 +114,8 @@ pub struct HostReport {
     pub delta: f64,
     /// Why its routes change or stay.
     pub reason: RouteReason,
-    /// Its demand is growing faster than noise explains, or a zone is above the cap and
-    /// routing can relieve it: the next cycle should not wait for the schedule.
+    /// Its demand is growing faster than noise explains, or its routes are on the way to
+    /// relieve a zone above the cap: the next cycle should not wait for the schedule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pressing: bool,
 }

@@ -120,7 +120,11 @@ fn policies(names: &[String]) -> Result<Vec<PolicyName>, Failure> {
 
 fn draw(chart: &Chart, path: &Path) -> Result<(), Failure> {
     let svg = plot::render(chart).map_err(Failure::work)?;
-    std::fs::write(path, svg).map_err(|error| {
+    write(path, &svg)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| {
         Failure::Work(anyhow::anyhow!("{}: cannot be written: {error}", path.display()))
     })
 }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use stornx_core::{memory::Memory, plan::Plan, report::Report};
 use stornx_sim::{
     experiment::{self, Moment, PolicyName, Run, RunFigures},
     scenario::Timespan,
     world::Failures,
 };
 
-use super::{Failure, Output, draw, policies, print, print_json, scenario};
+use super::{Failure, Output, draw, policies, print, print_json, scenario, write};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
@@ -31,6 +32,19 @@ pub(super) struct RunArguments {
     /// Draw the curves into this SVG file.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+    /// Write what every cycle of StornX planned, why, and what it remembered, into this
+    /// file, a line of JSON each.
+    #[arg(long, value_name = "FILE.jsonl")]
+    cycles: Option<PathBuf>,
+}
+
+/// A line of the file of cycles.
+#[derive(Serialize)]
+struct CycleLine<'a> {
+    minute: f64,
+    plan: &'a Plan,
+    report: &'a Report,
+    memory: Option<&'a Memory>,
 }
 
 #[derive(Serialize)]
@@ -53,8 +67,15 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         .copied()
         .unwrap_or(PolicyName::Stornx);
     let begun = std::time::Instant::now();
+    let mut lines = String::new();
+    let mut watch = |moment: Moment<'_>| {
+        if arguments.cycles.is_some() {
+            lines.extend(line(&moment));
+        }
+        narrate(moment);
+    };
     let run =
-        experiment::run(&scenario, policy, arguments.seed, &mut narrate).map_err(Failure::work)?;
+        experiment::run(&scenario, policy, arguments.seed, &mut watch).map_err(Failure::work)?;
     let seconds = begun.elapsed().as_secs_f64();
     eprintln!(
         "{} calls in {seconds:.1} s, {:.2} million/s",
@@ -63,6 +84,9 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     );
     if let Some(path) = &arguments.plot {
         draw(&experiment::chart(&scenario, &[&run]), path)?;
+    }
+    if let Some(path) = &arguments.cycles {
+        write(path, &lines)?;
     }
     match arguments.output {
         Output::Json => print_json(&Outcome {
@@ -78,6 +102,20 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         }),
         Output::Table => print(&table(&run)),
     }
+}
+
+/// A cycle as a line of JSON.
+fn line(moment: &Moment<'_>) -> Option<String> {
+    let Moment::Cycle { record, outcome, .. } = moment else { return None };
+    let planned = outcome.planned.as_ref()?;
+    let line = CycleLine {
+        minute: record.at.as_seconds_f64() / 60.0,
+        plan: &planned.plan,
+        report: &planned.report,
+        memory: outcome.memory.as_ref(),
+    };
+    // Plain data with names as keys: writing it cannot fail.
+    serde_json::to_string(&line).ok().map(|text| text + "\n")
 }
 
 /// What cycles do, for whoever watches.

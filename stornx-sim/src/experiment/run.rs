@@ -259,7 +259,7 @@ fn next_early(world: &SimWorld, scheduled: Timestamp) -> Option<(Timestamp, Caus
     // Each further change begins the wait anew, but a stream of changes does not put
     // it off for ever: the schedule does not wait.
     loop {
-        let quiet = world.now().after(DEBOUNCE).max(glance);
+        let quiet = world.now().after(DEBOUNCE);
         if quiet >= scheduled {
             world.advance_to(scheduled);
             return None;

@@ -22,8 +22,10 @@ use crate::{
     view::View,
 };
 
-/// Part of the way that a belief moves for one observation.
+/// Part of the way that a belief of demand moves for one observation, at least.
 const DEMAND_PART: f64 = 0.3;
+/// Part of a surprise up to which a deviation is usual: two standard deviations.
+const UNUSUAL: f64 = 1.0 / 3.0;
 /// Capacity changes rarely (a rollout, a noisy neighbour) and its noise moves targets.
 const CAPACITY_PART: f64 = 0.15;
 /// Observations that smoothing by [`CAPACITY_PART`] remembers.
@@ -112,23 +114,10 @@ impl Beliefs {
     ) -> Self {
         let window = view.window.as_seconds_f64();
         let name = |zone: usize| view.zones[zone].name;
-        let mut growing = false;
-        let demand = seen
-            .demand
-            .iter()
-            .enumerate()
-            .map(|(zone, now)| {
-                let believed = memory.and_then(|memory| memory.demand.get(name(zone)));
-                let Some(believed) = believed.map(|believed| believed.get()) else { return *now };
-                let surprising = is_surprising(believed, *now, window);
-                growing |= surprising && *now - believed > GROWTH * seen.total();
-                if surprising && *now > believed {
-                    2.0 * *now - believed
-                } else if surprising {
-                    *now
-                } else { believed + DEMAND_PART * (*now - believed) }
-            })
+        let believed: Vec<Option<f64>> = (0..seen.demand.len())
+            .map(|zone| Some(memory?.demand.get(name(zone))?.get()))
             .collect();
+        let Demand { by_zone: demand, growing } = demand(&believed, &seen.demand, window);
         let capacity: Vec<Option<CapacityMemory>> = seen
             .zones
             .iter()
@@ -178,11 +167,65 @@ impl Beliefs {
     }
 }
 
-/// Whether a demand differs from what was believed by more than noise explains.
-fn is_surprising(believed: f64, seen: f64, window: f64) -> bool {
+/// What is believed of the callers.
+struct Demand {
+    /// Requests per second by caller zone.
+    by_zone: Vec<f64>,
+    growing: bool,
+}
+
+/// Blends the demand of each zone. More than noise explains is answered at once, and taken
+/// as far again as it has come: the window of the rates began before it did, and holds on
+/// average half of it. What comes up in one zone has left another one where all zones
+/// together ask for no more than before: then those that lose are taken further too.
+fn demand(believed: &[Option<f64>], seen: &[f64], window: f64) -> Demand {
+    let total: f64 = seen.iter().sum();
+    let mut growing = false;
+    let mut by_zone = Vec::with_capacity(seen.len());
+    // How much less each zone may ask for than is taken now.
+    let mut leaving = Vec::with_capacity(seen.len());
+    for (believed, seen) in believed.iter().zip(seen) {
+        let Some(believed) = believed else {
+            by_zone.push(*seen);
+            leaving.push(0.0);
+            continue;
+        };
+        let change = seen - believed;
+        let surprise = surprise(*believed, *seen, window);
+        let ahead = surprise >= 1.0 && change > GROWTH * total;
+        growing |= ahead;
+        let part = if ahead { 2.0 } else { part(surprise) };
+        let now = believed + part * change;
+        by_zone.push(now);
+        leaving.push((now - (believed + 2.0 * change).max(0.0)).max(0.0));
+    }
+    if growing {
+        let before: Option<f64> = believed.iter().copied().sum();
+        let grows = before.is_some_and(|before| surprise(before, total, window) >= 1.0);
+        let too_much = by_zone.iter().sum::<f64>() - total;
+        let leaves: f64 = leaving.iter().sum();
+        if !grows && too_much > 0.0 && leaves > 0.0 {
+            let share = (too_much / leaves).min(1.0);
+            for (zone, leaving) in by_zone.iter_mut().zip(leaving) {
+                *zone -= share * leaving;
+            }
+        }
+    }
+    Demand { by_zone, growing }
+}
+
+/// How far a demand is from what was believed; 1 is more than noise explains.
+fn surprise(believed: f64, seen: f64, window: f64) -> f64 {
     let deviation = (believed.max(seen) / window.max(1.0)).sqrt();
     let usual = (DEMAND_SURPRISE * deviation).max(LEAST_DEMAND_SURPRISE * believed);
-    (seen - believed).abs() > usual
+    if usual > 0.0 { (seen - believed).abs() / usual } else { 0.0 }
+}
+
+/// Part of the way that a belief moves: a third of what would be surprising is usual, from
+/// there on the more the less usual it is.
+fn part(surprise: f64) -> f64 {
+    let unusual = (surprise - UNUSUAL) / (1.0 - UNUSUAL);
+    DEMAND_PART + (1.0 - DEMAND_PART) * unusual.clamp(0.0, 1.0)
 }
 
 fn blend_capacity(

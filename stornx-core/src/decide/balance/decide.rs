@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     decide::Proposal,
-    ids::{HostName, ZoneName},
-    memory::{HostMemory, Memory},
+    ids::{HostName, WorkloadRef, ZoneName},
+    memory::{HostMemory, Memory, MoveInFlight, WorkloadMemory},
     model::{Mesh, Rule},
     plan::{Action, RoutePurpose},
     policy::TargetRule,
@@ -47,7 +47,13 @@ pub(crate) fn decide(view: &View<'_>, memory: &Memory) -> Routed {
     for at in 0..view.hosts.len() {
         let host = HostIndex::new(at);
         let name = view.hosts[at].host.name.clone();
-        let mut room = Room { view, host, memory: memory.hosts.get(&name), everything };
+        let mut room = Room {
+            view,
+            host,
+            memory: memory.hosts.get(&name),
+            workloads: &memory.workloads,
+            everything,
+        };
         let decision = room.decide(&mut workshop);
         routed.proposals.extend(decision.proposal);
         routed.reports.insert(name, decision.report);
@@ -60,6 +66,7 @@ struct Room<'a> {
     view: &'a View<'a>,
     host: HostIndex,
     memory: Option<&'a HostMemory>,
+    workloads: &'a BTreeMap<WorkloadRef, WorkloadMemory>,
     everything: CallerView,
 }
 
@@ -74,8 +81,8 @@ struct Numbers<'a> {
     world: &'a HostWorld,
     estimates: &'a [Estimate],
     now: &'a Value,
-    /// Demand is growing, or a zone above its cap can be relieved.
-    pressing: bool,
+    /// The change relieves a zone that is above its cap.
+    relieves: bool,
 }
 
 /// A change of routes.
@@ -107,7 +114,7 @@ impl Room<'_> {
         if !view.has_traffic {
             return self.without_traffic(workload, &standing, ready);
         }
-        let state = HostState::new(view, self.host, workload, self.memory);
+        let state = HostState::new(view, self.host, workload, self.memory, self.moving(workload));
         if state.seen.total() <= 0.0 {
             return leave(RouteReason::NoDemand);
         }
@@ -152,6 +159,12 @@ impl Room<'_> {
             2..=MOST_ZONES => Ok(workload),
             zones => Err(RouteReason::TooManyZones { zones: count(zones) }),
         }
+    }
+
+    /// The move of its workload that is under way.
+    fn moving(&self, workload: WorkloadIndex) -> Option<&MoveInFlight> {
+        let id = &self.view.workloads[workload.at()].workload.id;
+        self.workloads.get(id)?.in_flight.as_ref()
     }
 
     /// Names every zone, at once and whatever the metrics say.
@@ -232,7 +245,7 @@ impl Room<'_> {
         }
         let delta = standing.split.distance(&next);
         let change = Change { purpose: RoutePurpose::Undo, next, delta, step: f64::from(delta) };
-        let numbers = Numbers { state, world, estimates, now: &now, pressing: false };
+        let numbers = Numbers { state, world, estimates, now: &now, relieves: false };
         Some(self.change(workload, standing, &change, Some(&numbers)))
     }
 
@@ -261,8 +274,8 @@ impl Room<'_> {
             view.window,
             verify::run_open(self.memory, view),
         );
-        let pressing = state.beliefs.growing || worth.relieves;
-        let numbers = Numbers { state, world, estimates, now: &worth.now, pressing };
+        let relieves = worth.relieves;
+        let numbers = Numbers { state, world, estimates, now: &worth.now, relieves };
         let mut step = advance(&standing.split, &target, policy);
         if policy.rule == TargetRule::Flow && step.change > 0 && !worth.enough {
             let reason = RouteReason::GainTooSmall { gain: worth.gain_percent };
@@ -322,7 +335,7 @@ impl Room<'_> {
     /// Reports that the routes stay.
     fn stay(&self, numbers: &Numbers<'_>, delta: u32, reason: RouteReason) -> Decision {
         let destinations = self.destinations(numbers, &numbers.now.loads);
-        let pressing = numbers.pressing;
+        let pressing = numbers.state.beliefs.growing;
         let report = HostReport { destinations, delta: f64::from(delta), reason, pressing };
         Decision { report, proposal: None }
     }
@@ -385,7 +398,7 @@ impl Room<'_> {
             destinations,
             delta: f64::from(change.delta),
             reason: RouteReason::Changed,
-            pressing: numbers.is_some_and(|numbers| numbers.pressing),
+            pressing: numbers.is_some_and(|n| n.relieves || n.state.beliefs.growing),
         };
         Decision { report, proposal: Some(proposal) }
     }

@@ -3,7 +3,10 @@
 //! The target keeps every capacity, but a table between the live one and the target need
 //! not: rows move by points, and a point of a large caller is more load than a point of a
 //! small one. Points that would take a destination above its capacity (or above what it
-//! has now, where that is more) are given back, each within its row, until none does. The
+//! has now, where that is more) are given back, each within its row, until none does.
+//! Where all destinations together cannot serve the demand, each may be filled as far above
+//! its capacity as an even load would fill all of them: else one would drown while another
+//! still stands at its cap. The
 //! next table stays between the live one and the target, so every promise of the step
 //! holds; only the bound on the number of writes can be exceeded by it.
 
@@ -15,7 +18,9 @@ const SLACK: f64 = 1e-9;
 /// Takes points of `next` back towards `current` until no destination is above its limit.
 pub(crate) fn hold_back(world: &HostWorld, current: &Split, next: &mut Split) {
     let before = world.loads(current);
-    let limit = |zone: usize| world.capacity(zone).max(before[zone]) * (1.0 + SLACK);
+    let together: f64 = (0..before.len()).map(|zone| world.capacity(zone)).sum();
+    let even = if together > 0.0 { (world.total_demand() / together).max(1.0) } else { 1.0 };
+    let limit = |zone: usize| (even * world.capacity(zone)).max(before[zone]) * (1.0 + SLACK);
     loop {
         let loads = world.loads(next);
         let room = |zone: usize| limit(zone) - loads[zone];

@@ -8,7 +8,7 @@ use super::{
     target::{Destination, Distance, HostWorld},
 };
 use crate::{
-    memory::HostMemory,
+    memory::{HostMemory, MoveInFlight},
     units::Millis,
     view::{HostIndex, View, WorkloadIndex, ZoneIndex},
 };
@@ -33,10 +33,11 @@ impl HostState {
         host: HostIndex,
         workload: WorkloadIndex,
         memory: Option<&HostMemory>,
+        moving: Option<&MoveInFlight>,
     ) -> Self {
         let own = view.workloads[workload.at()].workload.policy.response_time;
         let threshold = own.unwrap_or(view.policy.scaler.response_time);
-        let seen = Observation::of(view, host, workload);
+        let seen = Observation::of(view, host, workload, moving);
         let beliefs = Beliefs::form(view, memory, &seen, threshold);
         Self { seen, beliefs, threshold }
     }

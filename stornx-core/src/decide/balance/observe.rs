@@ -7,6 +7,7 @@
 //! requests it could serve.
 
 use crate::{
+    memory::MoveInFlight,
     model::Workload,
     units::{MilliCpu, Span},
     view::{HostIndex, PodView, View, WorkloadIndex},
@@ -132,7 +133,12 @@ fn base(workload: &Workload) -> Option<MilliCpu> {
 
 impl Observation {
     /// Observes a host whose workload is known.
-    pub(crate) fn of(view: &View<'_>, host: HostIndex, workload: WorkloadIndex) -> Self {
+    pub(crate) fn of(
+        view: &View<'_>,
+        host: HostIndex,
+        workload: WorkloadIndex,
+        moving: Option<&MoveInFlight>,
+    ) -> Self {
         let zones = view.zones.len();
         let mut demand = vec![0.0; zones];
         let (mut requests, mut bytes) = (0.0, 0.0);
@@ -157,6 +163,9 @@ impl Observation {
         let workload = &view.workloads[workload.at()];
         let base = base(workload.workload);
         let mut zones = observe_zones(view, &workload.pods, base, &reached);
+        if let Some(moving) = moving {
+            hand_over(view, &workload.pods, moving, &mut zones);
+        }
         observe_downstream(view, index, &mut zones);
         Self {
             demand,
@@ -250,6 +259,24 @@ fn observe_zones(
         }
     }
     zones
+}
+
+/// A move under way counts as one replica, which passes from the victim to the replacement
+/// while that warms up: so routes have followed by the time the victim goes, and a surge
+/// that lasts a minute draws no traffic that must go back again.
+fn hand_over(
+    view: &View<'_>,
+    pods: &[PodView<'_>],
+    moving: &MoveInFlight,
+    zones: &mut [ZoneObservation],
+) {
+    let serving = || pods.iter().filter(|pod| pod.serves());
+    let victim = serving().find(|pod| pod.pod.name == moving.victim);
+    let newcomers = serving().filter(|pod| !moving.known_pods.contains(&pod.pod.name));
+    let passed = newcomers.map(|pod| ramp(view, pod)).fold(0.0, f64::max);
+    if let Some(zone) = victim.and_then(|victim| victim.zone) {
+        zones[zone.at()].ramped -= passed;
+    }
 }
 
 /// How long the calls of each zone's replicas take for one request. A replica that waits

@@ -72,7 +72,8 @@ fn remember_host(
     };
     if view.has_traffic {
         kept.stale_since = None;
-        let state = HostState::new(view, host, workload, Some(kept));
+        // What is believed does not depend on a move under way.
+        let state = HostState::new(view, host, workload, Some(kept), None);
         state.beliefs.keep(view, kept);
         if let Some(Write { from, purpose: RoutePurpose::Improve }) = write
             && kept.expectation.is_none()

@@ -130,11 +130,18 @@ impl<'a> Reading<'a> {
             surplus: active > desired,
             victim_stands: self.active().any(|pod| pod.pod.name == self.record.victim),
             victim_may_go,
+            warm: self.is_warm(&surge),
             surge,
             surge_may_go,
             excess: self.excess(),
             all_replaced: self.active().all(|pod| !self.record.known_pods.contains(&pod.pod.name)),
         }
+    }
+
+    fn is_warm(&self, surge: &Surge) -> bool {
+        let Surge::Ready(pod) = surge else { return false };
+        let since = self.view.pod(self.workload, pod).and_then(|pod| pod.pod.ready_since);
+        since.is_none_or(|since| self.view.now.since(since) >= self.view.policy.balancer.warmup)
     }
 
     fn standing(&self) -> Standing {

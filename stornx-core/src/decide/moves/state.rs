@@ -10,7 +10,7 @@
 //! | before | gone | | the move is finished, its record was left over: forget it |
 //! | before | there | | after a grace: the surge was never asked for, or is undone: forget it |
 //! | before + 1 | gone | | one replica too many since its loss was made up for: one goes |
-//! | before + 1 | there | Ready on its place | finish, when that is safe; else wait |
+//! | before + 1 | there | Ready on its place | once it is warm: finish, when that is safe; else wait |
 //! | before + 1 | there | Ready elsewhere | give up, the surge goes |
 //! | before + 1 | there | not Ready | wait; after the time-out give up, the surge goes |
 //! | before + 1 | there | not created yet | wait |
@@ -82,6 +82,9 @@ pub(super) struct Sight {
     /// Removing the victim breaks no floor.
     pub(super) victim_may_go: bool,
     pub(super) surge: Surge,
+    /// The replacement has been Ready for the warm-up time: it serves as much as the
+    /// victim does, and no route has to make way for it.
+    pub(super) warm: bool,
     /// Removing the surge breaks no floor.
     pub(super) surge_may_go: bool,
     /// When the victim is gone: the newcomer that is one too many, if it may go.
@@ -159,6 +162,7 @@ fn surged(sight: &Sight, timeout: Span) -> Step {
         Surge::Ready(pod) if unwanted && sight.surge_may_go => {
             undo(pod, AbortCause::NotAllowedAnyMore)
         }
+        Surge::Ready(_) if !unwanted && !sight.warm && !late => Step::Wait,
         Surge::Ready(pod) if !unwanted && sight.victim_may_go => {
             Step::Finish { replacement: pod.clone() }
         }
