@@ -26,6 +26,9 @@ pub enum RoutePurpose {
     /// Metrics have been stale for too long: a step towards the replica-proportional
     /// split.
     Decay,
+    /// A rollout replaces the replicas: a step towards every replica alike, until it is
+    /// over.
+    Rollout,
     /// The last change made things worse and is taken back.
     Undo,
 }

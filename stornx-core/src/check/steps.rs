@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Violation, ground::Ground};
 use crate::{
     ids::{HostName, ZoneName},
-    model::{DefaultSplit, Distribution, Host, RouteTable, Rule},
+    model::{DefaultSplit, Distribution, Host, Rollout, RouteTable, Rule},
     plan::{Action, RoutePurpose},
     report::{RouteWhy, Why},
     units::Millis,
@@ -41,6 +41,11 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             RoutePurpose::Decay => {
                 write.step(violations);
                 write.decays(violations);
+            }
+            RoutePurpose::Rollout => {
+                write.step(violations);
+                write.decays(violations);
+                write.rolls_out(violations);
             }
             RoutePurpose::Cover => write.covers(violations),
             RoutePurpose::Undo => write.restores(violations),
@@ -205,6 +210,15 @@ impl Write<'_> {
             edges.filter(|edge| edge.host == self.host.name).map(|e| e.requests().get()).sum();
         // The planner smooths the demand; twice what is seen is beyond any smoothing.
         said.penalty > Millis::ZERO || said.capacity.get() < 2.0 * demand * (reserve + 1.0) / 100.0
+    }
+
+    /// There is a rollout to sit out.
+    fn rolls_out(&self, violations: &mut Vec<Violation>) {
+        let backends = self.host.backends.iter();
+        let mut workloads = backends.filter_map(|id| self.ground.workloads.get(id));
+        if !workloads.any(|workload| workload.rollout == Rollout::InProgress) {
+            violations.push(self.false_claim("the rollout"));
+        }
     }
 
     /// A decay goes towards the replica-proportional split, every zone named.

@@ -74,6 +74,10 @@ impl fmt::Display for RouteWhy {
             RoutePurpose::Decay => {
                 write!(f, "metrics are stale: {host} returns towards an even split")?;
             }
+            RoutePurpose::Rollout => write!(
+                f,
+                "{host} is being rolled out: its calls go to every replica alike for a while"
+            )?,
             RoutePurpose::Undo => write!(f, "the last change to {host} made it worse: taken back")?,
         }
         if let (Some(before), Some(after)) = (self.peak_before, self.peak_after) {
@@ -141,6 +145,7 @@ pub enum RouteReason {
         /// Time that is left.
         left: Span,
     },
-    /// The effect of the last write is being awaited.
-    Settling,
+    /// A rollout replaces its replicas, and its routes can stand one replica fewer in any
+    /// zone: they wait for its end.
+    RollingOut,
 }

@@ -171,7 +171,7 @@ impl fmt::Display for RouteReason {
             Self::Backoff { left } => {
                 write!(f, "a change was taken back too recently: free again in {}", spoken(*left))
             }
-            Self::Settling => f.write_str("the effect of the last write is being awaited"),
+            Self::RollingOut => f.write_str("a rollout is in progress"),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     decide::Proposal,
     ids::{HostName, WorkloadRef, ZoneName},
     memory::{HostMemory, Memory, MoveInFlight, WorkloadMemory},
-    model::{Mesh, Rule},
+    model::{Mesh, Rollout, Rule},
     plan::{Action, RoutePurpose},
     policy::TargetRule,
     report::{ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, Why},
@@ -123,6 +123,9 @@ impl Room<'_> {
         if let Some(left) = self.backing_off(&standing, &world, &estimates) {
             return leave(RouteReason::Backoff { left });
         }
+        if view.workloads[workload.at()].workload.rollout == Rollout::InProgress {
+            return self.sit_out(workload, &standing, &state, &world, &estimates);
+        }
         if let Some(decision) = self.undo(workload, &standing, &state, &world, &estimates) {
             return decision;
         }
@@ -208,6 +211,31 @@ impl Room<'_> {
         let seen = estimates.iter().any(|estimate| estimate.age.is_some());
         let overloaded = || seen && world.excess(&world.loads(&standing.split), OVERLOADED) > 0.0;
         (until > self.view.now && !overloaded()).then(|| until.since(self.view.now))
+    }
+
+    /// While a rollout replaces its replicas, zones lose and win some faster than steps can
+    /// follow. Where one fewer in some zone would overload a zone, calls go to every
+    /// replica alike until it is over; else the routes stay.
+    fn sit_out(
+        &self,
+        workload: WorkloadIndex,
+        standing: &Standing,
+        state: &HostState,
+        world: &HostWorld,
+        estimates: &[Estimate],
+    ) -> Decision {
+        let now = world.value(&standing.split, 0.0);
+        let numbers = Numbers { state, world, estimates, now: &now, relieves: true };
+        if world.can_lose_one(&standing.split) {
+            return self.stay(&numbers, 0, RouteReason::RollingOut);
+        }
+        let ready = &self.view.workloads[workload.at()].ready;
+        let mut even = standing.split.clone();
+        for row in (0..even.rows()).filter(|row| world.demand[*row] > 0.0) {
+            by_replicas(ready, even.row_mut(row));
+        }
+        let step = advance(&standing.split, &even, &self.view.policy.balancer);
+        self.take(workload, standing, step, RoutePurpose::Rollout, Some(&numbers))
     }
 
     /// Takes a run of writes back that made things worse.

@@ -8,7 +8,7 @@
 
 use crate::{
     memory::MoveInFlight,
-    model::Workload,
+    model::{Rollout, Workload},
     units::{MilliCpu, Span},
     view::{HostIndex, PodView, View, WorkloadIndex},
 };
@@ -163,6 +163,11 @@ impl Observation {
         let workload = &view.workloads[workload.at()];
         let base = base(workload.workload);
         let mut zones = observe_zones(view, &workload.pods, base, &reached);
+        if workload.workload.rollout == Rollout::InProgress {
+            // All of them start anew: those that have begun are no worse than those that
+            // are about to go.
+            zones.iter_mut().for_each(|zone| zone.ramped = f64::from(zone.ready));
+        }
         if let Some(moving) = moving {
             hand_over(view, &workload.pods, moving, &mut zones);
         }

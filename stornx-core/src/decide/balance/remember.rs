@@ -93,7 +93,7 @@ fn remember_host(
             kept.written_at = Some(view.now);
             close_run(kept);
         }
-        Some(RoutePurpose::Decay) => {
+        Some(RoutePurpose::Decay | RoutePurpose::Rollout) => {
             kept.written_at = Some(view.now);
             close_run(kept);
         }

@@ -221,6 +221,26 @@ impl HostWorld {
         loads.iter().enumerate().map(|(zone, load)| (load - limit(zone)).max(0.0)).sum()
     }
 
+    /// Whether no zone would be above its cap with one replica fewer in any of them.
+    pub(crate) fn can_lose_one(&self, split: &Split) -> bool {
+        let loads = self.loads(split);
+        let mut others = self.clone();
+        (0..self.zones()).all(|zone| match self.destinations[zone].ready {
+            0 => true,
+            // The mesh shares its weight over the others.
+            1 => {
+                others.destinations[zone].ready = 0;
+                let fits = others.excess(&others.loads(split), 0.0) <= 0.0;
+                others.destinations[zone].ready = 1;
+                fits
+            }
+            ready => {
+                let left = f64::from(ready - 1) / f64::from(ready);
+                loads[zone] <= left * self.capacity(zone)
+            }
+        })
+    }
+
     /// Whether a caller's weight of a zone without a replica is more than the reserve and
     /// what epsilon holds there.
     pub(crate) fn idle_weight(&self, split: &Split, policy: &BalancerPolicy) -> bool {
