@@ -89,6 +89,8 @@ pub(crate) struct WorkloadSafety {
     pub(crate) demand: Option<f64>,
     /// Request-weighted mean of its replicas' p95.
     pub(crate) p95: Option<Millis>,
+    /// The same without the calls that it waits for.
+    pub(crate) own_p95: Option<Millis>,
     /// Requests served per second.
     pub(crate) requests: Rps,
     /// What survives the loss of its worst zone.
@@ -120,6 +122,7 @@ fn assess(view: &View<'_>, memory: &Memory, workload: &WorkloadView<'_>) -> Work
     let demand = measure::demand(workload);
     let measured = measure::utilisation(workload, &policy.scaler);
     let remembered = memory.workloads.get(&workload.workload.id);
+    let (p95, requests) = (measure::p95(workload), measure::requests(view, workload));
     WorkloadSafety {
         count_block: count_block(workload.workload, policy),
         in_flight: remembered.is_some_and(|remembered| remembered.in_flight.is_some()),
@@ -130,8 +133,9 @@ fn assess(view: &View<'_>, memory: &Memory, workload: &WorkloadView<'_>) -> Work
         unmeasured: measured.err(),
         cpu: measure::cpu_utilisation(workload),
         demand,
-        p95: measure::p95(workload),
-        requests: measure::requests(view, workload),
+        p95,
+        own_p95: p95.map(|p95| measure::own_p95(view, workload, p95, requests)),
+        requests,
         zone_loss: zone_loss::fact(view, &workload.ready, demand),
         floors: Floors::of(policy, workload.workload, demand),
     }

@@ -127,6 +127,22 @@ pub enum ScaleReason {
         /// Utilisation that was seen.
         utilisation: Percent,
     },
+    /// Slow, but not by its own work: the calls that it waits for are, and more of its
+    /// replicas would not make those faster.
+    SlowDownstream {
+        /// p95 that was seen.
+        p95: Millis,
+        /// What is left of it without the calls that it makes.
+        own: Millis,
+    },
+    /// Slow, but not for long enough: a rollout or a burst makes any service slow for a
+    /// moment.
+    SlowLately {
+        /// p95 that was seen.
+        p95: Millis,
+        /// For how long.
+        since: Span,
+    },
     /// Above the upper threshold, but the last growth did not bring utilisation down
     /// while no more requests came and CPU is not busy: memory that each replica holds
     /// for itself is not relieved by more of them.

@@ -39,6 +39,18 @@ impl fmt::Display for ScaleReason {
                 p95.get(),
                 utilisation.get()
             ),
+            Self::SlowDownstream { p95, own } => write!(
+                f,
+                "its p95 is {:.0} ms, but only {:.0} ms of that without the calls that it waits for",
+                p95.get(),
+                own.get()
+            ),
+            Self::SlowLately { p95, since } => write!(
+                f,
+                "its p95 is {:.0} ms, but only for {} so far",
+                p95.get(),
+                spoken(*since)
+            ),
             Self::RemainingTooBusy { predicted } => write!(
                 f,
                 "it is idle, but one replica less would use the others to {:.0} %, near the limit",

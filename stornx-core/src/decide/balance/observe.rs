@@ -22,8 +22,12 @@ const BYTES_PER_EXCHANGE: f64 = 10_000.0;
 /// replica is. Up to 30 % more than the mean is what a minute of requests varies by.
 const USUAL_IMBALANCE: f64 = 1.3;
 
-/// A ramp begins at a tenth: a replica that is Ready takes its first requests.
-const RAMP_START: f64 = 0.1;
+/// A ramp begins at a quarter: a replica that is Ready answers its first requests, slowly.
+const RAMP_START: f64 = 0.25;
+
+/// When less than this share of all replicas is warm, their warmth is no reason to prefer
+/// one of them.
+const MOSTLY_WARM: f64 = 0.6;
 
 /// One destination zone.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -163,7 +167,10 @@ impl Observation {
         let workload = &view.workloads[workload.at()];
         let base = base(workload.workload);
         let mut zones = observe_zones(view, &workload.pods, base, &reached);
-        if workload.workload.rollout == Rollout::InProgress {
+        let (ready, ramped) = zones
+            .iter()
+            .fold((0.0, 0.0), |(n, r), zone| (n + f64::from(zone.ready), r + zone.ramped));
+        if workload.workload.rollout == Rollout::InProgress || ramped < MOSTLY_WARM * ready {
             // All of them start anew: those that have begun are no worse than those that
             // are about to go.
             zones.iter_mut().for_each(|zone| zone.ramped = f64::from(zone.ready));

@@ -7,7 +7,7 @@
 //! the world and decides anew. Entries of workloads that are gone or not managed any
 //! more are dropped: the memory stays as small as the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     payback, slow,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     ids::{PodName, WorkloadRef},
     memory::{Backoff, FinishedMove, Memory, MoveInFlight, WorkloadMemory},
-    model::{Snapshot, Traffic, Workload},
+    model::{Pod, Rollout, Snapshot, Traffic, Workload},
     plan::{AbortCause, Action, Planned},
     policy::Policy,
     remember::Outcomes,
@@ -94,7 +94,8 @@ impl Cycle<'_> {
     fn judge_moves(&self, memory: &mut Memory) {
         for (id, remembered) in &mut memory.workloads {
             let Some(expected) = &remembered.expectation else { continue };
-            let verdict = verify::verdict(expected, self.traffic(), id, self.now);
+            let disturbed = self.traffic().is_some_and(|traffic| self.disturbed(traffic, id));
+            let verdict = verify::verdict(expected, self.traffic(), id, self.now, disturbed);
             match verdict {
                 Verdict::Open => continue,
                 Verdict::Unknown => {}
@@ -115,6 +116,26 @@ impl Cycle<'_> {
                 .filter(|_| verdict == Verdict::Regressed)
                 .map(|last| FinishedMove { regressed: true, ..last });
         }
+    }
+
+    /// Whether replicas of the workload or of one that it talks to are new: what is seen of
+    /// the edges between them is not the work of a move then.
+    fn disturbed(&self, traffic: &Traffic, id: &WorkloadRef) -> bool {
+        let is_new = |id: &WorkloadRef| {
+            self.workload(id).is_some_and(|workload| {
+                let settling = |pod: &Pod| {
+                    let cold = traffic.window.times(2);
+                    pod.ready_since.is_none_or(|since| self.now.since(since) < cold)
+                };
+                workload.rollout == Rollout::InProgress || workload.pods.iter().any(settling)
+            })
+        };
+        let others = traffic.edges.iter().filter_map(|edge| match id {
+            id if edge.caller == *id => Some(&edge.callee),
+            id if edge.callee == *id => Some(&edge.caller),
+            _ => None,
+        });
+        is_new(id) || others.collect::<BTreeSet<_>>().into_iter().any(is_new)
     }
 
     /// One disappointment more: the wait doubles.

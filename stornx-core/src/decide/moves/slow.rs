@@ -4,7 +4,7 @@
 //! first, and never one where a slow sibling runs.
 //!
 //! Assumes that replicas of one workload serve alike. Refuses to judge a replica that
-//! has counted too few requests, one without siblings to compare with, and a service
+//! has counted too few requests or was not Ready for two windows, one without siblings to compare with, and a service
 //! that is slow as a whole: replacing its replicas would change nothing.
 
 use super::{destinations::Destinations, gates};
@@ -38,7 +38,7 @@ pub(super) fn suspects<'a, 'v>(
     let known: Vec<(f64, &PodView<'_>)> = workload
         .pods
         .iter()
-        .filter(|pod| pod.serves())
+        .filter(|pod| pod.serves() && !is_new(view, pod))
         .filter_map(|pod| {
             let traffic = pod.traffic?;
             let enough = counted(traffic.requests, view.window) >= ENOUGH_REQUESTS;
@@ -61,6 +61,12 @@ pub(super) fn suspects<'a, 'v>(
     suspects
         .sort_by(|a, b| b.p95.total_cmp(&a.p95).then_with(|| a.pod.pod.name.cmp(&b.pod.pod.name)));
     suspects
+}
+
+/// Whether some of what is seen of a replica is from before it was warm.
+fn is_new(view: &View<'_>, pod: &PodView<'_>) -> bool {
+    let cold = view.window.times(2);
+    pod.pod.ready_since.is_some_and(|since| view.now.since(since) < cold)
 }
 
 /// The lower of the two middle values of an even count: with two siblings, one of

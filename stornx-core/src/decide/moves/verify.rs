@@ -63,16 +63,18 @@ pub(super) fn expectation(traffic: &Traffic, of: &WorkloadRef, now: Timestamp) -
     }
 }
 
-/// Compares what was expected with what is seen now.
+/// Compares what was expected with what is seen now. While something else is known to
+/// disturb the edges, nothing is said.
 pub(super) fn verdict(
     expected: &Expectation,
     traffic: Option<&Traffic>,
     of: &WorkloadRef,
     now: Timestamp,
+    disturbed: bool,
 ) -> Verdict {
     let waited = now.since(expected.since);
-    let Some(traffic) = traffic.filter(|traffic| waited >= LEAST_WAIT.max(traffic.window.times(3)))
-    else {
+    let ripe = |traffic: &&Traffic| waited >= LEAST_WAIT.max(traffic.window.times(3));
+    let Some(traffic) = traffic.filter(ripe).filter(|_| !disturbed) else {
         return if waited > TOO_LATE { Verdict::Unknown } else { Verdict::Open };
     };
     if waited > TOO_LATE {

@@ -130,6 +130,25 @@ pub(super) fn p95(workload: &WorkloadView<'_>) -> Option<Millis> {
     weighted_mean(reported).map(Millis::saturating)
 }
 
+/// What is left of a p95 without the calls that a workload makes for one request, taken one
+/// after the other: a replica that waits for a slow service is not slow itself.
+pub(super) fn own_p95(
+    view: &View<'_>,
+    workload: &WorkloadView<'_>,
+    p95: Millis,
+    served: Rps,
+) -> Millis {
+    let waits = |edge: &crate::view::EdgeIndex| {
+        let edge = &view.edges[edge.at()];
+        let routes = edge.edge.routes.iter();
+        let known = routes.filter_map(|route| Some((route.p95?.get(), route.requests.get())));
+        weighted_mean(known).unwrap_or(0.0) * edge.requests
+    };
+    let waits: f64 = workload.calls.iter().map(waits).sum();
+    let served = served.get();
+    Millis::saturating(if served > 0.0 { p95.get() - waits / served } else { p95.get() })
+}
+
 /// Requests served per second: as the replicas report it, else as their callers do.
 pub(super) fn requests(view: &View<'_>, workload: &WorkloadView<'_>) -> Rps {
     if workload.pods.iter().any(|pod| pod.traffic.is_some()) {

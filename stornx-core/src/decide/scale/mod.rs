@@ -33,6 +33,10 @@ use crate::{
     view::{View, WorkloadIndex},
 };
 
+/// A p95 must stay too high for so many windows of the metrics before replicas are added for
+/// it: the first one may hold a moment that is over.
+const LASTING_WINDOWS: u64 = 2;
+
 /// What was decided.
 pub(crate) struct Scaled {
     pub(crate) proposals: Vec<Proposal>,
@@ -108,6 +112,13 @@ fn asked(
     let want = want(workload, facts, policy, growth);
     if matches!(want, Want::Stay(_)) {
         return want;
+    }
+    if let (Want::Up { trigger: Trigger::ResponseTime, .. }, Some(p95)) = (&want, facts.p95) {
+        let since = remembered.and_then(|remembered| remembered.slow_since).unwrap_or(view.now);
+        let since = view.now.since(since);
+        if since < view.window.times(LASTING_WINDOWS) {
+            return Want::Stay(ScaleReason::SlowLately { p95, since });
+        }
     }
     if let Some(scaled_at) = remembered.and_then(|remembered| remembered.scaled_at) {
         let left = scaled_at.after(policy.cooldown).since(view.now);

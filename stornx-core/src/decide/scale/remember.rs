@@ -1,5 +1,5 @@
 //! What is remembered of counts: the last growth for utilisation, until it is seen to
-//! have helped.
+//! have helped, and since when a workload has been slow.
 
 use crate::{
     memory::{Growth, Memory},
@@ -13,6 +13,20 @@ use crate::{
 pub(crate) fn remember_counts(memory: &mut Memory, planned: &Planned, outcomes: &Outcomes) {
     let report = &planned.report;
     for (id, workload) in &report.workloads {
+        match workload.scale {
+            ScaleReason::SlowLately { .. } => {
+                let remembered = memory.workloads.entry(id.clone()).or_default();
+                remembered.slow_since.get_or_insert(report.at);
+            }
+            ScaleReason::WithinBand
+            | ScaleReason::SlowButIdle { .. }
+            | ScaleReason::SlowDownstream { .. } => {
+                if let Some(remembered) = memory.workloads.get_mut(id) {
+                    remembered.slow_since = None;
+                }
+            }
+            _ => {}
+        }
         let helped = workload.scale == ScaleReason::WithinBand;
         if let Some(remembered) = memory.workloads.get_mut(id).filter(|_| helped) {
             remembered.growth = None;

@@ -67,7 +67,10 @@ pub(super) fn want(
     } else if utilisation < policy.lower {
         load.down()
     } else if let Some(p95) = facts.p95.filter(|p95| *p95 > facts.response_time) {
-        if load.busiest > load.middle {
+        let own = facts.own_p95.unwrap_or(p95);
+        if own <= facts.response_time {
+            Want::Stay(ScaleReason::SlowDownstream { p95, own })
+        } else if load.busiest > load.middle {
             load.up(Trigger::ResponseTime, load.needed_by_all(1.0))
         } else {
             Want::Stay(ScaleReason::SlowButIdle { p95, utilisation })
