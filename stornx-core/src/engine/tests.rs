@@ -12,7 +12,7 @@ use crate::{
     memory::WorkloadMemory,
     model::{ClusterFacts, Facts, MetricsFacts, Source, Traffic},
     plan::Plan,
-    report::Report,
+    report::{HostReport, Report, RouteReason},
 };
 
 /// A world that writes a diary.
@@ -222,6 +222,36 @@ fn a_clean_cycle_acts_in_order_and_saves_once_afterwards() {
 fn nothing_is_saved_when_nothing_changed() {
     let (world, outcome) = run(World::default(), vec![]);
     assert!(outcome.is_clean() && world.diary().is_empty());
+}
+
+/// An engine whose plan scales `a`, and says whether that cannot wait.
+fn glance(world: World, pressing: bool) -> (Arc<World>, Option<CycleOutcome>) {
+    let world = Arc::new(world);
+    let host =
+        HostReport { destinations: [].into(), delta: 0.0, reason: RouteReason::NoDemand, pressing };
+    let engine = engine(&world, vec![], false).with_planner(Arc::new(
+        move |_: &Snapshot, _: &Policy, _: &Memory, at| Planned {
+            plan: Plan { at, actions: vec![scale("a")], ..Plan::default() },
+            report: Report {
+                hosts: [("a.shop.svc.cluster.local".parse().unwrap(), host.clone())].into(),
+                ..Report::default()
+            },
+        },
+    ));
+    let outcome = pollster::block_on(engine.glance());
+    (world, outcome)
+}
+
+#[test]
+fn a_glance_acts_only_on_what_is_pressing() {
+    let (world, outcome) = glance(World::default(), false);
+    assert!(outcome.is_none() && world.diary().is_empty());
+    let (world, outcome) = glance(World::default(), true);
+    assert!(outcome.unwrap().is_clean());
+    assert_eq!(world.diary(), ["apply scale a from 1 to 2: new on n1", "save"]);
+    // What cannot be seen is the next cycle's to report.
+    let (world, outcome) = glance(World { observe_fails: true, ..World::default() }, true);
+    assert!(outcome.is_none() && world.diary().is_empty());
 }
 
 #[test]

@@ -45,12 +45,9 @@ impl fmt::Display for ScaleReason {
                 p95.get(),
                 own.get()
             ),
-            Self::SlowLately { p95, since } => write!(
-                f,
-                "its p95 is {:.0} ms, but only for {} so far",
-                p95.get(),
-                spoken(*since)
-            ),
+            Self::SlowLately { p95, since } => {
+                write!(f, "its p95 is {:.0} ms, but only for {} so far", p95.get(), spoken(*since))
+            }
             Self::RemainingTooBusy { predicted } => write!(
                 f,
                 "it is idle, but one replica less would use the others to {:.0} %, near the limit",

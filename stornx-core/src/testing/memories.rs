@@ -48,6 +48,7 @@ fn random_workload_memory(
     WorkloadMemory {
         scaled_at: random.chance(30).then(|| earlier(random, 120)),
         growth: random.chance(20).then(|| random_growth(random, workload)),
+        slow_since: random.chance(20).then(|| earlier(random, 600)),
         moved_at: random.chance(30).then(|| earlier(random, 1200)),
         move_backoff: random.chance(30).then(|| random_backoff(random)),
         in_flight,

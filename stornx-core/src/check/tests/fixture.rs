@@ -378,6 +378,19 @@ pub(super) fn decay() -> Fixture {
     set(fixture(), live(), to, RoutePurpose::Decay, why)
 }
 
+/// A step towards every replica alike while the workload is rolled out.
+pub(super) fn rollout() -> Fixture {
+    let mut fixture = fixture();
+    let backend = fixture.host().backends[0].clone();
+    let workloads = fixture.snapshot.workloads.iter_mut();
+    workloads.filter(|workload| workload.id == backend).for_each(|workload| {
+        workload.rollout = crate::model::Rollout::InProgress;
+    });
+    let to = table([[50, 30, 20], [40, 40, 20], [40, 30, 30]]);
+    let why = route(RoutePurpose::Rollout, 120.0, 20.0);
+    set(fixture, live(), to, RoutePurpose::Rollout, why)
+}
+
 pub(super) fn cover() -> Fixture {
     let mut fixture = fixture();
     let partial = table([[60, 40, 0], [30, 40, 30], [30, 30, 40]]);

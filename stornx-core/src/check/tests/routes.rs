@@ -3,12 +3,12 @@
 
 use super::{
     caught,
-    fixture::{Fixture, cover, decay, first_write, improve, live, pod, table, undo, zone},
+    fixture::{Fixture, cover, decay, first_write, improve, live, pod, rollout, table, undo, zone},
     found, passes,
 };
 use crate::{
     check::Violation,
-    model::{Facts, Rule},
+    model::{Facts, Rollout, Rule},
     plan::Action,
     units::{MilliCpu, Percent, Rps},
 };
@@ -113,6 +113,27 @@ fn no_route_is_lowered_below_the_reserve() {
 fn a_decay_goes_towards_the_replicas() {
     let away = |v: &Violation| matches!(v, Violation::WrongDirection { .. });
     caught(decay(), |f| *f.routes() = table([[75, 12, 13], [30, 40, 30], [30, 30, 40]]), away);
+}
+
+#[test]
+fn a_rollout_is_sat_out_only_where_there_is_one() {
+    let away = |v: &Violation| matches!(v, Violation::WrongDirection { .. });
+    caught(rollout(), |f| *f.routes() = table([[75, 12, 13], [30, 40, 30], [30, 30, 40]]), away);
+    let none = |v: &Violation| matches!(v, Violation::FalseClaim { claim: "the rollout", .. });
+    caught(
+        rollout(),
+        |f| {
+            for workload in &mut f.snapshot.workloads {
+                workload.rollout = Rollout::Settled;
+            }
+        },
+        none,
+    );
+    caught(
+        rollout(),
+        |f| *f.routes() = table([[35, 40, 25], [40, 40, 20], [40, 30, 30]]),
+        |v| matches!(v, Violation::StepTooLarge { .. }),
+    );
 }
 
 #[test]

@@ -24,8 +24,8 @@ use crate::{
 
 /// Part of the way that a belief of demand moves for one observation, at least.
 const DEMAND_PART: f64 = 0.3;
-/// Part of a surprise up to which a deviation is usual: two standard deviations.
-const UNUSUAL: f64 = 1.0 / 3.0;
+/// Part of a surprise up to which a deviation is usual: three standard deviations.
+const UNUSUAL: f64 = 0.5;
 /// Capacity changes rarely (a rollout, a noisy neighbour) and its noise moves targets.
 const CAPACITY_PART: f64 = 0.15;
 /// Observations that smoothing by [`CAPACITY_PART`] remembers.
@@ -221,8 +221,8 @@ fn surprise(believed: f64, seen: f64, window: f64) -> f64 {
     if usual > 0.0 { (seen - believed).abs() / usual } else { 0.0 }
 }
 
-/// Part of the way that a belief moves: a third of what would be surprising is usual, from
-/// there on the more the less usual it is.
+/// Part of the way that a belief moves: half of what would be surprising is usual, from there
+/// on the more the less usual it is.
 fn part(surprise: f64) -> f64 {
     let unusual = (surprise - UNUSUAL) / (1.0 - UNUSUAL);
     DEMAND_PART + (1.0 - DEMAND_PART) * unusual.clamp(0.0, 1.0)
@@ -441,4 +441,72 @@ fn by_replicas(zone: &ZoneObservation, seen: &Observation, full: f64, replicas: 
     let service = if fastest > 0.0 { fastest / P95_OVER_MEAN } else { ASSUMED_SERVICE };
     let part = if replicas > 0.0 { zone.ramped / replicas } else { 0.0 };
     Estimate { full: full * part, service, age: None, observations: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blend(believed: &[f64], seen: &[f64]) -> (Vec<f64>, bool) {
+        let believed: Vec<_> = believed.iter().copied().map(Some).collect();
+        let found = demand(&believed, seen, 60.0);
+        (found.by_zone, found.growing)
+    }
+
+    #[track_caller]
+    fn near(found: &[f64], expected: &[f64]) {
+        let same = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(same && found.len() == expected.len(), "{found:?} {expected:?}");
+    }
+
+    #[test]
+    fn usual_deviations_move_a_belief_by_a_part() {
+        // 15 % of 100 is surprising, half of that is usual.
+        let (found, growing) = blend(&[100.0, 100.0], &[106.0, 97.0]);
+        near(&found, &[101.8, 99.1]);
+        assert!(!growing);
+    }
+
+    #[test]
+    fn unusual_deviations_move_it_further_but_never_past_what_is_seen() {
+        let mut before = 0.0;
+        for seen in [105.0, 107.0, 110.0, 113.0, 114.9] {
+            let (found, growing) = blend(&[100.0], &[seen]);
+            let part = (found[0] - 100.0) / (seen - 100.0);
+            assert!(part >= before - 1e-9 && part <= 1.0 && !growing, "{seen}: {part}");
+            before = part;
+        }
+        assert!(before > 0.99);
+    }
+
+    #[test]
+    fn growth_is_taken_as_far_again_as_it_has_come() {
+        let (found, growing) = blend(&[100.0, 100.0], &[160.0, 100.0]);
+        near(&found, &[220.0, 100.0]);
+        assert!(growing);
+        // What falls is believed as it is seen.
+        let (found, growing) = blend(&[220.0, 100.0], &[180.0, 100.0]);
+        near(&found, &[180.0, 100.0]);
+        assert!(!growing);
+    }
+
+    #[test]
+    fn callers_that_change_places_are_not_counted_twice() {
+        let (found, growing) = blend(&[300.0, 100.0, 100.0], &[240.0, 100.0, 160.0]);
+        near(&found, &[180.0, 100.0, 220.0]);
+        assert!(growing);
+        // More in all: nobody has left.
+        let (found, _) = blend(&[300.0, 100.0, 100.0], &[300.0, 100.0, 260.0]);
+        near(&found, &[300.0, 100.0, 420.0]);
+        // No zone is taken below nothing.
+        let (found, _) = blend(&[100.0, 100.0], &[30.0, 170.0]);
+        near(&found, &[0.0, 240.0]);
+    }
+
+    #[test]
+    fn what_was_never_seen_is_taken_as_it_is() {
+        let found = demand(&[None, Some(100.0)], &[50.0, 100.0], 60.0);
+        near(&found.by_zone, &[50.0, 100.0]);
+        assert!(!found.growing);
+    }
 }

@@ -53,8 +53,7 @@ const STRAIGHT_FROM: f64 = 0.95;
 /// Utilisations above the cap between which excess is spread evenly over destinations.
 /// Between two marks the nearer destination is filled first: close together where waits
 /// rise steeply, so that no zone stands far above another one that could help.
-const EXCESS_MARKS: [f64; 12] =
-    [0.725, 0.75, 0.775, 0.8, 0.85, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0];
+const EXCESS_MARKS: [f64; 12] = [0.725, 0.75, 0.775, 0.8, 0.85, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0];
 
 /// How well the proxies of a zone's callers share its replicas: `n` replicas make waiting
 /// like `1 + SHARED x (n - 1)` servers of one queue. 1 would be one queue for all of them;

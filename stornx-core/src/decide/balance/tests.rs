@@ -5,7 +5,7 @@ mod world;
 use self::world::{World, zone};
 use super::testing::{Random, cases};
 use crate::{
-    model::{DefaultSplit, ForeignRule, Mesh, Rule},
+    model::{DefaultSplit, ForeignRule, Mesh, Rollout, Rule},
     plan::RoutePurpose,
     report::RouteReason,
     units::Span,
@@ -311,7 +311,7 @@ fn a_replica_that_has_just_started_counts_partly() {
     // All replicas of the zone are new.
     world.policy.balancer.warmup = Span::from_seconds(120);
     world.ready_since[1] = world.now;
-    for (minute, share) in [0.1, 0.5, 1.0, 1.0].into_iter().enumerate() {
+    for (minute, share) in [0.25, 0.5, 1.0, 1.0].into_iter().enumerate() {
         let found = capacity(&mut world) / full;
         assert!((found - share).abs() < 0.02, "minute {minute}: {found}");
     }
@@ -394,4 +394,75 @@ fn random_noisy_worlds_are_hardly_ever_written() {
         cycles += 1_000;
     }
     assert!(writes * 10_000 <= cycles, "{writes} writes in {cycles} cycles");
+}
+
+/// The weight of each zone's own replicas.
+fn local(world: &World) -> Vec<u8> {
+    let Rule::Ours(table) = &world.rule else { unreachable!() };
+    (0..3).map(|at| table[&zone(at)].weight(&zone(at))).collect()
+}
+
+#[test]
+fn a_rollout_is_sat_out_with_every_replica_alike_where_one_fewer_would_drown_a_zone() {
+    // Two of three replicas at 50 %: one of them would be full.
+    let mut world = World::new(&[2, 2, 2], &[100.0, 100.0, 100.0], 10.0, 40);
+    world.settle();
+    assert!(local(&world).iter().all(|weight| *weight >= 90));
+    world.rollout = Rollout::InProgress;
+    for _ in 0..6 {
+        if let Some((purpose, ..)) = world.cycle().write {
+            assert_eq!(purpose, RoutePurpose::Rollout);
+        }
+    }
+    assert!(local(&world).iter().all(|weight| (30..=36).contains(weight)), "{:?}", local(&world));
+    world.rollout = Rollout::Settled;
+    assert!(world.settle().iter().all(|purpose| *purpose == RoutePurpose::Improve));
+    assert!(local(&world).iter().all(|weight| *weight >= 90));
+}
+
+#[test]
+fn a_rollout_that_no_zone_feels_changes_no_routes() {
+    let mut world = World::new(&[4, 4, 4], &[150.0, 150.0, 150.0], 10.0, 41);
+    world.settle();
+    world.rollout = Rollout::InProgress;
+    let found = world.cycle();
+    assert!(found.write.is_none());
+    assert_eq!(found.report.reason, RouteReason::RollingOut);
+}
+
+#[test]
+fn replicas_that_are_all_new_count_fully() {
+    let mut world = uneven(3, 0.5, 42);
+    world.settle();
+    let full = world.cycle().report.destinations[&zone(1)].capacity.get();
+    world.policy.balancer.warmup = Span::from_seconds(600);
+    world.ready_since = vec![world.now; 3];
+    let found = world.cycle().report.destinations[&zone(1)].capacity.get();
+    assert!((found / full - 1.0).abs() < 0.02, "{found} {full}");
+}
+
+#[test]
+fn what_all_zones_together_cannot_serve_is_shared_evenly() {
+    // 110 % of what the cap allows, all of it entering one zone.
+    let mut world = World::new(&[2, 2, 2], &[300.0, 80.0, 80.0], 10.0, 43);
+    world.settle();
+    let utilisation = world.utilisation();
+    let (low, high) =
+        utilisation.iter().fold((1.0_f64, 0.0_f64), |(l, h), u| (l.min(*u), h.max(*u)));
+    assert!(high < 0.80 && high - low < 0.04, "{utilisation:?}");
+}
+
+#[test]
+fn growing_demand_and_relief_under_way_are_pressing_and_a_settled_host_is_not() {
+    let mut world = World::new(&[2, 2, 2], &[60.0, 60.0, 60.0], 10.0, 44);
+    world.settle();
+    assert!(!world.cycle().report.pressing);
+    world.demand = vec![60.0, 60.0, 160.0];
+    let found = world.cycle();
+    assert!(found.report.pressing, "{:?}", found.report);
+    let mut last = true;
+    for _ in 0..12 {
+        last = world.cycle().report.pressing;
+    }
+    assert!(!last, "nothing changes any more");
 }

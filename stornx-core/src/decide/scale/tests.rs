@@ -5,12 +5,13 @@ use super::{Scaled, decide, remember_counts};
 use crate::{
     decide::{
         ledger::Ledger,
+        plan,
         safety::{
             Safety,
             testing::{Dice, NOW, World, cases, id, index, pod, pod_name, resources},
         },
     },
-    memory::{Growth, MoveInFlight},
+    memory::{Growth, Memory, MoveInFlight},
     model::{Autoscaler, AutoscalerKind, DisruptionBudget, Facts, PodPhase, Rollout, Workload},
     plan::{Action, Plan, Planned},
     policy::MetricsType,
@@ -60,8 +61,10 @@ fn four(used: u64) -> World {
     world
 }
 
+/// Slow for a long time.
 fn slow(world: &mut World) {
     world.pod_traffic("w-0", 10.0, Some(150.0));
+    world.memory.workloads.entry(id("w")).or_default().slow_since = Some(Timestamp::from_millis(0));
 }
 
 #[test]
@@ -146,6 +149,53 @@ fn slow_replicas_get_help_only_where_it_helps() {
     let mut world = nine(1);
     slow(&mut world);
     assert_eq!(change(&world, "w"), Some((-3, Trigger::Idle)));
+}
+
+#[test]
+fn slowness_that_has_just_begun_adds_nothing() {
+    let mut world = four(50);
+    slow(&mut world);
+    let mut since = |since| {
+        world.memory.workloads.entry(id("w")).or_default().slow_since = since;
+        reason(&world, "w")
+    };
+    let p95 = Millis::saturating(150.0);
+    let lately = |since| ScaleReason::SlowLately { p95, since: Span::from_seconds(since) };
+    let ago = |seconds: u64| Some(Timestamp::from_millis(NOW.as_millis() - 1000 * seconds));
+    assert_eq!(since(None), lately(0));
+    assert_eq!(since(ago(119)), lately(119));
+    assert_eq!(since(ago(120)), ScaleReason::Scaled);
+}
+
+#[test]
+fn slowness_is_remembered_until_it_ends() {
+    let mut world = four(50);
+    slow(&mut world);
+    world.memory = Memory::default();
+    let turn = |world: &mut World| {
+        let planned = plan(&world.snapshot, &world.policy, &world.memory, NOW);
+        let done = planned.plan.actions.iter().map(|_| Ok(())).collect();
+        super::remember_counts(&mut world.memory, &planned, &done);
+        world.memory.workloads.get(&id("w")).and_then(|remembered| remembered.slow_since)
+    };
+    assert_eq!(turn(&mut world), Some(NOW));
+    assert_eq!(turn(&mut world), Some(NOW));
+    world.traffic().pods[0].p95 = Some(Millis::saturating(20.0));
+    assert_eq!(turn(&mut world), None);
+}
+
+#[test]
+fn who_waits_for_slow_calls_is_not_slow_itself() {
+    let mut world = four(50);
+    world.workload("back", &["a0"]);
+    slow(&mut world);
+    // Two calls of 30 ms for each of its ten requests a second leave 90 ms of 150.
+    world.edge("w", "back", &[("a", "a", 20.0)]);
+    world.traffic().edges[0].routes[0].p95 = Some(Millis::saturating(30.0));
+    let (p95, own) = (Millis::saturating(150.0), Millis::saturating(90.0));
+    assert_eq!(reason(&world, "w"), ScaleReason::SlowDownstream { p95, own });
+    world.traffic().edges[0].routes[0].p95 = Some(Millis::saturating(20.0));
+    assert_eq!(reason(&world, "w"), ScaleReason::Scaled);
 }
 
 /// Seven replicas after a growth from four, memory used to 75 per cent, CPU idle.
@@ -407,6 +457,8 @@ fn the_budget_goes_to_the_most_urgent() {
         world.usage_of_all(name, used, 0);
     }
     world.pod_traffic("slow-0", 1.0, Some(900.0));
+    let long_ago = Some(Timestamp::from_millis(0));
+    world.memory.workloads.entry(id("slow")).or_default().slow_since = long_ago;
     world.workload("few", &["a0"]).policy.min_replicas = Some(2);
     let names = |allowed: u32| -> Vec<String> {
         let mut world = world.clone();

@@ -6,7 +6,7 @@ use crate::{
         safety::testing::{NOW, World, id, pod_name},
     },
     memory::{Backoff, FinishedMove, MoveInFlight, WorkloadMemory},
-    model::RouteTraffic,
+    model::{Rollout, RouteTraffic},
     plan::{AbortCause, Action, Plan, Planned},
     ports::PortError,
     report::{ActionReport, Expected, MoveReason, MoveWhy, Report, Why},
@@ -251,6 +251,33 @@ fn a_clear_regression_is_to_be_taken_back() {
 fn what_all_edges_suffer_is_not_the_work_of_the_move() {
     let remembered = judged((90.0, 0.0), 90.0);
     assert_eq!(remembered.move_backoff.unwrap().failures, 0);
+}
+
+#[test]
+fn while_a_neighbour_is_rolled_out_nothing_is_put_down_to_the_move() {
+    let mut world = world();
+    observed(&mut world, (40.0, 0.0), 40.0);
+    in_flight(&mut world);
+    remember(&mut world, Some(finish()), true, NOW);
+    observed(&mut world, (90.0, 0.0), 40.0);
+    world.of("gate").rollout = Rollout::InProgress;
+    remember(&mut world, None, true, after(300));
+    assert!(of(&world).expectation.is_some(), "judged although its caller is rolled out");
+    // Its replicas have just become Ready: what is counted is still from before.
+    world.of("gate").rollout = Rollout::Settled;
+    world.of("gate").pods[0].ready_since = Some(after(290));
+    remember(&mut world, None, true, after(360));
+    assert!(of(&world).expectation.is_some(), "judged by what was counted in the rollout");
+    remember(&mut world, None, true, after(420));
+    assert!(of(&world).last_move.unwrap().regressed);
+    // A workload that it does not talk to does not matter.
+    let mut world = self::world();
+    observed(&mut world, (40.0, 0.0), 40.0);
+    in_flight(&mut world);
+    remember(&mut world, Some(finish()), true, NOW);
+    world.of("other").rollout = Rollout::InProgress;
+    remember(&mut world, None, true, after(300));
+    assert!(of(&world).expectation.is_none());
 }
 
 #[test]

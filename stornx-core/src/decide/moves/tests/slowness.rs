@@ -118,3 +118,16 @@ fn slow_cycles_are_counted_in_a_row() {
     assert_eq!(turn(&mut world, 30.0), None);
     assert_eq!(turn(&mut world, 400.0), Some(1));
 }
+
+#[test]
+fn a_replica_that_is_new_is_not_called_slow() {
+    let mut world = world([20.0, 400.0, 25.0, 30.0]);
+    seen(&mut world, &["w-1"], 5);
+    // What its p95 counts is partly from its first seconds.
+    world.of("w").pods[1].ready_since =
+        Some(crate::units::Timestamp::from_millis(NOW.as_millis() - 119_000));
+    assert_eq!(moved(&world), None);
+    world.of("w").pods[1].ready_since =
+        Some(crate::units::Timestamp::from_millis(NOW.as_millis() - 121_000));
+    assert_eq!(moved(&world).map(|(victim, _)| victim), Some("w-1".to_owned()));
+}

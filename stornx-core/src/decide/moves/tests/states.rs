@@ -22,6 +22,7 @@ fn ready() -> Sight {
         victim_stands: true,
         victim_may_go: true,
         surge: Surge::Ready(pod_name("new")),
+        warm: true,
         surge_may_go: true,
         excess: None,
         all_replaced: false,
@@ -49,6 +50,17 @@ fn each_state_has_its_answer() {
     let cases = [
         ("ready", ready(), finish.clone()),
         ("ready late", Sight { waited: late, ..ready() }, finish),
+        ("warming up", Sight { warm: false, ..ready() }, Step::Wait),
+        (
+            "warming up late",
+            Sight { warm: false, waited: late, ..ready() },
+            Step::Finish { replacement: pod_name("new") },
+        ),
+        (
+            "unwanted, warming up",
+            Sight { warm: false, standing: Standing::Unwanted, ..ready() },
+            undo(NotAllowedAnyMore),
+        ),
         ("starting", Sight { surge: coming(), ..ready() }, Step::Wait),
         ("starting late", Sight { surge: coming(), waited: late, ..ready() }, undo(TimedOut)),
         ("no pod", Sight { surge: Surge::None, ..ready() }, Step::Wait),
@@ -125,6 +137,7 @@ fn all_sights() -> Vec<Sight> {
     sights = vary(sights, &both, |s, v| s.surplus = v);
     sights = vary(sights, &both, |s, v| s.victim_stands = v);
     sights = vary(sights, &both, |s, v| s.victim_may_go = v);
+    sights = vary(sights, &both, |s, v| s.warm = v);
     sights = vary(sights, &both, |s, v| s.surge_may_go = v);
     vary(sights, &both, |s, v| s.all_replaced = v)
 }
@@ -141,6 +154,7 @@ fn no_state_breaks_a_promise() {
                     && sight.count == Count::Surged
                     && sight.victim_stands
                     && sight.victim_may_go
+                    && (sight.warm || sight.waited > TIMEOUT)
                     && sight.surge == Surge::Ready(replacement.clone()),
                 "{sight:?}"
             ),
