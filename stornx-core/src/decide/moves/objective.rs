@@ -107,6 +107,7 @@ impl Inkling {
     }
 }
 
+#[derive(Clone)]
 struct Service {
     router: Router,
     /// Requests/s of one replica at full utilisation, where known.
@@ -122,6 +123,7 @@ struct Service {
     cost: f64,
 }
 
+#[derive(Clone)]
 struct Leg {
     caller: WorkloadIndex,
     callee: WorkloadIndex,
@@ -144,6 +146,7 @@ pub(super) struct Touched {
 }
 
 /// The cost of a layout, kept up to date while replicas are tried elsewhere.
+#[derive(Clone)]
 pub(super) struct Objective<'v> {
     view: &'v View<'v>,
     zones: usize,
@@ -169,7 +172,7 @@ pub(super) struct Objective<'v> {
 }
 
 /// What was overwritten, for taking a change back exactly.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Journal {
     entries: Vec<(Field, usize, usize)>,
     saved: Vec<f64>,
@@ -193,14 +196,7 @@ enum Field {
 
 impl<'v> Objective<'v> {
     /// The cost of the layout as it is, or will be when the moves under way have ended.
-    /// With an `inkling`, for rates that are off by as much as the counts of a window
-    /// may be: what a layout would cost in a world that looks the same.
-    pub(super) fn new(
-        view: &'v View<'v>,
-        safety: &Safety,
-        memory: &Memory,
-        inkling: Option<Inkling>,
-    ) -> Self {
+    pub(super) fn new(view: &'v View<'v>, safety: &Safety, memory: &Memory) -> Self {
         let zones = view.zones.len();
         let (workloads, edges) = (view.workloads.len(), view.edges.len());
         let ranks = ranks(view);
@@ -227,18 +223,24 @@ impl<'v> Objective<'v> {
             journal: Journal::default(),
             total: 0.0,
         };
-        for edge in &view.edges {
-            objective.add_leg(edge, &ranks, inkling);
-        }
         for (at, rank) in ranks.iter().enumerate() {
-            objective.add_service(WorkloadIndex::new(at), *rank, safety, memory);
-            objective.doubt_capacity(at, inkling);
+            objective.add_service(WorkloadIndex::new(at), *rank, memory);
         }
-        for edge in 0..edges {
-            objective.measure_trips(edge);
+        for (at, edge) in view.edges.iter().enumerate() {
+            objective.add_leg(edge);
+            objective.measure_trips(at);
         }
-        objective.settle(&ranks);
+        objective.count_requests(safety, None);
         objective
+    }
+
+    /// The same layout in a world that looks the same: rates are off by as much as the
+    /// counts of a window may be. Nothing may have been tried yet.
+    pub(super) fn lookalike(&self, safety: &Safety, inkling: Inkling) -> Self {
+        debug_assert!(self.journal.marks.is_empty());
+        let mut world = self.clone();
+        world.count_requests(safety, Some(inkling));
+        world
     }
 
     /// What the layout costs now.
@@ -407,32 +409,18 @@ impl<'v> Objective<'v> {
 
     // ---- Building -----------------------------------------------------------------
 
-    fn add_leg(&mut self, edge: &EdgeView<'_>, ranks: &[u32], inkling: Option<Inkling>) {
-        let at = self.legs.len();
-        let exchanges = |requests: f64, bytes: f64| {
-            if requests > 0.0 { requests } else { bytes / EXCHANGE_BYTES }
-        };
-        for route in &edge.routes {
-            let rate = exchanges(route.requests, route.bytes);
-            self.leg_demand[at * self.zones + route.from.at()] += rate;
-        }
-        let demand = &mut self.leg_demand[at * self.zones..][..self.zones];
-        if let Some(inkling) = inkling {
-            for (zone, rate) in demand.iter_mut().enumerate() {
-                *rate = inkling.off(*rate, self.view.window, at * self.zones + zone);
-            }
-        }
-        let rate: f64 = demand.iter().sum();
+    fn add_leg(&mut self, edge: &EdgeView<'_>) {
+        let rank = |workload: WorkloadIndex| self.services[workload.at()].rank;
         self.legs.push(Leg {
             caller: edge.caller,
             callee: edge.callee,
-            rate,
-            bytes_per_exchange: if rate > 0.0 { edge.bytes / rate } else { 0.0 },
-            follows: ranks[edge.caller.at()] < ranks[edge.callee.at()],
+            rate: 0.0,
+            bytes_per_exchange: 0.0,
+            follows: rank(edge.caller) < rank(edge.callee),
         });
     }
 
-    fn add_service(&mut self, at: WorkloadIndex, rank: u32, safety: &Safety, memory: &Memory) {
+    fn add_service(&mut self, at: WorkloadIndex, rank: u32, memory: &Memory) {
         let view = &self.view.workloads[at.at()];
         let mut places: Vec<(NodeIndex, u32)> = Vec::new();
         for node in nodes_to_be(self.view, at, memory) {
@@ -449,36 +437,15 @@ impl<'v> Objective<'v> {
         for (node, count) in &places {
             self.node_cpu[node.at()] += cpu * f64::from(*count);
         }
-        let facts = safety.of(at);
-        let received: f64 = view.called_by.iter().map(|edge| self.legs[edge.at()].rate).sum();
-        // Less than half of what it serves comes from callers that are known: the rest
-        // decides, and where it enters is only seen in its own calls.
-        let seen = received > 0.0 && received >= 0.5 * facts.requests.get();
-        let served = facts.requests.get().max(received);
         self.services.push(Service {
             router: Router::of(self.view, at),
-            capacity: facts
-                .demand
-                .filter(|demand| *demand > 0.0 && served > 0.0)
-                .map(|demand| served / demand),
+            capacity: None,
             cpu,
             places,
-            follows: seen,
+            follows: false,
             rank,
             cost: 0.0,
         });
-    }
-
-    /// A capacity rests on counted requests, as rates do.
-    fn doubt_capacity(&mut self, at: usize, inkling: Option<Inkling>) {
-        let edges = self.view.edges.len() * self.zones;
-        let received: f64 =
-            self.view.workloads[at].called_by.iter().map(|e| self.legs[e.at()].rate).sum();
-        if let (Some(inkling), Some(capacity)) = (inkling, &mut self.services[at].capacity) {
-            let off = inkling.off(received, self.view.window, edges + at);
-            // What was hardly counted may be off by all of it, but serves something.
-            *capacity *= if received > 0.0 { (off / received).max(0.1) } else { 1.0 };
-        }
     }
 
     /// Sums of round trips over the pairs of replicas of an edge.
@@ -514,10 +481,70 @@ impl<'v> Objective<'v> {
         (count - same) * far + same * latency.between_nodes(node, node)
     }
 
+    /// Takes over the requests that were counted, and splits them.
+    fn count_requests(&mut self, safety: &Safety, inkling: Option<Inkling>) {
+        self.leg_demand.fill(0.0);
+        for edge in 0..self.legs.len() {
+            self.count_leg(edge, inkling);
+        }
+        for at in 0..self.services.len() {
+            self.count_service(WorkloadIndex::new(at), safety);
+            self.doubt_capacity(at, inkling);
+        }
+        self.settle();
+    }
+
+    fn count_leg(&mut self, at: usize, inkling: Option<Inkling>) {
+        let edge = &self.view.edges[at];
+        let exchanges = |requests: f64, bytes: f64| {
+            if requests > 0.0 { requests } else { bytes / EXCHANGE_BYTES }
+        };
+        for route in &edge.routes {
+            let rate = exchanges(route.requests, route.bytes);
+            self.leg_demand[at * self.zones + route.from.at()] += rate;
+        }
+        let demand = &mut self.leg_demand[at * self.zones..][..self.zones];
+        if let Some(inkling) = inkling {
+            for (zone, rate) in demand.iter_mut().enumerate() {
+                *rate = inkling.off(*rate, self.view.window, at * self.zones + zone);
+            }
+        }
+        let rate: f64 = demand.iter().sum();
+        self.legs[at].rate = rate;
+        self.legs[at].bytes_per_exchange = if rate > 0.0 { edge.bytes / rate } else { 0.0 };
+    }
+
+    fn count_service(&mut self, at: WorkloadIndex, safety: &Safety) {
+        let facts = safety.of(at);
+        let callers = &self.view.workloads[at.at()].called_by;
+        let received: f64 = callers.iter().map(|edge| self.legs[edge.at()].rate).sum();
+        let served = facts.requests.get().max(received);
+        let service = &mut self.services[at.at()];
+        // Less than half of what it serves comes from callers that are known: the rest
+        // decides, and where it enters is only seen in its own calls.
+        service.follows = received > 0.0 && received >= 0.5 * facts.requests.get();
+        service.capacity = facts
+            .demand
+            .filter(|demand| *demand > 0.0 && served > 0.0)
+            .map(|demand| served / demand);
+    }
+
+    /// A capacity rests on counted requests, as rates do.
+    fn doubt_capacity(&mut self, at: usize, inkling: Option<Inkling>) {
+        let edges = self.view.edges.len() * self.zones;
+        let received: f64 =
+            self.view.workloads[at].called_by.iter().map(|e| self.legs[e.at()].rate).sum();
+        if let (Some(inkling), Some(capacity)) = (inkling, &mut self.services[at].capacity) {
+            let off = inkling.off(received, self.view.window, edges + at);
+            // What was hardly counted may be off by all of it, but serves something.
+            *capacity *= if received > 0.0 { (off / received).max(0.1) } else { 1.0 };
+        }
+    }
+
     /// Splits everything in the order of calls and adds up.
-    fn settle(&mut self, ranks: &[u32]) {
+    fn settle(&mut self) {
         let mut order: Vec<_> = (0..self.services.len()).map(WorkloadIndex::new).collect();
-        order.sort_by_key(|workload| ranks[workload.at()]);
+        order.sort_by_key(|workload| self.services[workload.at()].rank);
         for workload in order {
             self.gather(workload);
             self.route(workload);
