@@ -51,12 +51,12 @@ impl Numbers {
 }
 
 /// A cluster of `size` times the limits, and the instant it is seen at.
-pub(crate) fn of_size(size: f64, probes: Probes) -> (Snapshot, Timestamp) {
+pub(crate) fn of_size(size: f64, probes: Probes, seed: u64) -> (Snapshot, Timestamp) {
     let scaled = |count: f64| (count * size).round().max(1.0) as usize;
     let (node_count, pod_count) = (scaled(5_000.0), scaled(150_000.0));
     let (workload_count, edge_count) = (scaled(10_000.0), scaled(50_000.0));
     let now = Timestamp::from_millis(1_800_000_000_000);
-    let mut numbers = Numbers(7);
+    let mut numbers = Numbers(seed);
 
     let nodes: Vec<Node> = (0..node_count).map(node).collect();
     let replicas = replica_counts(&mut numbers, workload_count, pod_count);

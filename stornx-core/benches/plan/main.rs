@@ -12,13 +12,13 @@
 //! | `all-pairs` | as `later`, and each node measures round trips to every other |
 //!
 //! Instructions do not depend on the machine's load; one plan and one check of one size
-//! under callgrind count them (the path of the bench is printed by `cargo bench
-//! --no-run`):
+//! and seed under callgrind count them (the path of the bench is printed by `cargo bench
+//! --no-run`; what came of it is in `docs/performance.md`):
 //!
 //! ```text
 //! valgrind --tool=callgrind --callgrind-out-file=plan.out \
 //!     --toggle-collect='*only_plan*' --toggle-collect='*only_check*' \
-//!     target/release/deps/plan-* --once 0.25 later
+//!     target/release/deps/plan-* --once 0.25 later 7
 //! callgrind_annotate --inclusive=yes plan.out | grep only_
 //! ```
 
@@ -34,6 +34,9 @@ use std::{collections::BTreeMap, time::Instant};
 use run::{Kind, Run};
 use stornx_core::plan::Planned;
 
+/// Of the cluster, where none is named.
+const SEED: u64 = 7;
+
 const SIZES: [f64; 4] = [0.125, 0.25, 0.5, 1.0];
 
 fn main() {
@@ -48,7 +51,8 @@ fn main() {
 fn once(arguments: &[String]) {
     let size = arguments.first().and_then(|size| size.parse().ok()).unwrap_or(1.0);
     let kind = arguments.get(1).map_or(Kind::First, |name| Kind::named(name).unwrap());
-    let run = Run::new(size, kind);
+    let seed = arguments.get(2).map_or(SEED, |seed| seed.parse().unwrap());
+    let run = Run::new(size, kind, seed);
     let planned = run.only_plan();
     assert_eq!(run.only_check(&planned), []);
     println!("size {size}, {kind:?}: {}", described(&planned));
@@ -74,7 +78,7 @@ fn compare_sizes(kind: Kind) {
     );
     let mut before: Option<(f64, f64)> = None;
     for size in SIZES {
-        let run = Run::new(size, kind);
+        let run = Run::new(size, kind, SEED);
         let (mut plan_ms, mut check_ms, mut actions) = (f64::INFINITY, f64::INFINITY, 0);
         for _ in 0..5 {
             let start = Instant::now();

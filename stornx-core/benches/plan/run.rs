@@ -51,13 +51,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(size: f64, kind: Kind) -> Self {
+    pub(crate) fn new(size: f64, kind: Kind, seed: u64) -> Self {
         let probes = match kind {
             Kind::First | Kind::Later => Probes::None,
             Kind::Probed => Probes::Some(PROBED),
             Kind::AllPairs => Probes::All,
         };
-        let (snapshot, now) = cluster::of_size(size, probes);
+        let (snapshot, now) = cluster::of_size(size, probes, seed);
         let policy = Policy::default();
         let mut memory = Memory::default();
         if kind != Kind::First {

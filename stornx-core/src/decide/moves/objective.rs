@@ -164,6 +164,8 @@ pub(super) struct Objective<'v> {
     leg_demand: Vec<f64>,
     /// By edge and pair of zones: sum of round trips over pairs of replicas.
     trips: Vec<f64>,
+    /// Of it and the price: mean cost of one exchange.
+    costs: Vec<f64>,
     node_cpu: Vec<f64>,
     node_cpu_limit: Vec<f64>,
     room: Vec<f64>,
@@ -179,6 +181,11 @@ struct Journal {
     shifts: Vec<Shift>,
     /// Length of the two lists above and the total when each change began.
     marks: Vec<(usize, usize, f64)>,
+    /// Changes so far, those taken back included.
+    changes: u64,
+    /// By workload: the last change that saved what it is called with. What a change
+    /// saves once need not be saved again by it.
+    saved_by: Vec<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -190,6 +197,7 @@ enum Field {
     Split,
     LegDemand,
     Trips,
+    Costs,
     Cost,
     NodeCpu,
 }
@@ -213,6 +221,7 @@ impl<'v> Objective<'v> {
             split: vec![0.0; workloads * zones * zones],
             leg_demand: vec![0.0; edges * zones],
             trips: vec![0.0; edges * zones * zones],
+            costs: vec![0.0; edges * zones * zones],
             node_cpu: view
                 .nodes
                 .iter()
@@ -220,7 +229,7 @@ impl<'v> Objective<'v> {
                 .collect(),
             node_cpu_limit: view.nodes.iter().map(|n| n.node.allocatable.cpu.as_f64()).collect(),
             room: vec![0.0; 3 * zones],
-            journal: Journal::default(),
+            journal: Journal { saved_by: vec![0; workloads], ..Journal::default() },
             total: 0.0,
         };
         for (at, rank) in ranks.iter().enumerate() {
@@ -332,6 +341,7 @@ impl<'v> Objective<'v> {
         let before = self.total;
         self.journal.marks.push((self.journal.entries.len(), self.journal.saved.len(), before));
         self.journal.shifts.push(shift);
+        self.journal.changes += 1;
         let view = self.view;
         let calls = &view.workloads[shift.workload.at()].calls;
         for edge in calls {
@@ -387,6 +397,7 @@ impl<'v> Objective<'v> {
             Field::Split => &mut self.split,
             Field::LegDemand => &mut self.leg_demand,
             Field::Trips => &mut self.trips,
+            Field::Costs => &mut self.costs,
             Field::NodeCpu | Field::Cost => &mut self.node_cpu,
         };
         (&mut self.journal, list)
@@ -486,6 +497,9 @@ impl<'v> Objective<'v> {
         self.leg_demand.fill(0.0);
         for edge in 0..self.legs.len() {
             self.count_leg(edge, inkling);
+            for pair in 0..self.zones * self.zones {
+                self.measure_cost(edge, pair / self.zones, pair % self.zones);
+            }
         }
         for at in 0..self.services.len() {
             self.count_service(WorkloadIndex::new(at), safety);
@@ -562,17 +576,23 @@ impl<'v> Objective<'v> {
 
     /// Mean cost of one exchange of an edge between two zones, price included.
     fn trip(&self, edge: usize, from: usize, to: usize) -> f64 {
+        self.costs[(edge * self.zones + from) * self.zones + to]
+    }
+
+    /// Writes that cost down after what it depends on has changed.
+    fn measure_cost(&mut self, edge: usize, from: usize, to: usize) {
+        let at = (edge * self.zones + from) * self.zones + to;
         let leg = &self.legs[edge];
         let callers = self.counts[leg.caller.at() * self.zones + from];
         let callees = self.counts[leg.callee.at() * self.zones + to];
         let pairs = callers * callees;
         let (from_zone, to_zone) = (ZoneIndex::new(from), ZoneIndex::new(to));
         let cost = self.view.route_cost(from_zone, to_zone, leg.bytes_per_exchange);
-        if pairs <= 0.0 || leg.caller == leg.callee {
-            return cost;
-        }
-        let sum = self.trips[(edge * self.zones + from) * self.zones + to];
-        cost - self.view.latency.between_zones(from_zone, to_zone) + sum / pairs
+        self.costs[at] = if pairs <= 0.0 || leg.caller == leg.callee {
+            cost
+        } else {
+            cost - self.view.latency.between_zones(from_zone, to_zone) + self.trips[at] / pairs
+        };
     }
 
     /// Writes the demand of an edge as its caller's inflow sends it, if it follows.
@@ -609,10 +629,10 @@ impl<'v> Objective<'v> {
             }
             let sum = &mut self.demand[callee * self.zones + from];
             *sum = (*sum + sign * demand).max(0.0);
-            for to in 0..self.zones {
-                let trip = self.trip(edge, from, to);
-                self.weights[(callee * self.zones + from) * self.zones + to] +=
-                    sign * demand * trip;
+            let costs = &self.costs[(edge * self.zones + from) * self.zones..][..self.zones];
+            let weights = &mut self.weights[(callee * self.zones + from) * self.zones..];
+            for (weight, cost) in weights.iter_mut().zip(costs) {
+                *weight += sign * demand * cost;
             }
         }
     }
@@ -714,6 +734,20 @@ impl<'v> Objective<'v> {
         }
         self.counts[workload.at() * self.zones + zone_from] -= 1.0;
         self.counts[workload.at() * self.zones + zone_to] += 1.0;
+        for edge in &view.workloads[workload.at()].called_by {
+            self.save(Field::Costs, edge.at() * size, size);
+            for from in 0..self.zones {
+                self.measure_cost(edge.at(), from, zone_from);
+                self.measure_cost(edge.at(), from, zone_to);
+            }
+        }
+        for edge in &view.workloads[workload.at()].calls {
+            self.save(Field::Costs, edge.at() * size, size);
+            for to in 0..self.zones {
+                self.measure_cost(edge.at(), zone_from, to);
+                self.measure_cost(edge.at(), zone_to, to);
+            }
+        }
         self.replace(workload, from, to);
         let cpu = self.services[workload.at()].cpu;
         for (node, change) in [(from, -cpu), (to, cpu)] {
@@ -769,6 +803,10 @@ impl<'v> Objective<'v> {
     }
 
     fn save_service(&mut self, workload: WorkloadIndex) {
+        if self.journal.saved_by[workload.at()] == self.journal.changes {
+            return;
+        }
+        self.journal.saved_by[workload.at()] = self.journal.changes;
         let (zones, size) = (self.zones, self.zones * self.zones);
         self.save(Field::Demand, workload.at() * zones, zones);
         self.save(Field::Inflow, workload.at() * zones, zones);
