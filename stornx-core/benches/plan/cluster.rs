@@ -1,20 +1,33 @@
 //! A large cluster with heavy tails: few workloads have many replicas and carry most of
 //! the traffic, as in published production traces; three zones, calls go down a
-//! layered graph.
+//! layered graph. Constraints of several kinds occur, and some workloads are not ours to
+//! scale.
 
 use stornx_core::{
     ids::{
         HostName, Namespace, NodeName, PodName, RegionName, WorkloadKind, WorkloadRef, ZoneName,
     },
     model::{
-        ClusterFacts, Constraints, DefaultSplit, Edge, Facts, Host, Latency, Mesh, MetricsFacts,
-        Node, Pod, PodPhase, PodTraffic, PodUsage, Protocol, Rollout, RouteTraffic, Rule, Snapshot,
-        Source, Traffic, Workload, WorkloadPolicy,
+        Autoscaler, AutoscalerKind, ClusterFacts, Constraints, DefaultSplit, Edge, Facts, Host,
+        Latency, Mesh, MetricsFacts, Node, NodeRoundTrip, Pod, PodPhase, PodTraffic, PodUsage,
+        Protocol, Rollout, RouteTraffic, Rule, Snapshot, Source, Traffic, Workload, WorkloadPolicy,
     },
     units::{Bytes, BytesPerSecond, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp},
 };
 
 const ZONES: usize = 3;
+
+/// Requests per second that a replica serves, on the mean.
+const EACH_SERVES: f64 = 30.0;
+
+/// Which pairs of nodes have a measured round trip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probes {
+    None,
+    /// Each node probes this many others.
+    Some(usize),
+    All,
+}
 
 /// A small generator of reproducible numbers (SplitMix64).
 struct Numbers(u64);
@@ -38,12 +51,12 @@ impl Numbers {
 }
 
 /// A cluster of `size` times the limits, and the instant it is seen at.
-pub(crate) fn of_size(size: f64) -> (Snapshot, Timestamp) {
+pub(crate) fn of_size(size: f64, probes: Probes, seed: u64) -> (Snapshot, Timestamp) {
     let scaled = |count: f64| (count * size).round().max(1.0) as usize;
     let (node_count, pod_count) = (scaled(5_000.0), scaled(150_000.0));
     let (workload_count, edge_count) = (scaled(10_000.0), scaled(50_000.0));
     let now = Timestamp::from_millis(1_800_000_000_000);
-    let mut numbers = Numbers(7);
+    let mut numbers = Numbers(seed);
 
     let nodes: Vec<Node> = (0..node_count).map(node).collect();
     let replicas = replica_counts(&mut numbers, workload_count, pod_count);
@@ -52,16 +65,17 @@ pub(crate) fn of_size(size: f64) -> (Snapshot, Timestamp) {
     let mut pod_traffic = Vec::with_capacity(pod_count);
     for (index, count) in replicas.iter().enumerate() {
         let workload = workload(&mut numbers, &nodes, index, *count, now);
+        let busy = busy_percent(index);
         for pod in &workload.pods {
             usage.push(PodUsage {
                 pod: pod.name.clone(),
-                cpu: MilliCpu::new(60 + numbers.below(60) as u64),
-                memory: Bytes::new((80 + numbers.below(40) as u64) << 20),
+                cpu: MilliCpu::new((60 + numbers.below(60) as u64) * busy / 100),
+                memory: Bytes::new(((80 + numbers.below(40) as u64) << 20) * busy / 100),
                 throttled: None,
             });
             pod_traffic.push(PodTraffic {
                 pod: pod.name.clone(),
-                requests: Rps::saturating(20.0 + 20.0 * numbers.unit()),
+                requests: Rps::saturating(EACH_SERVES * (0.8 + 0.4 * numbers.unit())),
                 p95: Some(Millis::saturating(10.0 + 20.0 * numbers.unit())),
                 errors: Share::ZERO,
             });
@@ -71,14 +85,50 @@ pub(crate) fn of_size(size: f64) -> (Snapshot, Timestamp) {
     let hosts = workloads.iter().map(host).collect();
     let edges = edges(&mut numbers, &workloads, edge_count);
     let traffic = Traffic { window: Span::from_seconds(60), edges, pods: pod_traffic };
+    let latency = latency(&nodes, probes, now);
     let cluster = ClusterFacts { nodes, workloads, hosts, mesh: Mesh::Routable };
     let metrics = MetricsFacts {
         usage: Facts::Fresh { as_of: now, source: Source::Prometheus, value: usage },
         traffic: Facts::Fresh { as_of: now, source: Source::Prometheus, value: traffic },
-        latency: Facts::<Latency>::Missing { reason: "no exporter".to_owned() },
+        latency,
         warnings: Vec::new(),
     };
     (Snapshot::assemble(cluster, metrics, now), now)
+}
+
+/// Round trips of 0.1 to 0.3 ms within a zone, of 0.6 to 1.2 ms between two. Probed
+/// nodes are spread evenly over the cluster.
+fn latency(nodes: &[Node], probes: Probes, now: Timestamp) -> Facts<Latency> {
+    let probed = match probes {
+        Probes::None => return Facts::Missing { reason: "no exporter".to_owned() },
+        Probes::Some(probed) => probed.min(nodes.len()),
+        Probes::All => nodes.len(),
+    };
+    let mut numbers = Numbers(11);
+    let mut pairs = Vec::with_capacity(nodes.len() * probed);
+    for (at, from) in nodes.iter().enumerate() {
+        for step in 0..probed {
+            let to = &nodes[(at + step * nodes.len() / probed) % nodes.len()];
+            let (least, spread) = if from.zone == to.zone { (0.1, 0.2) } else { (0.6, 0.6) };
+            pairs.push(NodeRoundTrip {
+                from: from.name.clone(),
+                to: to.name.clone(),
+                rtt: Millis::saturating(least + spread * numbers.unit()),
+            });
+        }
+    }
+    let value = Latency { nodes: pairs, zones: Vec::new() };
+    Facts::Fresh { as_of: now, source: Source::LatencyExporter, value }
+}
+
+/// How busy the replicas of a workload are, as a share of those of most others: two in a
+/// hundred need more replicas, two need fewer.
+const fn busy_percent(index: usize) -> u64 {
+    match index % 50 {
+        0 => 200,
+        1 => 30,
+        _ => 100,
+    }
 }
 
 fn zone(index: usize) -> ZoneName {
@@ -141,13 +191,26 @@ fn workload(
         desired: replicas as u32,
         requests: Resources { cpu: MilliCpu::new(200), memory: Bytes::new(256 << 20) },
         limits: None,
-        constraints: Constraints::default(),
-        autoscaler: None,
+        constraints: constraints(index, replicas, nodes.len()),
+        autoscaler: (index % 10 == 9).then_some(Autoscaler {
+            kind: AutoscalerKind::Hpa,
+            min: 1,
+            max: 500,
+        }),
         budget: None,
         rollout: Rollout::Settled,
         policy: WorkloadPolicy::default(),
         startup: Some(Span::from_seconds(20)),
         pods,
+    }
+}
+
+/// A fifth spreads its replicas over nodes, another one over zones.
+fn constraints(index: usize, replicas: usize, nodes: usize) -> Constraints {
+    Constraints {
+        one_per_node: index % 5 == 1 && replicas < nodes,
+        max_zone_skew: (index % 5 == 2).then_some(1),
+        ..Constraints::default()
     }
 }
 
@@ -160,35 +223,45 @@ fn host(workload: &Workload) -> Host {
     }
 }
 
-/// Calls from workloads of the first two thirds to later ones, popular callees more
-/// often (the square of a uniform number), rates with a heavy tail.
+/// Calls from workloads to later ones, popular callees more often (the square of a
+/// uniform number). What reaches a callee is what its replicas serve, shared among its
+/// callers with a heavy tail.
 fn edges(numbers: &mut Numbers, workloads: &[Workload], count: usize) -> Vec<Edge> {
     let last = workloads.len() - 1;
-    (0..count)
+    let calls: Vec<(usize, usize, f64)> = (0..count)
         .map(|_| {
             let caller = numbers.below(last.max(1));
             let span = (last - caller) as f64;
-            let callee = caller + 1 + (numbers.unit().powi(2) * span) as usize;
-            let (caller, callee) = (&workloads[caller], &workloads[callee.min(last)]);
-            let rate = 0.5 / numbers.unit().max(0.005);
-            let routes = (0..ZONES * ZONES)
-                .map(|pair| RouteTraffic {
-                    from: zone(pair / ZONES),
-                    to: zone(pair % ZONES),
-                    requests: Rps::saturating(rate * (0.5 + numbers.unit()) / 9.0),
-                    request_bytes: BytesPerSecond::saturating(rate * 50.0),
-                    response_bytes: BytesPerSecond::saturating(rate * 500.0),
-                    p95: Some(Millis::saturating(12.0)),
-                    errors: Share::ZERO,
-                })
-                .collect();
-            Edge {
-                caller: caller.id.clone(),
-                callee: callee.id.clone(),
-                host: HostName::of_service(&callee.id.namespace(), callee.id.name()).unwrap(),
-                protocol: Protocol::Http,
-                routes,
-            }
+            let callee = (caller + 1 + (numbers.unit().powi(2) * span) as usize).min(last);
+            (caller, callee, 1.0 / numbers.unit().max(0.005))
         })
-        .collect()
+        .collect();
+    let mut weights = vec![0.0; workloads.len()];
+    for (_, callee, weight) in &calls {
+        weights[*callee] += weight;
+    }
+    let edge = |(caller, callee, weight): (usize, usize, f64)| {
+        let share = weight / weights[callee];
+        let (caller, callee) = (&workloads[caller], &workloads[callee]);
+        let rate = share * EACH_SERVES * callee.pods.len() as f64;
+        let routes = (0..ZONES * ZONES)
+            .map(|pair| RouteTraffic {
+                from: zone(pair / ZONES),
+                to: zone(pair % ZONES),
+                requests: Rps::saturating(rate * (0.5 + numbers.unit()) / 9.0),
+                request_bytes: BytesPerSecond::saturating(rate * 50.0),
+                response_bytes: BytesPerSecond::saturating(rate * 500.0),
+                p95: Some(Millis::saturating(12.0)),
+                errors: Share::ZERO,
+            })
+            .collect();
+        Edge {
+            caller: caller.id.clone(),
+            callee: callee.id.clone(),
+            host: HostName::of_service(&callee.id.namespace(), callee.id.name()).unwrap(),
+            protocol: Protocol::Http,
+            routes,
+        }
+    };
+    calls.into_iter().map(edge).collect()
 }

@@ -1,69 +1,111 @@
-//! What a plan costs, and how that grows with the cluster.
+//! What a plan and its check cost, and how that grows with the cluster.
 //!
 //! `cargo bench -p stornx-core --bench plan` plans clusters of an eighth, a quarter, a
 //! half and the whole of the published limits of Kubernetes (5,000 nodes, 150,000 pods)
-//! with 10,000 workloads and 50,000 edges, and prints time and growth.
+//! with 10,000 workloads and 50,000 edges, and prints times and growth, for each of
 //!
-//! Instructions do not depend on the machine's load; one plan of one size under
-//! callgrind counts them (the path of the bench is printed by `cargo bench --no-run`):
+//! | run | what it adds |
+//! | --- | --- |
+//! | `first` | nothing is remembered: moves are wished for, none begins |
+//! | `later` | a wish that was remembered is confirmed: moves are chosen and begin |
+//! | `probed` | as `later`, and each node measures round trips to 32 others |
+//! | `all-pairs` | as `later`, and each node measures round trips to every other |
+//!
+//! Instructions do not depend on the machine's load; one plan and one check of one size
+//! and seed under callgrind count them (the path of the bench is printed by `cargo bench
+//! --no-run`; what came of it is in `docs/performance.md`):
 //!
 //! ```text
-//! valgrind --tool=callgrind --toggle-collect='stornx_core::decide::plan' \
-//!     target/release/deps/plan-* --once 0.25
+//! valgrind --tool=callgrind --callgrind-out-file=plan.out \
+//!     --toggle-collect='*only_plan*' --toggle-collect='*only_check*' \
+//!     target/release/deps/plan-* --once 0.25 later 7
+//! callgrind_annotate --inclusive=yes plan.out | grep only_
 //! ```
 
 // A bench may stop at the first thing that is not as it must be.
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::panic)]
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 mod cluster;
+mod run;
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
-use stornx_core::{check::check, decide::plan, memory::Memory, policy::Policy};
+use run::{Kind, Run};
+use stornx_core::plan::Planned;
+
+/// Of the cluster, where none is named.
+const SEED: u64 = 7;
+
+const SIZES: [f64; 4] = [0.125, 0.25, 0.5, 1.0];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let once = arguments.iter().position(|argument| argument == "--once");
-    match once.and_then(|at| arguments.get(at + 1)).and_then(|size| size.parse().ok()) {
-        Some(size) => plan_once(size),
-        None => compare_sizes(),
+    match arguments.iter().position(|argument| argument == "--once") {
+        Some(at) => once(&arguments[at + 1..]),
+        None => [Kind::First, Kind::Later, Kind::Probed].into_iter().for_each(compare_sizes),
     }
 }
 
-fn plan_once(size: f64) {
-    let (snapshot, now) = cluster::of_size(size);
-    let planned = plan(&snapshot, &Policy::default(), &Memory::default(), now);
-    println!("size {size}: {} actions", planned.plan.actions.len());
+/// One plan and one check. Prints what a plan with the same bytes prints again.
+fn once(arguments: &[String]) {
+    let size = arguments.first().and_then(|size| size.parse().ok()).unwrap_or(1.0);
+    let kind = arguments.get(1).map_or(Kind::First, |name| Kind::named(name).unwrap());
+    let seed = arguments.get(2).map_or(SEED, |seed| seed.parse().unwrap());
+    let run = Run::new(size, kind, seed);
+    let planned = run.only_plan();
+    assert_eq!(run.only_check(&planned), []);
+    println!("size {size}, {kind:?}: {}", described(&planned));
 }
 
-fn compare_sizes() {
+fn described(planned: &Planned) -> String {
+    let mut counts = BTreeMap::new();
+    for action in &planned.plan.actions {
+        *counts.entry(action.kind()).or_insert(0) += 1;
+    }
+    // FNV-1a.
+    let hash = format!("{planned:?}")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    format!("{counts:?}, bytes {hash:016x}")
+}
+
+fn compare_sizes(kind: Kind) {
+    println!("\n{kind:?}");
     println!(
-        "{:>6} {:>7} {:>8} {:>9} {:>7} {:>10} {:>7}",
-        "nodes", "pods", "workloads", "edges", "actions", "plan ms", "growth"
+        "{:>6} {:>7} {:>9} {:>7} {:>8} {:>9} {:>7} {:>9} {:>7}",
+        "nodes", "pods", "workloads", "edges", "actions", "plan ms", "growth", "check ms", "growth"
     );
-    let mut before: Option<f64> = None;
-    for size in [0.125, 0.25, 0.5, 1.0] {
-        let (snapshot, now) = cluster::of_size(size);
-        let policy = Policy::default();
-        let mut best = f64::INFINITY;
-        let mut actions = 0;
+    let mut before: Option<(f64, f64)> = None;
+    for size in SIZES {
+        let run = Run::new(size, kind, SEED);
+        let (mut plan_ms, mut check_ms, mut actions) = (f64::INFINITY, f64::INFINITY, 0);
         for _ in 0..5 {
             let start = Instant::now();
-            let planned = plan(&snapshot, &policy, &Memory::default(), now);
-            best = best.min(start.elapsed().as_secs_f64() * 1000.0);
+            let planned = run.only_plan();
+            plan_ms = plan_ms.min(milliseconds(start));
             actions = planned.plan.actions.len();
-            assert!(check(&snapshot, &policy, &Memory::default(), &planned).is_empty());
+            let start = Instant::now();
+            assert_eq!(run.only_check(&planned), []);
+            check_ms = check_ms.min(milliseconds(start));
         }
-        let growth = before.map_or_else(String::new, |before| format!("{:.2}", best / before));
+        let growth = |now: f64, before: Option<f64>| {
+            before.map_or_else(String::new, |before| format!("{:.2}", now / before))
+        };
+        let snapshot = run.snapshot();
         println!(
-            "{:>6} {:>7} {:>8} {:>9} {:>7} {best:>10.1} {growth:>7}",
+            "{:>6} {:>7} {:>9} {:>7} {actions:>8} {plan_ms:>9.1} {:>7} {check_ms:>9.1} {:>7}",
             snapshot.nodes.len(),
             snapshot.workloads.iter().map(|w| w.pods.len()).sum::<usize>(),
             snapshot.workloads.len(),
             snapshot.traffic.fresh().map_or(0, |t| t.edges.len()),
-            actions,
+            growth(plan_ms, before.map(|before| before.0)),
+            growth(check_ms, before.map(|before| before.1)),
         );
-        before = Some(best);
+        before = Some((plan_ms, check_ms));
     }
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
 }

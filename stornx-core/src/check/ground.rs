@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     memory::{Memory, MoveInFlight},
-    model::{Host, Node, Pod, PodPhase, PodUsage, Snapshot, Workload},
+    model::{Edge, Host, Node, Pod, PodPhase, PodUsage, Snapshot, Workload},
     plan::{Action, Planned},
     policy::Policy,
 };
@@ -26,6 +26,9 @@ pub(super) struct Ground<'a> {
     pub(super) zones: std::collections::BTreeSet<&'a ZoneName>,
     /// Fresh usage only.
     pub(super) usage: BTreeMap<&'a PodName, &'a PodUsage>,
+    /// Requests per second that each replica serves, fresh only.
+    pub(super) rates: BTreeMap<&'a PodName, f64>,
+    edges: BTreeMap<&'a HostName, Vec<&'a Edge>>,
 }
 
 impl<'a> Ground<'a> {
@@ -36,6 +39,12 @@ impl<'a> Ground<'a> {
         planned: &'a Planned,
     ) -> Self {
         let usage = snapshot.usage.fresh().into_iter().flatten();
+        let traffic = snapshot.traffic.fresh();
+        let rates = traffic.into_iter().flat_map(|traffic| &traffic.pods);
+        let mut edges: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for edge in traffic.into_iter().flat_map(|traffic| &traffic.edges) {
+            edges.entry(&edge.host).or_default().push(edge);
+        }
         Self {
             snapshot,
             policy,
@@ -46,7 +55,14 @@ impl<'a> Ground<'a> {
             hosts: snapshot.hosts.iter().map(|host| (&host.name, host)).collect(),
             zones: snapshot.nodes.iter().map(|node| &node.zone).collect(),
             usage: usage.map(|usage| (&usage.pod, usage)).collect(),
+            rates: rates.map(|pod| (&pod.pod, pod.requests.get())).collect(),
+            edges,
         }
+    }
+
+    /// The edges that call a host, in the order of the snapshot; fresh only.
+    pub(super) fn edges_of(&self, host: &HostName) -> &[&'a Edge] {
+        self.edges.get(host).map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn actions(&self) -> impl Iterator<Item = &'a Action> {

@@ -4,7 +4,7 @@
 //! second time. And while fewer than `FT_MAX_ZONES` zones hold a replica, a new one goes
 //! where none is, if any node there could take it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Violation,
@@ -23,17 +23,26 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         return;
     }
     let mut rooms = rooms(ground);
+    let awaited = awaited(ground);
     for change in &changes {
+        let place = Place {
+            ground,
+            change,
+            awaited: &awaited,
+            eligible: eligible(ground, &change.workload.constraints),
+        };
+        let mut occupied: BTreeSet<&NodeName> =
+            change.workload.pods.iter().filter_map(|pod| pod.node.as_ref()).collect();
         let scales = matches!(change.action, Action::AddReplicas { .. });
         let (mut layout, mut spread) =
             (ground.bound(change.workload), ground.coming(change.workload));
-        for (index, name) in change.added.iter().enumerate() {
+        for name in &change.added {
             let Some(node) = ground.nodes.get(*name) else { continue };
             if scales && spread.contains_key(&node.zone) {
                 let room = |node: &Node| {
                     rooms.get(&node.name).is_some_and(|r| r.holds(change.workload.requests))
                 };
-                if let Some(zone) = wider(ground, change, index, &spread, &layout, room) {
+                if let Some(zone) = place.wider(&spread, &layout, &occupied, room) {
                     let (workload, zone) = (change.workload.id.clone(), zone.clone());
                     violations.push(Violation::SpreadNotWidened { workload, zone });
                 }
@@ -52,11 +61,11 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             if !rooms.get_mut(*name).is_some_and(|room| room.take(change.workload.requests)) {
                 refuse("it has no room left");
             }
-            if change.workload.constraints.one_per_node && occupied(change, index, name) {
+            if !occupied.insert(name) && change.workload.constraints.one_per_node {
                 refuse("it holds a replica already, and may hold one");
             }
             *layout.entry(&node.zone).or_insert(0) += 1;
-            if !schedulable_skew(ground, change, &layout, &node.zone) {
+            if !place.schedulable_skew(&layout, &node.zone) {
                 refuse("its zone would be fuller than maxSkew allows");
             }
         }
@@ -106,67 +115,70 @@ fn rooms<'a>(ground: &Ground<'a>) -> BTreeMap<&'a NodeName, Room> {
     rooms
 }
 
-/// A zone without a replica that could take the next one while the spread may still
-/// widen. Room that a move under way is waiting for does not count: its surge may not be
-/// there yet.
-fn wider<'a>(
-    ground: &Ground<'a>,
-    change: &Change<'_>,
-    index: usize,
-    spread: &Layout<'_>,
-    bound: &Layout<'_>,
-    room: impl Fn(&Node) -> bool,
-) -> Option<&'a ZoneName> {
-    if zones(spread) >= ground.policy.fault_tolerance.max_zones {
-        return None;
-    }
-    let constraints = &change.workload.constraints;
-    let could = |node: &&'a Node| {
-        !spread.contains_key(&node.zone)
-            && refusal(node, constraints).is_none()
-            && room(node)
-            && !(constraints.one_per_node && occupied(change, index, &node.name))
-            && !awaited(ground, &node.name)
-            && {
-                let mut next = bound.clone();
-                *next.entry(&node.zone).or_insert(0) += 1;
-                schedulable_skew(ground, change, &next, &node.zone)
-            }
-    };
-    ground.snapshot.nodes.iter().find(could).map(|node| &node.zone)
-}
-
-fn awaited(ground: &Ground<'_>, node: &NodeName) -> bool {
-    let promised = |action: &Action| match action {
-        Action::AddReplicas { nodes, .. } => nodes.contains(node),
-        Action::StartMove { to, .. } => to == node,
-        _ => false,
-    };
+/// Nodes that a change of this plan or a move under way puts a replica on.
+fn awaited<'a>(ground: &Ground<'a>) -> BTreeSet<&'a NodeName> {
+    let promised = ground.changes().flat_map(|change| change.added);
     let moving = ground.memory.workloads.values().filter_map(|w| w.in_flight.as_ref());
-    ground.actions().any(promised) || moving.into_iter().any(|record| record.to == *node)
+    promised.chain(moving.map(|record| &record.to)).collect()
 }
 
-/// Whether a node holds a replica of the workload, one that this action puts there
-/// included.
-fn occupied(change: &Change<'_>, index: usize, node: &NodeName) -> bool {
-    let there = change.workload.pods.iter().any(|pod| pod.node.as_ref() == Some(node));
-    there || change.added[..index].contains(&node)
+/// The zones that count for the skew of a workload: those with a node that it selects,
+/// as the scheduler has it. Not asked for without a `maxSkew`.
+fn eligible<'a>(ground: &Ground<'a>, constraints: &Constraints) -> BTreeSet<&'a ZoneName> {
+    if constraints.max_zone_skew.is_none() {
+        return BTreeSet::new();
+    }
+    let nodes = ground.snapshot.nodes.iter();
+    nodes.filter(|node| is_selected(node, constraints)).map(|node| &node.zone).collect()
 }
 
-/// Whether the scheduler admits one more replica in `zone`, already counted in `layout`.
-/// Zones count when a node of theirs is selected, as the scheduler has it.
-fn schedulable_skew(
-    ground: &Ground<'_>,
-    change: &Change<'_>,
-    layout: &Layout<'_>,
-    zone: &ZoneName,
-) -> bool {
-    let constraints = &change.workload.constraints;
-    let Some(max_skew) = constraints.max_zone_skew else { return true };
-    let eligible = ground.snapshot.nodes.iter().filter(|node| is_selected(node, constraints));
-    let held = |zone: &ZoneName| layout.get(zone).copied().unwrap_or(0);
-    let emptiest = eligible.map(|node| held(&node.zone)).min().unwrap_or(0);
-    held(zone) <= emptiest.saturating_add(max_skew)
+/// What the place of a new replica is judged by, made once for a change.
+struct Place<'c, 'a> {
+    ground: &'c Ground<'a>,
+    change: &'c Change<'a>,
+    awaited: &'c BTreeSet<&'a NodeName>,
+    eligible: BTreeSet<&'a ZoneName>,
+}
+
+impl<'a> Place<'_, 'a> {
+    /// A zone without a replica that could take the next one while the spread may still
+    /// widen. Room that a move under way is waiting for does not count: its surge may
+    /// not be there yet.
+    fn wider(
+        &self,
+        spread: &Layout<'_>,
+        bound: &Layout<'_>,
+        occupied: &BTreeSet<&NodeName>,
+        room: impl Fn(&Node) -> bool,
+    ) -> Option<&'a ZoneName> {
+        if zones(spread) >= self.ground.policy.fault_tolerance.max_zones {
+            return None;
+        }
+        let constraints = &self.change.workload.constraints;
+        let empty = |zone: &&&'a ZoneName| {
+            let mut next = bound.clone();
+            *next.entry(*zone).or_insert(0) += 1;
+            !spread.contains_key(**zone) && self.schedulable_skew(&next, zone)
+        };
+        let empty: BTreeSet<&ZoneName> = self.ground.zones.iter().filter(empty).copied().collect();
+        let could = |node: &&'a Node| {
+            empty.contains(&node.zone)
+                && refusal(node, constraints).is_none()
+                && room(node)
+                && !(constraints.one_per_node && occupied.contains(&node.name))
+                && !self.awaited.contains(&node.name)
+        };
+        self.ground.snapshot.nodes.iter().find(could).map(|node| &node.zone)
+    }
+
+    /// Whether the scheduler admits one more replica in `zone`, already counted in
+    /// `layout`.
+    fn schedulable_skew(&self, layout: &Layout<'_>, zone: &ZoneName) -> bool {
+        let Some(max_skew) = self.change.workload.constraints.max_zone_skew else { return true };
+        let held = |zone: &ZoneName| layout.get(zone).copied().unwrap_or(0);
+        let emptiest = self.eligible.iter().map(|zone| held(zone)).min().unwrap_or(0);
+        held(zone) <= emptiest.saturating_add(max_skew)
+    }
 }
 
 /// Why a node does not admit replicas with these constraints.

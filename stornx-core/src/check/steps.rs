@@ -30,7 +30,8 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             continue;
         };
         let Some(known) = ground.hosts.get(host) else { continue };
-        let write = Write { ground, host: known, from, to, why };
+        let shares = replica_shares(ground, known);
+        let write = Write { ground, host: known, from, to, why, shares };
         write.stands(violations);
         write.claims(violations);
         match purpose {
@@ -59,6 +60,19 @@ struct Write<'a> {
     from: &'a RouteTable,
     to: &'a RouteTable,
     why: &'a RouteWhy,
+    /// Percentage of its replicas in each zone; `None` while nothing serves.
+    shares: Option<BTreeMap<&'a ZoneName, f64>>,
+}
+
+fn replica_shares<'a>(ground: &Ground<'a>, host: &Host) -> Option<BTreeMap<&'a ZoneName, f64>> {
+    let [backend] = host.backends.as_slice() else { return None };
+    let ready = ground.ready(ground.workloads.get(backend)?, &[]);
+    let total: u32 = ready.values().sum();
+    if total == 0 {
+        return None;
+    }
+    let share = |count: u32| 100.0 * f64::from(count) / f64::from(total);
+    Some(ready.into_iter().map(|(zone, count)| (zone, share(count))).collect())
 }
 
 impl Write<'_> {
@@ -87,7 +101,7 @@ impl Write<'_> {
     /// Whether a distribution is what the mesh does without a rule, to the points that
     /// rounding takes and to one for each zone that has to be named.
     fn is_default(&self, caller: &ZoneName, distribution: &Distribution) -> bool {
-        let Some(shares) = self.replica_shares() else { return true };
+        let Some(shares) = &self.shares else { return true };
         let own_first = self.host.default_split == DefaultSplit::OwnZoneFirst;
         let expected = |zone: &ZoneName| match shares.get(caller) {
             Some(own) if own_first && *own > 0.0 => f64::from(u8::from(zone == caller)) * 100.0,
@@ -95,18 +109,6 @@ impl Write<'_> {
         };
         let slack = 1.0 + points(self.ground.zones.len());
         distribution.iter().all(|(zone, w)| (f64::from(w) - expected(zone)).abs() <= slack)
-    }
-
-    /// Percentage of its replicas in each zone; `None` while nothing serves.
-    fn replica_shares(&self) -> Option<BTreeMap<&ZoneName, f64>> {
-        let [backend] = self.host.backends.as_slice() else { return None };
-        let ready = self.ground.ready(self.ground.workloads.get(backend)?, &[]);
-        let total: u32 = ready.values().sum();
-        if total == 0 {
-            return None;
-        }
-        let share = |count: u32| 100.0 * f64::from(count) / f64::from(total);
-        Some(ready.into_iter().map(|(zone, count)| (zone, share(count))).collect())
     }
 
     /// Every (caller, destination, weight before, weight after) of callers that had a
@@ -189,7 +191,7 @@ impl Write<'_> {
     /// is a zone that answers too slowly, or that the reserve alone could fill, by what
     /// the report says of it.
     fn reserve(&self, violations: &mut Vec<Violation>) {
-        let Some(shares) = self.replica_shares() else { return };
+        let Some(shares) = &self.shares else { return };
         let room = 50.0 / points(self.ground.zones.len());
         let reserve = self.ground.policy.balancer.reserve.get().min(room).floor();
         for (caller, zone, before, after) in self.routes() {
@@ -205,9 +207,8 @@ impl Write<'_> {
         let report = &self.ground.planned.report;
         let said = report.hosts.get(&self.host.name).and_then(|host| host.destinations.get(zone));
         let Some(said) = said else { return false };
-        let edges = self.ground.snapshot.traffic.fresh().into_iter().flat_map(|t| &t.edges);
-        let demand: f64 =
-            edges.filter(|edge| edge.host == self.host.name).map(|e| e.requests().get()).sum();
+        let edges = self.ground.edges_of(&self.host.name);
+        let demand: f64 = edges.iter().map(|edge| edge.requests().get()).sum();
         // The planner smooths the demand; twice what is seen is beyond any smoothing.
         said.penalty > Millis::ZERO || said.capacity.get() < 2.0 * demand * (reserve + 1.0) / 100.0
     }
@@ -223,8 +224,8 @@ impl Write<'_> {
 
     /// A decay goes towards the replica-proportional split, every zone named.
     fn decays(&self, violations: &mut Vec<Violation>) {
-        let Some(shares) = self.replica_shares() else { return };
-        let goal = with_reserve(&self.ground.zones, &shares, 1.0);
+        let Some(shares) = &self.shares else { return };
+        let goal = with_reserve(&self.ground.zones, shares, 1.0);
         for (caller, after) in self.to {
             let Some(before) = self.from.get(caller) else { continue };
             let distance = |distribution: &Distribution| -> f64 {

@@ -28,7 +28,7 @@ use super::{
     ground::{Ground, cpu_base},
 };
 use crate::{
-    ids::{HostName, PodName, ZoneName},
+    ids::{HostName, ZoneName},
     model::{Distribution, RouteTable, Workload},
     plan::{Action, RoutePurpose},
     policy::noise,
@@ -94,7 +94,7 @@ fn predicted(
 ) {
     let Some(traffic) = ground.snapshot.traffic.fresh() else { return };
     let mut demand: BTreeMap<&ZoneName, f64> = BTreeMap::new();
-    for edge in traffic.edges.iter().filter(|edge| edge.host == *host) {
+    for edge in ground.edges_of(host) {
         for route in &edge.routes {
             *demand.entry(&route.from).or_insert(0.0) += route.requests.get();
         }
@@ -150,21 +150,13 @@ fn destinations<'a>(
     host: &HostName,
     workload: &'a Workload,
 ) -> BTreeMap<&'a ZoneName, Destination> {
-    let rates: BTreeMap<&PodName, f64> = ground
-        .snapshot
-        .traffic
-        .fresh()
-        .into_iter()
-        .flat_map(|traffic| &traffic.pods)
-        .map(|pod| (&pod.pod, pod.requests.get()))
-        .collect();
     let (now, warmup) = (ground.planned.plan.at, ground.policy.balancer.warmup);
     let mut sums: BTreeMap<&ZoneName, Sums> = BTreeMap::new();
     for pod in workload.pods.iter().filter(|pod| ground.serves(pod)) {
         let Some(zone) = ground.zone_of_pod(pod) else { continue };
         let sums = sums.entry(zone).or_default();
         sums.replicas += 1.0;
-        let rate = rates.get(&pod.name).copied();
+        let rate = ground.rates.get(&pod.name).copied();
         sums.rate += rate.unwrap_or(0.0);
         let warm = pod.ready_since.is_none_or(|since| now.since(since) >= warmup);
         if let (Some(usage), Some(rate), true) = (ground.usage.get(&pod.name), rate, warm) {

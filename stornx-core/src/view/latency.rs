@@ -1,8 +1,8 @@
 //! How far apart two places are: measured where it was measured, the mean of the
 //! zones where only other nodes of them were, the heuristic otherwise.
 
-use super::{NodeIndex, NodeView, ZoneIndex, ZoneView};
-use crate::{model::Latency, policy::LatencyPolicy};
+use super::{Finger, NodeIndex, NodeView, ZoneIndex, ZoneView};
+use crate::{ids::NodeName, model::Latency, policy::LatencyPolicy};
 
 /// Round-trip times in ms.
 pub(crate) struct LatencyTable {
@@ -15,6 +15,7 @@ pub(crate) struct LatencyTable {
     zones_measured: Vec<bool>,
     /// By measuring node: measured nodes in order of index.
     nodes: Vec<Vec<(NodeIndex, f64)>>,
+    has_node_pairs: bool,
 }
 
 impl LatencyTable {
@@ -32,6 +33,7 @@ impl LatencyTable {
             zones: heuristic(zones, policy),
             zones_measured: vec![false; zone_count * zone_count],
             nodes: vec![Vec::new(); nodes.len()],
+            has_node_pairs: false,
         };
         if let Some(measured) = measured {
             table.take_nodes(measured, nodes);
@@ -42,12 +44,23 @@ impl LatencyTable {
 
     /// Keeps measured pairs of nodes, and their mean for the pair of their zones.
     fn take_nodes(&mut self, measured: &Latency, nodes: &[NodeView<'_>]) {
-        let index = |name| super::find(nodes, |node| &node.node.name, name).map(NodeIndex::new);
+        let (mut from_at, mut to_at) = (Finger::new(nodes), Finger::new(nodes));
+        let mut last: Option<(&NodeName, Option<usize>)> = None;
         let mut sums = vec![(0.0, 0_u32); self.zones.len()];
         for pair in &measured.nodes {
-            let (Some(from), Some(to)) = (index(&pair.from), index(&pair.to)) else { continue };
+            // Pairs come by the node that measured.
+            let from = match last {
+                Some((name, found)) if *name == pair.from => found,
+                _ => from_at.find(|node| &node.node.name, &pair.from),
+            };
+            last = Some((&pair.from, from));
+            let to = to_at.find(|node| &node.node.name, &pair.to);
+            let (Some(from), Some(to)) = (from.map(NodeIndex::new), to.map(NodeIndex::new)) else {
+                continue;
+            };
             let rtt = pair.rtt.get();
             self.nodes[from.at()].push((to, rtt));
+            self.has_node_pairs = true;
             if from != to {
                 let sum = &mut sums[self.pair(self.zone_of[from.at()], self.zone_of[to.at()])];
                 *sum = (sum.0 + rtt, sum.1 + 1);
@@ -97,8 +110,8 @@ impl LatencyTable {
     }
 
     /// Whether any pair of nodes was measured: then pairs differ within a zone.
-    pub(crate) fn has_node_pairs(&self) -> bool {
-        self.nodes.iter().any(|row| !row.is_empty())
+    pub(crate) const fn has_node_pairs(&self) -> bool {
+        self.has_node_pairs
     }
 
     /// Whether the distance between two zones was measured.

@@ -160,6 +160,8 @@ pub(crate) struct View<'a> {
     pub(crate) hosts: Vec<HostView<'a>>,
     pub(crate) edges: Vec<EdgeView<'a>>,
     pub(crate) latency: LatencyTable,
+    /// US dollars per byte by pair of zones, row by row.
+    prices: Vec<f64>,
     /// Fresh traffic is there.
     pub(crate) has_traffic: bool,
     /// The window over which rates were counted; zero without fresh traffic.
@@ -178,6 +180,27 @@ fn find<T, K: Ord + ?Sized>(list: &[T], key: impl Fn(&T) -> &K, wanted: &K) -> O
     list.binary_search_by(|item| key(item).cmp(wanted)).ok()
 }
 
+/// Finds names in a sorted list that are asked for in nearly the same order: the one
+/// after the last is tried first.
+struct Finger<'l, T> {
+    list: &'l [T],
+    next: usize,
+}
+
+impl<'l, T> Finger<'l, T> {
+    const fn new(list: &'l [T]) -> Self {
+        Self { list, next: 0 }
+    }
+
+    fn find<K: Ord + ?Sized>(&mut self, key: impl Fn(&T) -> &K, wanted: &K) -> Option<usize> {
+        let guess = self.next;
+        let hit = self.list.get(guess).is_some_and(|item| key(item) == wanted);
+        let found = if hit { Some(guess) } else { find(self.list, key, wanted) };
+        self.next = found.map_or(guess, |found| found + 1);
+        found
+    }
+}
+
 impl<'a> View<'a> {
     /// Joins a snapshot.
     pub(crate) fn new(snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) -> Self {
@@ -185,6 +208,7 @@ impl<'a> View<'a> {
         let nodes = nodes(snapshot, &zones);
         let latency = LatencyTable::new(snapshot.latency.fresh(), &nodes, &zones, &policy.latency);
         let traffic = snapshot.traffic.fresh();
+        let prices = prices(&zones, policy);
         let mut view = Self {
             snapshot,
             policy,
@@ -195,6 +219,7 @@ impl<'a> View<'a> {
             hosts: Vec::new(),
             edges: Vec::new(),
             latency,
+            prices,
             has_traffic: traffic.is_some(),
             window: traffic.map_or(Span::ZERO, |traffic| traffic.window),
         };
@@ -209,6 +234,7 @@ impl<'a> View<'a> {
             self.snapshot.usage.fresh().map_or_else(Vec::new, |u| sorted(u, |u| &u.pod));
         let traffic: Vec<&PodTraffic> =
             self.snapshot.traffic.fresh().map_or_else(Vec::new, |t| sorted(&t.pods, |t| &t.pod));
+        let (mut usage_of, mut traffic_of) = (Finger::new(&usage), Finger::new(&traffic));
         let workloads = sorted(&self.snapshot.workloads, |workload| &workload.id);
         self.workloads.reserve(workloads.len());
         for workload in workloads {
@@ -221,8 +247,8 @@ impl<'a> View<'a> {
                     pod,
                     node,
                     zone,
-                    usage: find(&usage, |u| &u.pod, &pod.name).map(|at| usage[at]),
-                    traffic: find(&traffic, |t| &t.pod, &pod.name).map(|at| traffic[at]),
+                    usage: usage_of.find(|u| &u.pod, &pod.name).map(|at| usage[at]),
+                    traffic: traffic_of.find(|t| &t.pod, &pod.name).map(|at| traffic[at]),
                 };
                 if let Some(node) = node {
                     let node = &mut self.nodes[node.at()];
@@ -331,13 +357,7 @@ impl<'a> View<'a> {
 
     /// Price of one byte between two zones, US dollars.
     pub(crate) fn price_per_byte(&self, from: ZoneIndex, to: ZoneIndex) -> f64 {
-        if from == to {
-            return 0.0;
-        }
-        let price = &self.policy.price;
-        let same_region = self.zones[from.at()].region == self.zones[to.at()].region;
-        let per_gigabyte = if same_region { price.cross_zone } else { price.cross_region };
-        per_gigabyte.get() / 1e9
+        self.prices[from.at() * self.zones.len() + to.at()]
     }
 
     /// Round trip between two zones in ms with the price of a request of
@@ -353,6 +373,19 @@ fn zones(snapshot: &Snapshot) -> Vec<ZoneView<'_>> {
     let regions: BTreeMap<&ZoneName, &RegionName> =
         snapshot.nodes.iter().map(|node| (&node.zone, &node.region)).collect();
     regions.into_iter().map(|(name, region)| ZoneView { name, region }).collect()
+}
+
+fn prices(zones: &[ZoneView<'_>], policy: &Policy) -> Vec<f64> {
+    let price = |from: &ZoneView<'_>, to: &ZoneView<'_>| {
+        if from.name == to.name {
+            0.0
+        } else if from.region == to.region {
+            policy.price.cross_zone.get() / 1e9
+        } else {
+            policy.price.cross_region.get() / 1e9
+        }
+    };
+    zones.iter().flat_map(|from| zones.iter().map(move |to| price(from, to))).collect()
 }
 
 fn nodes<'a>(snapshot: &'a Snapshot, zones: &[ZoneView<'a>]) -> Vec<NodeView<'a>> {

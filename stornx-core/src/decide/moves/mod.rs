@@ -185,7 +185,7 @@ impl<'v> Room<'_, 'v> {
             return;
         }
         let view = self.view;
-        let mut objective = Objective::new(view, self.safety, self.memory, None);
+        let mut objective = Objective::new(view, self.safety, self.memory);
         let search = Search {
             view,
             safety: self.safety,

@@ -107,6 +107,7 @@ impl Inkling {
     }
 }
 
+#[derive(Clone)]
 struct Service {
     router: Router,
     /// Requests/s of one replica at full utilisation, where known.
@@ -122,6 +123,7 @@ struct Service {
     cost: f64,
 }
 
+#[derive(Clone)]
 struct Leg {
     caller: WorkloadIndex,
     callee: WorkloadIndex,
@@ -144,6 +146,7 @@ pub(super) struct Touched {
 }
 
 /// The cost of a layout, kept up to date while replicas are tried elsewhere.
+#[derive(Clone)]
 pub(super) struct Objective<'v> {
     view: &'v View<'v>,
     zones: usize,
@@ -161,6 +164,8 @@ pub(super) struct Objective<'v> {
     leg_demand: Vec<f64>,
     /// By edge and pair of zones: sum of round trips over pairs of replicas.
     trips: Vec<f64>,
+    /// Of it and the price: mean cost of one exchange.
+    costs: Vec<f64>,
     node_cpu: Vec<f64>,
     node_cpu_limit: Vec<f64>,
     room: Vec<f64>,
@@ -169,13 +174,18 @@ pub(super) struct Objective<'v> {
 }
 
 /// What was overwritten, for taking a change back exactly.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Journal {
     entries: Vec<(Field, usize, usize)>,
     saved: Vec<f64>,
     shifts: Vec<Shift>,
     /// Length of the two lists above and the total when each change began.
     marks: Vec<(usize, usize, f64)>,
+    /// Changes so far, those taken back included.
+    changes: u64,
+    /// By workload: the last change that saved what it is called with. What a change
+    /// saves once need not be saved again by it.
+    saved_by: Vec<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -187,20 +197,14 @@ enum Field {
     Split,
     LegDemand,
     Trips,
+    Costs,
     Cost,
     NodeCpu,
 }
 
 impl<'v> Objective<'v> {
     /// The cost of the layout as it is, or will be when the moves under way have ended.
-    /// With an `inkling`, for rates that are off by as much as the counts of a window
-    /// may be: what a layout would cost in a world that looks the same.
-    pub(super) fn new(
-        view: &'v View<'v>,
-        safety: &Safety,
-        memory: &Memory,
-        inkling: Option<Inkling>,
-    ) -> Self {
+    pub(super) fn new(view: &'v View<'v>, safety: &Safety, memory: &Memory) -> Self {
         let zones = view.zones.len();
         let (workloads, edges) = (view.workloads.len(), view.edges.len());
         let ranks = ranks(view);
@@ -217,6 +221,7 @@ impl<'v> Objective<'v> {
             split: vec![0.0; workloads * zones * zones],
             leg_demand: vec![0.0; edges * zones],
             trips: vec![0.0; edges * zones * zones],
+            costs: vec![0.0; edges * zones * zones],
             node_cpu: view
                 .nodes
                 .iter()
@@ -224,21 +229,27 @@ impl<'v> Objective<'v> {
                 .collect(),
             node_cpu_limit: view.nodes.iter().map(|n| n.node.allocatable.cpu.as_f64()).collect(),
             room: vec![0.0; 3 * zones],
-            journal: Journal::default(),
+            journal: Journal { saved_by: vec![0; workloads], ..Journal::default() },
             total: 0.0,
         };
-        for edge in &view.edges {
-            objective.add_leg(edge, &ranks, inkling);
-        }
         for (at, rank) in ranks.iter().enumerate() {
-            objective.add_service(WorkloadIndex::new(at), *rank, safety, memory);
-            objective.doubt_capacity(at, inkling);
+            objective.add_service(WorkloadIndex::new(at), *rank, memory);
         }
-        for edge in 0..edges {
-            objective.measure_trips(edge);
+        for (at, edge) in view.edges.iter().enumerate() {
+            objective.add_leg(edge);
+            objective.measure_trips(at);
         }
-        objective.settle(&ranks);
+        objective.count_requests(safety, None);
         objective
+    }
+
+    /// The same layout in a world that looks the same: rates are off by as much as the
+    /// counts of a window may be. Nothing may have been tried yet.
+    pub(super) fn lookalike(&self, safety: &Safety, inkling: Inkling) -> Self {
+        debug_assert!(self.journal.marks.is_empty());
+        let mut world = self.clone();
+        world.count_requests(safety, Some(inkling));
+        world
     }
 
     /// What the layout costs now.
@@ -330,6 +341,7 @@ impl<'v> Objective<'v> {
         let before = self.total;
         self.journal.marks.push((self.journal.entries.len(), self.journal.saved.len(), before));
         self.journal.shifts.push(shift);
+        self.journal.changes += 1;
         let view = self.view;
         let calls = &view.workloads[shift.workload.at()].calls;
         for edge in calls {
@@ -385,6 +397,7 @@ impl<'v> Objective<'v> {
             Field::Split => &mut self.split,
             Field::LegDemand => &mut self.leg_demand,
             Field::Trips => &mut self.trips,
+            Field::Costs => &mut self.costs,
             Field::NodeCpu | Field::Cost => &mut self.node_cpu,
         };
         (&mut self.journal, list)
@@ -407,32 +420,18 @@ impl<'v> Objective<'v> {
 
     // ---- Building -----------------------------------------------------------------
 
-    fn add_leg(&mut self, edge: &EdgeView<'_>, ranks: &[u32], inkling: Option<Inkling>) {
-        let at = self.legs.len();
-        let exchanges = |requests: f64, bytes: f64| {
-            if requests > 0.0 { requests } else { bytes / EXCHANGE_BYTES }
-        };
-        for route in &edge.routes {
-            let rate = exchanges(route.requests, route.bytes);
-            self.leg_demand[at * self.zones + route.from.at()] += rate;
-        }
-        let demand = &mut self.leg_demand[at * self.zones..][..self.zones];
-        if let Some(inkling) = inkling {
-            for (zone, rate) in demand.iter_mut().enumerate() {
-                *rate = inkling.off(*rate, self.view.window, at * self.zones + zone);
-            }
-        }
-        let rate: f64 = demand.iter().sum();
+    fn add_leg(&mut self, edge: &EdgeView<'_>) {
+        let rank = |workload: WorkloadIndex| self.services[workload.at()].rank;
         self.legs.push(Leg {
             caller: edge.caller,
             callee: edge.callee,
-            rate,
-            bytes_per_exchange: if rate > 0.0 { edge.bytes / rate } else { 0.0 },
-            follows: ranks[edge.caller.at()] < ranks[edge.callee.at()],
+            rate: 0.0,
+            bytes_per_exchange: 0.0,
+            follows: rank(edge.caller) < rank(edge.callee),
         });
     }
 
-    fn add_service(&mut self, at: WorkloadIndex, rank: u32, safety: &Safety, memory: &Memory) {
+    fn add_service(&mut self, at: WorkloadIndex, rank: u32, memory: &Memory) {
         let view = &self.view.workloads[at.at()];
         let mut places: Vec<(NodeIndex, u32)> = Vec::new();
         for node in nodes_to_be(self.view, at, memory) {
@@ -449,36 +448,15 @@ impl<'v> Objective<'v> {
         for (node, count) in &places {
             self.node_cpu[node.at()] += cpu * f64::from(*count);
         }
-        let facts = safety.of(at);
-        let received: f64 = view.called_by.iter().map(|edge| self.legs[edge.at()].rate).sum();
-        // Less than half of what it serves comes from callers that are known: the rest
-        // decides, and where it enters is only seen in its own calls.
-        let seen = received > 0.0 && received >= 0.5 * facts.requests.get();
-        let served = facts.requests.get().max(received);
         self.services.push(Service {
             router: Router::of(self.view, at),
-            capacity: facts
-                .demand
-                .filter(|demand| *demand > 0.0 && served > 0.0)
-                .map(|demand| served / demand),
+            capacity: None,
             cpu,
             places,
-            follows: seen,
+            follows: false,
             rank,
             cost: 0.0,
         });
-    }
-
-    /// A capacity rests on counted requests, as rates do.
-    fn doubt_capacity(&mut self, at: usize, inkling: Option<Inkling>) {
-        let edges = self.view.edges.len() * self.zones;
-        let received: f64 =
-            self.view.workloads[at].called_by.iter().map(|e| self.legs[e.at()].rate).sum();
-        if let (Some(inkling), Some(capacity)) = (inkling, &mut self.services[at].capacity) {
-            let off = inkling.off(received, self.view.window, edges + at);
-            // What was hardly counted may be off by all of it, but serves something.
-            *capacity *= if received > 0.0 { (off / received).max(0.1) } else { 1.0 };
-        }
     }
 
     /// Sums of round trips over the pairs of replicas of an edge.
@@ -514,10 +492,73 @@ impl<'v> Objective<'v> {
         (count - same) * far + same * latency.between_nodes(node, node)
     }
 
+    /// Takes over the requests that were counted, and splits them.
+    fn count_requests(&mut self, safety: &Safety, inkling: Option<Inkling>) {
+        self.leg_demand.fill(0.0);
+        for edge in 0..self.legs.len() {
+            self.count_leg(edge, inkling);
+            for pair in 0..self.zones * self.zones {
+                self.measure_cost(edge, pair / self.zones, pair % self.zones);
+            }
+        }
+        for at in 0..self.services.len() {
+            self.count_service(WorkloadIndex::new(at), safety);
+            self.doubt_capacity(at, inkling);
+        }
+        self.settle();
+    }
+
+    fn count_leg(&mut self, at: usize, inkling: Option<Inkling>) {
+        let edge = &self.view.edges[at];
+        let exchanges = |requests: f64, bytes: f64| {
+            if requests > 0.0 { requests } else { bytes / EXCHANGE_BYTES }
+        };
+        for route in &edge.routes {
+            let rate = exchanges(route.requests, route.bytes);
+            self.leg_demand[at * self.zones + route.from.at()] += rate;
+        }
+        let demand = &mut self.leg_demand[at * self.zones..][..self.zones];
+        if let Some(inkling) = inkling {
+            for (zone, rate) in demand.iter_mut().enumerate() {
+                *rate = inkling.off(*rate, self.view.window, at * self.zones + zone);
+            }
+        }
+        let rate: f64 = demand.iter().sum();
+        self.legs[at].rate = rate;
+        self.legs[at].bytes_per_exchange = if rate > 0.0 { edge.bytes / rate } else { 0.0 };
+    }
+
+    fn count_service(&mut self, at: WorkloadIndex, safety: &Safety) {
+        let facts = safety.of(at);
+        let callers = &self.view.workloads[at.at()].called_by;
+        let received: f64 = callers.iter().map(|edge| self.legs[edge.at()].rate).sum();
+        let served = facts.requests.get().max(received);
+        let service = &mut self.services[at.at()];
+        // Less than half of what it serves comes from callers that are known: the rest
+        // decides, and where it enters is only seen in its own calls.
+        service.follows = received > 0.0 && received >= 0.5 * facts.requests.get();
+        service.capacity = facts
+            .demand
+            .filter(|demand| *demand > 0.0 && served > 0.0)
+            .map(|demand| served / demand);
+    }
+
+    /// A capacity rests on counted requests, as rates do.
+    fn doubt_capacity(&mut self, at: usize, inkling: Option<Inkling>) {
+        let edges = self.view.edges.len() * self.zones;
+        let received: f64 =
+            self.view.workloads[at].called_by.iter().map(|e| self.legs[e.at()].rate).sum();
+        if let (Some(inkling), Some(capacity)) = (inkling, &mut self.services[at].capacity) {
+            let off = inkling.off(received, self.view.window, edges + at);
+            // What was hardly counted may be off by all of it, but serves something.
+            *capacity *= if received > 0.0 { (off / received).max(0.1) } else { 1.0 };
+        }
+    }
+
     /// Splits everything in the order of calls and adds up.
-    fn settle(&mut self, ranks: &[u32]) {
+    fn settle(&mut self) {
         let mut order: Vec<_> = (0..self.services.len()).map(WorkloadIndex::new).collect();
-        order.sort_by_key(|workload| ranks[workload.at()]);
+        order.sort_by_key(|workload| self.services[workload.at()].rank);
         for workload in order {
             self.gather(workload);
             self.route(workload);
@@ -535,17 +576,23 @@ impl<'v> Objective<'v> {
 
     /// Mean cost of one exchange of an edge between two zones, price included.
     fn trip(&self, edge: usize, from: usize, to: usize) -> f64 {
+        self.costs[(edge * self.zones + from) * self.zones + to]
+    }
+
+    /// Writes that cost down after what it depends on has changed.
+    fn measure_cost(&mut self, edge: usize, from: usize, to: usize) {
+        let at = (edge * self.zones + from) * self.zones + to;
         let leg = &self.legs[edge];
         let callers = self.counts[leg.caller.at() * self.zones + from];
         let callees = self.counts[leg.callee.at() * self.zones + to];
         let pairs = callers * callees;
         let (from_zone, to_zone) = (ZoneIndex::new(from), ZoneIndex::new(to));
         let cost = self.view.route_cost(from_zone, to_zone, leg.bytes_per_exchange);
-        if pairs <= 0.0 || leg.caller == leg.callee {
-            return cost;
-        }
-        let sum = self.trips[(edge * self.zones + from) * self.zones + to];
-        cost - self.view.latency.between_zones(from_zone, to_zone) + sum / pairs
+        self.costs[at] = if pairs <= 0.0 || leg.caller == leg.callee {
+            cost
+        } else {
+            cost - self.view.latency.between_zones(from_zone, to_zone) + self.trips[at] / pairs
+        };
     }
 
     /// Writes the demand of an edge as its caller's inflow sends it, if it follows.
@@ -582,10 +629,10 @@ impl<'v> Objective<'v> {
             }
             let sum = &mut self.demand[callee * self.zones + from];
             *sum = (*sum + sign * demand).max(0.0);
-            for to in 0..self.zones {
-                let trip = self.trip(edge, from, to);
-                self.weights[(callee * self.zones + from) * self.zones + to] +=
-                    sign * demand * trip;
+            let costs = &self.costs[(edge * self.zones + from) * self.zones..][..self.zones];
+            let weights = &mut self.weights[(callee * self.zones + from) * self.zones..];
+            for (weight, cost) in weights.iter_mut().zip(costs) {
+                *weight += sign * demand * cost;
             }
         }
     }
@@ -687,6 +734,20 @@ impl<'v> Objective<'v> {
         }
         self.counts[workload.at() * self.zones + zone_from] -= 1.0;
         self.counts[workload.at() * self.zones + zone_to] += 1.0;
+        for edge in &view.workloads[workload.at()].called_by {
+            self.save(Field::Costs, edge.at() * size, size);
+            for from in 0..self.zones {
+                self.measure_cost(edge.at(), from, zone_from);
+                self.measure_cost(edge.at(), from, zone_to);
+            }
+        }
+        for edge in &view.workloads[workload.at()].calls {
+            self.save(Field::Costs, edge.at() * size, size);
+            for to in 0..self.zones {
+                self.measure_cost(edge.at(), zone_from, to);
+                self.measure_cost(edge.at(), zone_to, to);
+            }
+        }
         self.replace(workload, from, to);
         let cpu = self.services[workload.at()].cpu;
         for (node, change) in [(from, -cpu), (to, cpu)] {
@@ -742,6 +803,10 @@ impl<'v> Objective<'v> {
     }
 
     fn save_service(&mut self, workload: WorkloadIndex) {
+        if self.journal.saved_by[workload.at()] == self.journal.changes {
+            return;
+        }
+        self.journal.saved_by[workload.at()] = self.journal.changes;
         let (zones, size) = (self.zones, self.zones * self.zones);
         self.save(Field::Demand, workload.at() * zones, zones);
         self.save(Field::Inflow, workload.at() * zones, zones);

@@ -260,12 +260,14 @@ impl Search<'_> {
         queue.truncate(CHECKED);
         queue.extend(self.pairs(objective, ledger, found));
         best_first(&mut queue);
-        let mut lookalikes: Vec<Objective<'_>> = Vec::new();
+        let mut lookalikes: Option<Vec<Objective<'_>>> = None;
         let mut chosen = Chosen::default();
         for candidate in queue {
             if !willing(&candidate) || !self.affordable(ledger, &candidate) {
                 continue;
             }
+            // Made before anything is tried, for the first candidate that they judge.
+            let lookalikes = lookalikes.get_or_insert_with(|| self.lookalikes(objective));
             let bars: Vec<Bar> =
                 candidate.shifts.iter().map(|shift| self.bar(objective, shift.workload)).collect();
             let mut effects = Vec::new();
@@ -285,10 +287,7 @@ impl Search<'_> {
                 price: bars.iter().map(|bar| bar.price).sum(),
                 ..candidate
             };
-            if candidate.net() > 0.0 && lookalikes.is_empty() {
-                lookalikes = self.lookalikes(memory, &chosen);
-            }
-            if candidate.net() > 0.0 && pays_everywhere(&mut lookalikes, &candidate) {
+            if candidate.net() > 0.0 && pays_everywhere(lookalikes, &candidate) {
                 for shift in &candidate.shifts {
                     let (from, to) = self.zones_of(*shift);
                     let requests = self.view.workloads[shift.workload.at()].workload.requests;
@@ -335,21 +334,10 @@ impl Search<'_> {
         Some(eviction)
     }
 
-    /// Worlds that look the same within the noise of the counts, with the moves chosen so
-    /// far.
-    fn lookalikes(&self, memory: &Memory, chosen: &Chosen) -> Vec<Objective<'_>> {
-        let shifts: Vec<Shift> =
-            chosen.begun.iter().flat_map(|(candidate, _)| candidate.shifts.clone()).collect();
-        (0..LOOKALIKES)
-            .map(|inkling| {
-                let inkling = Some(Inkling(inkling));
-                let mut world = Objective::new(self.view, self.safety, memory, inkling);
-                for shift in &shifts {
-                    world.shift(*shift, Depth::All);
-                }
-                world
-            })
-            .collect()
+    /// Worlds that look the same within the noise of the counts.
+    fn lookalikes<'v>(&self, objective: &Objective<'v>) -> Vec<Objective<'v>> {
+        let world = |inkling| objective.lookalike(self.safety, Inkling(inkling));
+        (0..LOOKALIKES).map(world).collect()
     }
 
     fn zones_of(&self, shift: Shift) -> (ZoneIndex, ZoneIndex) {

@@ -33,7 +33,7 @@ fn random_shift(view: &View<'_>, dice: &mut Dice) -> Option<(Shift, usize)> {
 fn total(toy: &Toy) -> f64 {
     let view = toy.world.view();
     let safety = Safety::assess(&view, &toy.world.memory);
-    Objective::new(&view, &safety, &toy.world.memory, None).total()
+    Objective::new(&view, &safety, &toy.world.memory).total()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_change_costs_what_the_new_layout_costs() {
         let (before, expected) = {
             let view = toy.world.view();
             let safety = Safety::assess(&view, &toy.world.memory);
-            let mut objective = Objective::new(&view, &safety, &toy.world.memory, None);
+            let mut objective = Objective::new(&view, &safety, &toy.world.memory);
             let before = objective.total();
             let Some((shift, pod)) = random_shift(&view, &mut dice) else { continue };
             let change = objective.shift(shift, Depth::All);
@@ -86,7 +86,7 @@ fn travel_is_requests_times_round_trips() {
     world.snapshot.mesh = crate::model::Mesh::Absent;
     let view = world.view();
     let safety = Safety::assess(&view, &world.memory);
-    let mut objective = Objective::new(&view, &safety, &world.memory, None);
+    let mut objective = Objective::new(&view, &safety, &world.memory);
     // Half of it stays on the node (0.05 ms), half goes to the other zone (1 ms).
     assert!((objective.total() - (50.0 * 0.05 + 50.0 * 1.0)).abs() < 1e-9);
     let node = |name: &str| view.node(&name.parse().unwrap()).unwrap();
@@ -106,7 +106,7 @@ fn demand_follows_the_replicas_that_serve_it() {
     world.edge("front", "back", &[("b", "a", 100.0)]);
     let view = world.view();
     let safety = Safety::assess(&view, &world.memory);
-    let mut objective = Objective::new(&view, &safety, &world.memory, None);
+    let mut objective = Objective::new(&view, &safety, &world.memory);
     assert!((objective.total() - 200.0).abs() < 1e-9);
     let node = |name: &str| view.node(&name.parse().unwrap()).unwrap();
     let shift = Shift { workload: index(&view, "front"), from: node("b0"), to: node("a0") };

@@ -155,7 +155,7 @@ impl Toy {
         exact.measure(None);
         let view = View::new(&exact.world.snapshot, &exact.world.policy, exact.now);
         let safety = Safety::assess(&view, &exact.world.memory);
-        Objective::new(&view, &safety, &exact.world.memory, None).total()
+        Objective::new(&view, &safety, &exact.world.memory).total()
     }
 }
 
