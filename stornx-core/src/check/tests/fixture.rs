@@ -422,6 +422,7 @@ pub(super) fn valid_plans() -> Vec<(&'static str, Fixture)> {
         ("improve", improve()),
         ("first write", first_write()),
         ("decay", decay()),
+        ("rollout", rollout()),
         ("cover", cover()),
         ("undo", undo()),
     ]

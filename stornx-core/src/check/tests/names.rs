@@ -15,7 +15,7 @@ use crate::{
     model::{Autoscaler, AutoscalerKind, ForeignRule, Mesh, PodPhase, Rollout, Rule},
     plan::{Action, RoutePurpose},
     report::Why,
-    units::Span,
+    units::{Percent, Span},
 };
 
 #[test]
@@ -356,4 +356,24 @@ fn hosts_are_left_alone_for_a_while() {
     );
     passes(improve(), |f| backoff(f, NOW));
     passes(cover(), |f| backoff(f, NOW.after(Span::from_millis(1))));
+}
+
+#[test]
+fn relief_of_a_zone_above_the_cap_does_not_wait() {
+    // The cap is 70 per cent: what relieves must start above it and not go further up.
+    let relief = |before: f64, after: f64| {
+        move |f: &mut Fixture| {
+            let host = f.snapshot.hosts[0].name.clone();
+            let until = NOW.after(Span::from_millis(1));
+            f.memory.hosts.entry(host).or_default().backoff = Some(Backoff { until, failures: 1 });
+            let Why::Route(why) = &mut f.planned.report.actions[0].why else { unreachable!() };
+            why.peak_before = Some(Percent::saturating(before));
+            why.peak_after = Some(Percent::saturating(after));
+        }
+    };
+    let soon = |v: &Violation| matches!(v, Violation::RoutesTooSoon { .. });
+    passes(improve(), relief(71.0, 71.0));
+    passes(improve(), relief(90.0, 40.0));
+    caught(improve(), relief(70.0, 60.0), soon);
+    caught(improve(), relief(80.0, 80.5), soon);
 }

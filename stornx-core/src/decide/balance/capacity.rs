@@ -37,6 +37,9 @@ const MOST_OBSERVATIONS: u32 = 12;
 const DEMAND_SURPRISE: f64 = 6.0;
 /// ... and as a share, whatever the count.
 const LEAST_DEMAND_SURPRISE: f64 = 0.15;
+/// What is seen is taken at most so much further, as a share of it: a guess, however good,
+/// decides less than what was counted.
+const FURTHEST: f64 = 0.25;
 /// A surprise that adds less than this share to the demand of the host can wait for the next
 /// cycle of the schedule.
 const GROWTH: f64 = 0.03;
@@ -194,10 +197,11 @@ fn demand(believed: &[Option<f64>], seen: &[f64], window: f64) -> Demand {
         let surprise = surprise(*believed, *seen, window);
         let ahead = surprise >= 1.0 && change > GROWTH * total;
         growing |= ahead;
-        let part = if ahead { 2.0 } else { part(surprise) };
-        let now = believed + part * change;
+        let further =
+            (believed + 2.0 * change).clamp(seen * (1.0 - FURTHEST), seen * (1.0 + FURTHEST));
+        let now = if ahead { further } else { believed + part(surprise) * change };
         by_zone.push(now);
-        leaving.push((now - (believed + 2.0 * change).max(0.0)).max(0.0));
+        leaving.push((now - further).max(0.0));
     }
     if growing {
         let before: Option<f64> = believed.iter().copied().sum();
@@ -481,9 +485,11 @@ mod tests {
 
     #[test]
     fn growth_is_taken_as_far_again_as_it_has_come() {
-        let (found, growing) = blend(&[100.0, 100.0], &[160.0, 100.0]);
-        near(&found, &[220.0, 100.0]);
+        let (found, growing) = blend(&[100.0, 100.0], &[120.0, 100.0]);
+        near(&found, &[140.0, 100.0]);
         assert!(growing);
+        // But not by more than a quarter of what is seen.
+        near(&blend(&[100.0, 100.0], &[160.0, 100.0]).0, &[200.0, 100.0]);
         // What falls is believed as it is seen.
         let (found, growing) = blend(&[220.0, 100.0], &[180.0, 100.0]);
         near(&found, &[180.0, 100.0]);
@@ -492,15 +498,15 @@ mod tests {
 
     #[test]
     fn callers_that_change_places_are_not_counted_twice() {
-        let (found, growing) = blend(&[300.0, 100.0, 100.0], &[240.0, 100.0, 160.0]);
-        near(&found, &[180.0, 100.0, 220.0]);
+        let (found, growing) = blend(&[300.0, 100.0, 100.0], &[270.0, 100.0, 130.0]);
+        near(&found, &[240.0, 100.0, 160.0]);
         assert!(growing);
         // More in all: nobody has left.
         let (found, _) = blend(&[300.0, 100.0, 100.0], &[300.0, 100.0, 260.0]);
-        near(&found, &[300.0, 100.0, 420.0]);
-        // No zone is taken below nothing.
+        near(&found, &[300.0, 100.0, 325.0]);
+        // No zone is taken further down than a quarter of what is seen.
         let (found, _) = blend(&[100.0, 100.0], &[30.0, 170.0]);
-        near(&found, &[0.0, 240.0]);
+        near(&found, &[22.5, 212.5]);
     }
 
     #[test]

@@ -287,7 +287,9 @@ fn hand_over(
     let newcomers = serving().filter(|pod| !moving.known_pods.contains(&pod.pod.name));
     let passed = newcomers.map(|pod| ramp(view, pod)).fold(0.0, f64::max);
     if let Some(zone) = victim.and_then(|victim| victim.zone) {
-        zones[zone.at()].ramped -= passed;
+        // Where it is the last one, it still serves until it has gone.
+        let zone = &mut zones[zone.at()];
+        zone.ramped = (zone.ramped - passed).max(RAMP_START);
     }
 }
 

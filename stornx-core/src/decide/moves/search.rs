@@ -392,7 +392,7 @@ impl Search<'_> {
     ) -> Option<Candidate> {
         let shift = *lead.shifts.first()?;
         let (_, zone) = self.zones_of(shift);
-        let first = -objective.shift(shift, Depth::All);
+        let first = -objective.shift(shift, Depth::Neighbours);
         let mut best: Option<Candidate> = None;
         for (partner, _) in self.neighbours(objective, shift.workload) {
             if !self.movable[partner.at()] || !objective.is_called(partner) {
@@ -414,7 +414,7 @@ impl Search<'_> {
                     continue;
                 };
                 let second = Shift { workload: partner, from: source, to };
-                let saving = first - objective.shift(second, Depth::All);
+                let saving = first - objective.shift(second, Depth::Neighbours);
                 objective.take_back();
                 let candidate = Candidate {
                     shifts: vec![shift, second],
