@@ -50,6 +50,11 @@ impl Bar {
         }
     }
 
+    /// The same, so many times as high.
+    pub(super) fn times(self, multiple: f64) -> Self {
+        Self { margin: multiple * self.total() - self.price, ..self }
+    }
+
     /// Both together.
     pub(super) fn total(self) -> f64 {
         self.price + self.margin
@@ -83,25 +88,4 @@ pub(super) fn backoff_left(
 pub(super) fn backoff_span(policy: &Policy, failures: u32) -> Span {
     // Doubled 10 times, the default of ten minutes is a week: more is never.
     policy.moves.backoff.times(1 << failures.min(10))
-}
-
-/// How long a wish is not believed after so many that did not last: ten minutes, doubled
-/// up to eleven hours.
-pub(super) fn wish_span(failures: u32) -> Span {
-    Span::from_seconds(600 << failures.min(6))
-}
-
-/// What a move must save, as a multiple of what it must save anyway, to be believed at
-/// once where earlier wishes did not last: no noise of a count doubles a saving.
-const CLEARLY: f64 = 2.0;
-
-/// Whether a wish counts for nothing for now.
-pub(super) fn is_doubted(
-    remembered: Option<&WorkloadMemory>,
-    saving: f64,
-    bar: f64,
-    now: Timestamp,
-) -> bool {
-    let doubt = remembered.and_then(|remembered| remembered.wish_backoff);
-    doubt.is_some_and(|backoff| now < backoff.until) && saving < CLEARLY * bar
 }

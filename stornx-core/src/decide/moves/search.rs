@@ -20,6 +20,7 @@
 
 use super::{
     destinations::{self, Destinations},
+    doubt::Doubt,
     eviction::{self, Eviction},
     gates,
     objective::{Depth, Inkling, Objective, Shift, Touched},
@@ -100,6 +101,8 @@ pub(super) struct Search<'a> {
     pub(super) destinations: &'a Destinations,
     /// Whether a workload may move.
     pub(super) movable: &'a [bool],
+    /// How far moves of a workload are doubted.
+    pub(super) doubts: &'a [Doubt],
 }
 
 impl Search<'_> {
@@ -148,7 +151,8 @@ impl Search<'_> {
 
     /// What a move of one replica of a workload must save.
     pub(super) fn bar(&self, objective: &Objective<'_>, at: WorkloadIndex) -> Bar {
-        Bar::of(self.view, &self.view.workloads[at.at()], objective.touched(at))
+        let bar = Bar::of(self.view, &self.view.workloads[at.at()], objective.touched(at));
+        bar.times(self.doubts[at.at()].multiple())
     }
 
     /// The busiest neighbours, each with exchanges per second and pair of replicas.
