@@ -1,6 +1,6 @@
 //! The decision about each host, as a list of gates and then one change at most.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     capacity::Estimate,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     decide::Proposal,
-    ids::{HostName, ZoneName},
+    ids::{HostName, PodName, ZoneName},
     memory::{HostMemory, Memory},
     model::{Mesh, Rule},
     plan::{Action, RoutePurpose},
@@ -39,15 +39,15 @@ pub(crate) struct Routed {
     pub(crate) reports: BTreeMap<HostName, HostReport>,
 }
 
-/// Decides all routes.
-pub(crate) fn decide(view: &View<'_>, memory: &Memory) -> Routed {
+/// Decides all routes. `leaving` are replicas that this plan removes.
+pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodName>) -> Routed {
     let mut routed = Routed { proposals: Vec::new(), reports: BTreeMap::new() };
     let mut workshop = Workshop::default();
     let everything = CallerView::of_all(view);
     for at in 0..view.hosts.len() {
         let host = HostIndex::new(at);
         let name = view.hosts[at].host.name.clone();
-        let mut room = Room { view, host, memory: memory.hosts.get(&name), everything };
+        let mut room = Room { view, host, memory: memory.hosts.get(&name), leaving, everything };
         let decision = room.decide(&mut workshop);
         routed.proposals.extend(decision.proposal);
         routed.reports.insert(name, decision.report);
@@ -60,6 +60,7 @@ struct Room<'a> {
     view: &'a View<'a>,
     host: HostIndex,
     memory: Option<&'a HostMemory>,
+    leaving: &'a BTreeSet<PodName>,
     everything: CallerView,
 }
 
@@ -105,7 +106,7 @@ impl Room<'_> {
         if !view.has_traffic {
             return self.without_traffic(workload, &standing, ready);
         }
-        let state = HostState::new(view, self.host, workload, self.memory);
+        let state = HostState::new(view, self.host, workload, self.memory, self.leaving);
         if state.seen.total() <= 0.0 {
             return leave(RouteReason::NoDemand);
         }

@@ -1,6 +1,8 @@
 //! Everything known of one host in one cycle: observation, beliefs and the world that its
 //! target is decided in.
 
+use std::collections::BTreeSet;
+
 use super::{
     capacity::{Beliefs, Estimate, estimate},
     congestion::{self, Queue},
@@ -8,6 +10,7 @@ use super::{
     target::{Destination, Distance, HostWorld},
 };
 use crate::{
+    ids::PodName,
     memory::HostMemory,
     units::Millis,
     view::{HostIndex, View, WorkloadIndex, ZoneIndex},
@@ -27,16 +30,18 @@ pub(crate) struct HostState {
 }
 
 impl HostState {
-    /// Observes a host and blends what is remembered of it.
+    /// Observes a host and blends what is remembered of it. `leaving` are replicas that
+    /// serve now and are about to go.
     pub(crate) fn new(
         view: &View<'_>,
         host: HostIndex,
         workload: WorkloadIndex,
         memory: Option<&HostMemory>,
+        leaving: &BTreeSet<PodName>,
     ) -> Self {
         let own = view.workloads[workload.at()].workload.policy.response_time;
         let threshold = own.unwrap_or(view.policy.scaler.response_time);
-        let seen = Observation::of(view, host, workload);
+        let seen = Observation::of(view, host, workload, leaving);
         let beliefs = Beliefs::form(view, memory, &seen, threshold);
         Self { seen, beliefs, threshold }
     }

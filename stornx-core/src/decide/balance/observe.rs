@@ -6,7 +6,10 @@
 //! whatever `METRICS_TYPE` says: memory tells whether a replica fits, not how many more
 //! requests it could serve.
 
+use std::collections::BTreeSet;
+
 use crate::{
+    ids::PodName,
     model::Workload,
     units::{MilliCpu, Span},
     view::{HostIndex, PodView, View, WorkloadIndex},
@@ -29,7 +32,8 @@ const RAMP_START: f64 = 0.1;
 pub(crate) struct ZoneObservation {
     /// Replicas that serve.
     pub(crate) ready: u32,
-    /// The same with those that became Ready lately counted partly.
+    /// The same with those that became Ready lately counted partly, and those that are about
+    /// to go not at all.
     pub(crate) ramped: f64,
     /// Requests per second that the zone serves of the workload.
     pub(crate) served: f64,
@@ -131,8 +135,14 @@ fn base(workload: &Workload) -> Option<MilliCpu> {
 }
 
 impl Observation {
-    /// Observes a host whose workload is known.
-    pub(crate) fn of(view: &View<'_>, host: HostIndex, workload: WorkloadIndex) -> Self {
+    /// Observes a host whose workload is known. What `leaving` serve and use tells about
+    /// their zone; what they could serve counts no more.
+    pub(crate) fn of(
+        view: &View<'_>,
+        host: HostIndex,
+        workload: WorkloadIndex,
+        leaving: &BTreeSet<PodName>,
+    ) -> Self {
         let zones = view.zones.len();
         let mut demand = vec![0.0; zones];
         let (mut requests, mut bytes) = (0.0, 0.0);
@@ -156,7 +166,7 @@ impl Observation {
         let index = workload;
         let workload = &view.workloads[workload.at()];
         let base = base(workload.workload);
-        let mut zones = observe_zones(view, &workload.pods, base, &reached);
+        let mut zones = observe_zones(view, &workload.pods, base, &reached, leaving);
         observe_downstream(view, index, &mut zones);
         Self {
             demand,
@@ -205,6 +215,7 @@ fn observe_zones(
     pods: &[PodView<'_>],
     base: Option<MilliCpu>,
     reached: &[f64],
+    leaving: &BTreeSet<PodName>,
 ) -> Vec<ZoneObservation> {
     let mut zones = vec![ZoneObservation::default(); reached.len()];
     let mut sums = vec![ZoneSum::default(); reached.len()];
@@ -213,7 +224,9 @@ fn observe_zones(
         let ramp = ramp(view, pod);
         let (zone, sum) = (&mut zones[zone.at()], &mut sums[zone.at()]);
         zone.ready += 1;
-        zone.ramped += ramp;
+        if !leaving.contains(&pod.pod.name) {
+            zone.ramped += ramp;
+        }
         if let Some(traffic) = pod.traffic {
             let served = traffic.requests.get();
             sum.reported += served;
@@ -237,6 +250,10 @@ fn observe_zones(
         // Replicas report their own requests where the mesh knows them, else callers do.
         let reports = sum.reported > 0.0;
         zone.served = if reports { sum.reported } else { reached[at] };
+        if zone.ready > 0 {
+            // Where all go, the zone is still named, and serves until they have gone.
+            zone.ramped = zone.ramped.max(RAMP_START);
+        }
         zone.p95 = sum.p95.get();
         zone.errors = sum.errors.get().unwrap_or(0.0);
         if sum.measured > 0 {

@@ -1,6 +1,8 @@
 //! What is remembered of hosts after a cycle: beliefs, the run of writes under way, and
 //! the back-off of a run that was undone.
 
+use std::collections::BTreeSet;
+
 use super::{host::HostState, observe::CallerView, verify};
 use crate::{
     ids::HostName,
@@ -72,7 +74,7 @@ fn remember_host(
     };
     if view.has_traffic {
         kept.stale_since = None;
-        let state = HostState::new(view, host, workload, Some(kept));
+        let state = HostState::new(view, host, workload, Some(kept), &BTreeSet::new());
         state.beliefs.keep(view, kept);
         if let Some(Write { from, purpose: RoutePurpose::Improve }) = write
             && kept.expectation.is_none()

@@ -48,6 +48,27 @@ fn an_even_world_is_left_alone() {
     assert!(world.settle().is_empty());
 }
 
+#[test]
+fn a_replica_that_goes_carries_nothing_any_more() {
+    let mut world = World::new(&[3, 2, 2], &[200.0, 30.0, 30.0], 10.0, 3);
+    world.settle();
+    let before = world.utilisation();
+    assert!(before[0] > 0.5, "{before:?}");
+    let capacity = |world: &mut World| {
+        let cycle = world.cycle();
+        let destination = &cycle.report.destinations[&zone(0)];
+        (destination.capacity.get(), cycle.write.is_some())
+    };
+    let (with, writes) = capacity(&mut world);
+    assert!(!writes);
+    // Two cannot carry what three did: load goes before the replica does.
+    world.leaving.insert("shop/svc-0-2".parse().unwrap());
+    let (without, writes) = capacity(&mut world);
+    assert!(writes);
+    assert!((without / with - 2.0 / 3.0).abs() < 0.01, "{with} became {without}");
+    assert!(world.utilisation()[0] < before[0]);
+}
+
 /// Random worlds that stand still.
 fn random_world(random: &mut Random, seed: u64) -> World {
     let zones = random.range(2, 5);
