@@ -57,7 +57,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     let under_way = moves::advance(&view, &safety, memory, &mut ledger);
     let scaled = scale::decide(&view, &safety, memory, &mut ledger);
     let moved = moves::decide(&view, &safety, memory, &mut ledger, &under_way);
-    let gone = leaving(under_way.proposals.iter().chain(&scaled.proposals));
+    let gone = leaving(&view, under_way.proposals.iter().chain(&scaled.proposals));
     let routed = balance::decide(&view, memory, &gone);
 
     let mut planned = Planned {
@@ -94,13 +94,21 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     planned
 }
 
-/// The replicas that a plan removes: the layout that routes are decided for is without them.
-fn leaving<'a>(proposals: impl Iterator<Item = &'a Proposal>) -> BTreeSet<PodName> {
+/// The replicas that routes are not to reckon with: those that the plan removes. Of a move
+/// within a zone the replacement is left out instead, since it takes over for one that is
+/// warm: the zone stays as it was.
+fn leaving<'a>(
+    view: &View<'_>,
+    proposals: impl Iterator<Item = &'a Proposal>,
+) -> BTreeSet<PodName> {
     let removed = |proposal: &'a Proposal| match &proposal.action {
         Action::RemoveReplicas { victims, .. } => victims.as_slice(),
-        Action::FinishMove { victim, .. } | Action::AbortMove { surge: Some(victim), .. } => {
-            std::slice::from_ref(victim)
+        Action::FinishMove { workload, victim, replacement, .. } => {
+            let pod = |name| view.pod(view.workload(workload)?, name)?.zone;
+            let within = pod(victim) == pod(replacement);
+            std::slice::from_ref(if within { replacement } else { victim })
         }
+        Action::AbortMove { surge: Some(surge), .. } => std::slice::from_ref(surge),
         _ => &[],
     };
     proposals.flat_map(removed).cloned().collect()

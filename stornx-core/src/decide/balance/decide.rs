@@ -262,7 +262,9 @@ impl Room<'_> {
         );
         let numbers = Numbers { state, world, estimates, now: &worth.now };
         let mut step = advance(&standing.split, &target, policy);
-        if policy.rule == TargetRule::Flow && step.change > 0 && !worth.enough {
+        let worth_it =
+            worth.enough && (worth.clear || !verify::at_rest(self.memory, view, self.host));
+        if policy.rule == TargetRule::Flow && step.change > 0 && !worth_it {
             let reason = RouteReason::GainTooSmall { gain: worth.gain_percent };
             return self.stay(&numbers, step.delta, reason);
         }
