@@ -106,6 +106,17 @@ pub struct Growth {
     pub requests: Rps,
 }
 
+/// A workload that was looked at and left where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Placed {
+    /// The first time since the layout around it last changed.
+    pub since: Timestamp,
+    /// Wishes since then that came to nothing, as far as they count.
+    pub lapsed: u32,
+}
+
 /// What is remembered of a workload.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -139,11 +150,9 @@ pub struct WorkloadMemory {
     /// single count of requests only is noise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wanted_since: Option<Timestamp>,
-    /// A move that was worth it for a while and then was not: until then only one that is
-    /// clearly worth it counts. Doubled each time, so that a move at the very edge of
-    /// being worth it is not begun by the one lucky count in a thousand.
+    /// That its place was looked at and found good enough.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub wish_backoff: Option<Backoff>,
+    pub placed: Option<Placed>,
     /// Cycles in a row in which a replica looked slow; a single one is not enough to
     /// replace it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

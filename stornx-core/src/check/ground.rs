@@ -84,9 +84,10 @@ impl<'a> Ground<'a> {
         pod.node.as_ref().and_then(|node| self.zone_of(node))
     }
 
-    /// Whether a replica is an endpoint: Ready on a node that exists.
+    /// Whether a replica is an endpoint: Ready on a node that exists and is Ready.
     pub(super) fn serves(&self, pod: &Pod) -> bool {
-        pod.phase == PodPhase::Ready && self.zone_of_pod(pod).is_some()
+        let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
+        pod.phase == PodPhase::Ready && node.is_some_and(|node| node.ready)
     }
 
     /// Replicas that serve, by zone, without the named ones.

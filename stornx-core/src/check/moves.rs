@@ -2,7 +2,7 @@
 //! leaves the count as it found it. Moves end by their record and by nothing else.
 
 use super::{Violation, counts, ground::Ground};
-use crate::{model::PodPhase, plan::Action};
+use crate::plan::Action;
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for action in ground.actions() {
@@ -48,7 +48,7 @@ fn finish(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>)
         violations.push(wrong(action, format!("{replacement} was there before the move")));
     }
     let ready = known.pods.iter().find(|pod| pod.name == *replacement);
-    if ready.is_none_or(|pod| pod.phase != PodPhase::Ready) {
+    if ready.is_none_or(|pod| !ground.serves(pod)) {
         violations.push(wrong(action, format!("{replacement} is not Ready")));
     }
     if u64::from(*observed) != u64::from(record.replicas_before) + 1 {

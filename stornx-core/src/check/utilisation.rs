@@ -3,7 +3,7 @@
 //!
 //! The prediction is the checker's own: each zone's rate and CPU as observed now, the
 //! callers' demand as observed now, requests falling as the new weights say over zones
-//! that have an endpoint. What counts is the *excess*: requests per second beyond what
+//! that have an endpoint, replicas that the plan removes serving nothing any more. What counts is the *excess*: requests per second beyond what
 //! each zone can serve at the cap, summed over the zones, and where there is excess, the
 //! utilisation of the *busiest* zone. Neither may grow by more than the observations are
 //! worth:
@@ -21,14 +21,14 @@
 //! The planner's own prediction is held against the cap as well, without any slack but
 //! rounding: a plan may not say of itself that it breaks the cap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Violation,
     ground::{Ground, cpu_base},
 };
 use crate::{
-    ids::{HostName, ZoneName},
+    ids::{HostName, PodName, ZoneName},
     model::{Distribution, RouteTable, Workload},
     plan::{Action, RoutePurpose},
     policy::noise,
@@ -51,6 +51,7 @@ const ROUNDING: f64 = 1.0;
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     let reasons = &ground.planned.report.actions;
+    let removed: BTreeSet<&PodName> = ground.changes().flat_map(|change| change.removed).collect();
     for (action, report) in ground.actions().zip(reasons) {
         if let (
             Action::SetRoutes { host, workload, from, to, purpose: RoutePurpose::Improve },
@@ -59,7 +60,7 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         {
             claimed(ground, why, violations);
             if let Some(workload) = ground.workloads.get(workload) {
-                predicted(ground, host, workload, from, to, violations);
+                predicted(ground, host, workload, (from, to), &removed, violations);
             }
         }
     }
@@ -88,8 +89,8 @@ fn predicted(
     ground: &Ground<'_>,
     host: &HostName,
     workload: &Workload,
-    from: &RouteTable,
-    to: &RouteTable,
+    (from, to): (&RouteTable, &RouteTable),
+    removed: &BTreeSet<&PodName>,
     violations: &mut Vec<Violation>,
 ) {
     let Some(traffic) = ground.snapshot.traffic.fresh() else { return };
@@ -99,7 +100,7 @@ fn predicted(
             *demand.entry(&route.from).or_insert(0.0) += route.requests.get();
         }
     }
-    let destinations = destinations(ground, host, workload);
+    let destinations = destinations(ground, host, workload, removed);
     let (before, after) = (loads(&demand, from, &destinations), loads(&demand, to, &destinations));
     let (mut excess_before, mut excess_after, mut slack) = (0.0, 0.0, 0.0);
     // Loads as a share of what a zone can serve at the cap; at least 1, since below the
@@ -144,18 +145,19 @@ fn doubt(rate: f64, window: Span) -> f64 {
     noise(Rps::saturating(rate), window).get()
 }
 
-/// Every zone with an endpoint, as observed.
+/// Every zone with an endpoint, as observed, without what is removed.
 fn destinations<'a>(
     ground: &Ground<'a>,
     host: &HostName,
     workload: &'a Workload,
+    removed: &BTreeSet<&PodName>,
 ) -> BTreeMap<&'a ZoneName, Destination> {
     let (now, warmup) = (ground.planned.plan.at, ground.policy.balancer.warmup);
     let mut sums: BTreeMap<&ZoneName, Sums> = BTreeMap::new();
     for pod in workload.pods.iter().filter(|pod| ground.serves(pod)) {
         let Some(zone) = ground.zone_of_pod(pod) else { continue };
         let sums = sums.entry(zone).or_default();
-        sums.replicas += 1.0;
+        sums.replicas += if removed.contains(&pod.name) { 0.0 } else { 1.0 };
         let rate = ground.rates.get(&pod.name).copied();
         sums.rate += rate.unwrap_or(0.0);
         let warm = pod.ready_since.is_none_or(|since| now.since(since) >= warmup);
@@ -174,7 +176,9 @@ fn destinations<'a>(
         let zones = u32::try_from(telling.len()).map_or(f64::MAX, f64::from);
         telling.iter().sum::<f64>() / zones
     });
+    // What a zone without any that stays gets, the mesh shares over the others.
     sums.iter()
+        .filter(|(_, sums)| sums.replicas > 0.0)
         .map(|(zone, sums)| {
             let kept = remembered.and_then(|memory| memory.capacity.get(*zone));
             let kept = kept.map(|capacity| capacity.per_replica.get() * cap);

@@ -1,5 +1,6 @@
 //! Every decision. [`plan`] reads as the list of its steps: safety facts first, then
-//! what is under way, counts and places, moves, and routes for the layout as it is.
+//! what is under way, counts and places, moves, and routes for the layout as it is without
+//! the replicas that go.
 //!
 //! | room | decides |
 //! | --- | --- |
@@ -24,8 +25,11 @@ pub(crate) use self::balance::remember_hosts;
 pub(crate) use self::moves::remember_workloads;
 pub(crate) use self::scale::remember_counts;
 
+use std::collections::BTreeSet;
+
 use self::{ledger::Ledger, safety::Safety};
 use crate::{
+    ids::PodName,
     memory::Memory,
     model::Snapshot,
     plan::{Action, Plan, Planned},
@@ -53,7 +57,8 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     let under_way = moves::advance(&view, &safety, memory, &mut ledger);
     let scaled = scale::decide(&view, &safety, memory, &mut ledger);
     let moved = moves::decide(&view, &safety, memory, &mut ledger, &under_way);
-    let routed = balance::decide(&view, memory);
+    let gone = leaving(&view, under_way.proposals.iter().chain(&scaled.proposals));
+    let routed = balance::decide(&view, memory, &gone);
 
     let mut planned = Planned {
         plan: Plan { at: now, ..Plan::default() },
@@ -87,6 +92,26 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     }
     planned.report.hosts = routed.reports;
     planned
+}
+
+/// The replicas that routes are not to reckon with: those that the plan removes. Of a move
+/// within a zone the replacement is left out instead, since it takes over for one that is
+/// warm: the zone stays as it was.
+fn leaving<'a>(
+    view: &View<'_>,
+    proposals: impl Iterator<Item = &'a Proposal>,
+) -> BTreeSet<PodName> {
+    let removed = |proposal: &'a Proposal| match &proposal.action {
+        Action::RemoveReplicas { victims, .. } => victims.as_slice(),
+        Action::FinishMove { workload, victim, replacement, .. } => {
+            let pod = |name| view.pod(view.workload(workload)?, name)?.zone;
+            let within = pod(victim) == pod(replacement);
+            std::slice::from_ref(if within { replacement } else { victim })
+        }
+        Action::AbortMove { surge: Some(surge), .. } => std::slice::from_ref(surge),
+        _ => &[],
+    };
+    proposals.flat_map(removed).cloned().collect()
 }
 
 fn ready_by_zone(

@@ -9,7 +9,7 @@ use crate::{
     ids::{PodName, WorkloadKind, ZoneName},
     memory::{
         Backoff, CapacityMemory, Expectation, FinishedMove, Growth, HostMemory, Memory,
-        MoveInFlight, WorkloadMemory,
+        MoveInFlight, Placed, WorkloadMemory,
     },
     model::{Host, Pod, Rule, Snapshot, Workload},
     units::{Millis, Percent, Rps, Share, Timestamp},
@@ -58,7 +58,7 @@ fn random_workload_memory(
             .then(|| random_last_move(random, snapshot, workload))
             .flatten(),
         wanted_since: random.chance(50).then(|| earlier(random, 600)),
-        wish_backoff: random.chance(30).then(|| random_backoff(random)),
+        placed: random.chance(30).then(|| random_placed(random)),
         slow: workload
             .ready()
             .map(|pod| (pod.name.clone(), random.between_u32(1, 30)))
@@ -116,6 +116,10 @@ fn random_move(
         known_pods: known,
         predicted_saving: random.real(0.0, 100.0),
     })
+}
+
+fn random_placed(random: &mut SplitMix64) -> Placed {
+    Placed { since: earlier(random, 3600), lapsed: random.between_u32(0, 5) }
 }
 
 fn random_backoff(random: &mut SplitMix64) -> Backoff {

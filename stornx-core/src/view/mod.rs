@@ -83,6 +83,9 @@ pub(crate) struct PodView<'a> {
     /// `None` when it is not bound, or its node is gone.
     pub(crate) node: Option<NodeIndex>,
     pub(crate) zone: Option<ZoneIndex>,
+    /// Its node is Ready. Kubernetes marks the pods of a node that is not, but not in the same
+    /// moment.
+    node_ready: bool,
     /// Fresh usage only.
     pub(crate) usage: Option<&'a PodUsage>,
     /// Fresh traffic only.
@@ -92,7 +95,7 @@ pub(crate) struct PodView<'a> {
 impl PodView<'_> {
     /// Ready on a node that is known and Ready itself: an endpoint that can answer.
     pub(crate) fn serves(&self) -> bool {
-        self.pod.phase == PodPhase::Ready && self.node.is_some()
+        self.pod.phase == PodPhase::Ready && self.node.is_some() && self.node_ready
     }
 }
 
@@ -247,6 +250,7 @@ impl<'a> View<'a> {
                     pod,
                     node,
                     zone,
+                    node_ready: node.is_some_and(|node| self.nodes[node.at()].node.ready),
                     usage: usage_of.find(|u| &u.pod, &pod.name).map(|at| usage[at]),
                     traffic: traffic_of.find(|t| &t.pod, &pod.name).map(|at| traffic[at]),
                 };

@@ -131,7 +131,8 @@ fn by_distance(counts: [u64; 4]) -> ByDistance {
 }
 
 impl World {
-    /// The warm-up is over.
+    /// The warm-up is over. What controllers did counts from the beginning of the run: the way
+    /// to a good state is part of its price.
     pub(crate) fn measure_start(&mut self) {
         let meter = &mut self.meter;
         let in_flight_before = meter.in_flight();
@@ -146,7 +147,6 @@ impl World {
         meter.bytes = [0; 4];
         meter.retries = 0;
         meter.failures = Failures::default();
-        (meter.rule_writes, meter.moves, meter.scale_actions) = (0, 0, 0);
         meter.replica_time = 0;
     }
 

@@ -1,12 +1,12 @@
 //! The decision about each host, as a list of gates and then one change at most.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     capacity::Estimate,
     hold::hold_back,
     host::HostState,
-    observe::CallerView,
+    observe::{CallerView, Changing},
     proportional::{self, Score},
     split::Split,
     step::{Step, advance},
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     decide::Proposal,
-    ids::{HostName, WorkloadRef, ZoneName},
-    memory::{HostMemory, Memory, MoveInFlight, WorkloadMemory},
+    ids::{HostName, PodName, WorkloadRef, ZoneName},
+    memory::{HostMemory, Memory, WorkloadMemory},
     model::{Mesh, Rollout, Rule},
     plan::{Action, RoutePurpose},
     policy::TargetRule,
@@ -39,8 +39,8 @@ pub(crate) struct Routed {
     pub(crate) reports: BTreeMap<HostName, HostReport>,
 }
 
-/// Decides all routes.
-pub(crate) fn decide(view: &View<'_>, memory: &Memory) -> Routed {
+/// Decides all routes. `leaving` are replicas that this plan removes.
+pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodName>) -> Routed {
     let mut routed = Routed { proposals: Vec::new(), reports: BTreeMap::new() };
     let mut workshop = Workshop::default();
     let everything = CallerView::of_all(view);
@@ -52,6 +52,7 @@ pub(crate) fn decide(view: &View<'_>, memory: &Memory) -> Routed {
             host,
             memory: memory.hosts.get(&name),
             workloads: &memory.workloads,
+            leaving,
             everything,
         };
         let decision = room.decide(&mut workshop);
@@ -67,6 +68,7 @@ struct Room<'a> {
     host: HostIndex,
     memory: Option<&'a HostMemory>,
     workloads: &'a BTreeMap<WorkloadRef, WorkloadMemory>,
+    leaving: &'a BTreeSet<PodName>,
     everything: CallerView,
 }
 
@@ -108,13 +110,17 @@ impl Room<'_> {
         if standing.broken {
             return self.repair(workload, &standing);
         }
+        // A rule of ours that stands may not cut a zone off even when nothing is improved.
+        if !view.policy.balancer.enabled {
+            return leave(RouteReason::Disabled);
+        }
         if let Some(reason) = nowhere_to_go(ready) {
             return leave(reason);
         }
         if !view.has_traffic {
             return self.without_traffic(workload, &standing, ready);
         }
-        let state = HostState::new(view, self.host, workload, self.memory, self.moving(workload));
+        let state = HostState::new(view, self.host, workload, self.memory, self.changing(workload));
         if state.seen.total() <= 0.0 {
             return leave(RouteReason::NoDemand);
         }
@@ -136,9 +142,6 @@ impl Room<'_> {
     fn gate(&self) -> Result<WorkloadIndex, RouteReason> {
         let view = self.view;
         let host = &view.hosts[self.host.at()];
-        if !view.policy.balancer.enabled {
-            return Err(RouteReason::Disabled);
-        }
         if view.snapshot.mesh != Mesh::Routable {
             return Err(RouteReason::NotRoutable);
         }
@@ -164,10 +167,11 @@ impl Room<'_> {
         }
     }
 
-    /// The move of its workload that is under way.
-    fn moving(&self, workload: WorkloadIndex) -> Option<&MoveInFlight> {
+    /// What is about to change of its workload's replicas.
+    fn changing(&self, workload: WorkloadIndex) -> Changing<'_> {
         let id = &self.view.workloads[workload.at()].workload.id;
-        self.workloads.get(id)?.in_flight.as_ref()
+        let moving = self.workloads.get(id).and_then(|memory| memory.in_flight.as_ref());
+        Changing { leaving: Some(self.leaving), moving }
     }
 
     /// Names every zone, at once and whatever the metrics say.
@@ -305,7 +309,9 @@ impl Room<'_> {
         let relieves = worth.relieves;
         let numbers = Numbers { state, world, estimates, now: &worth.now, relieves };
         let mut step = advance(&standing.split, &target, policy);
-        if policy.rule == TargetRule::Flow && step.change > 0 && !worth.enough {
+        let worth_it =
+            worth.enough && (worth.clear || !verify::at_rest(self.memory, view, self.host));
+        if policy.rule == TargetRule::Flow && step.change > 0 && !worth_it {
             let reason = RouteReason::GainTooSmall { gain: worth.gain_percent };
             return self.stay(&numbers, step.delta, reason);
         }

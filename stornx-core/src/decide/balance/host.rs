@@ -4,11 +4,11 @@
 use super::{
     capacity::{Beliefs, Estimate, estimate},
     congestion::{self, Queue},
-    observe::Observation,
+    observe::{Changing, Observation},
     target::{Destination, Distance, HostWorld},
 };
 use crate::{
-    memory::{HostMemory, MoveInFlight},
+    memory::HostMemory,
     units::Millis,
     view::{HostIndex, View, WorkloadIndex, ZoneIndex},
 };
@@ -27,17 +27,18 @@ pub(crate) struct HostState {
 }
 
 impl HostState {
-    /// Observes a host and blends what is remembered of it.
+    /// Observes a host and blends what is remembered of it. `changing` is what
+    /// is about to change of its replicas.
     pub(crate) fn new(
         view: &View<'_>,
         host: HostIndex,
         workload: WorkloadIndex,
         memory: Option<&HostMemory>,
-        moving: Option<&MoveInFlight>,
+        changing: Changing<'_>,
     ) -> Self {
         let own = view.workloads[workload.at()].workload.policy.response_time;
         let threshold = own.unwrap_or(view.policy.scaler.response_time);
-        let seen = Observation::of(view, host, workload, moving);
+        let seen = Observation::of(view, host, workload, changing);
         let beliefs = Beliefs::form(view, memory, &seen, threshold);
         Self { seen, beliefs, threshold }
     }
@@ -55,11 +56,11 @@ impl HostState {
             .zip(&self.seen.zones)
             .enumerate()
             .map(|(at, (estimate, zone))| Destination {
-                ready: zone.ready,
+                ready: zone.staying,
                 queue: Queue {
                     full: estimate.full,
                     service: estimate.service,
-                    servers: congestion::servers(self.seen.cores, zone.ready),
+                    servers: congestion::servers(self.seen.cores, zone.staying),
                 },
                 penalty: self.beliefs.penalty(at),
             })

@@ -6,11 +6,14 @@
 //! whatever `METRICS_TYPE` says: memory tells whether a replica fits, not how many more
 //! requests it could serve.
 
+use std::collections::BTreeSet;
+
 use crate::{
+    ids::PodName,
     memory::MoveInFlight,
     model::{Rollout, Workload},
     units::{MilliCpu, Span},
-    view::{HostIndex, PodView, View, WorkloadIndex},
+    view::{HostIndex, PodView, View, WorkloadIndex, WorkloadView},
 };
 
 /// Bytes of a connection without requests (a database, a broker) that count as one
@@ -29,12 +32,24 @@ const RAMP_START: f64 = 0.25;
 /// one of them.
 const MOSTLY_WARM: f64 = 0.6;
 
+/// What is about to change of a workload's replicas.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Changing<'a> {
+    /// Those that serve now and are about to go.
+    pub(crate) leaving: Option<&'a BTreeSet<PodName>>,
+    /// The move under way.
+    pub(crate) moving: Option<&'a MoveInFlight>,
+}
+
 /// One destination zone.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct ZoneObservation {
     /// Replicas that serve.
     pub(crate) ready: u32,
-    /// The same with those that became Ready lately counted partly.
+    /// Of them, those that are not about to go.
+    pub(crate) staying: u32,
+    /// The same with those that became Ready lately counted partly, and those that are about
+    /// to go not at all.
     pub(crate) ramped: f64,
     /// Requests per second that the zone serves of the workload.
     pub(crate) served: f64,
@@ -136,12 +151,13 @@ fn base(workload: &Workload) -> Option<MilliCpu> {
 }
 
 impl Observation {
-    /// Observes a host whose workload is known.
+    /// Observes a host whose workload is known. What replicas that leave serve and use tells
+    /// about their zone; what they could serve counts no more.
     pub(crate) fn of(
         view: &View<'_>,
         host: HostIndex,
         workload: WorkloadIndex,
-        moving: Option<&MoveInFlight>,
+        changing: Changing<'_>,
     ) -> Self {
         let zones = view.zones.len();
         let mut demand = vec![0.0; zones];
@@ -167,17 +183,7 @@ impl Observation {
         let workload = &view.workloads[workload.at()];
         let base = base(workload.workload);
         let mut zones = observe_zones(view, &workload.pods, base, &reached);
-        let (ready, ramped) = zones
-            .iter()
-            .fold((0.0, 0.0), |(n, r), zone| (n + f64::from(zone.ready), r + zone.ramped));
-        if workload.workload.rollout == Rollout::InProgress || ramped < MOSTLY_WARM * ready {
-            // All of them start anew: those that have begun are no worse than those that
-            // are about to go.
-            zones.iter_mut().for_each(|zone| zone.ramped = f64::from(zone.ready));
-        }
-        if let Some(moving) = moving {
-            hand_over(view, &workload.pods, moving, &mut zones);
-        }
+        ramp_up(view, workload, changing, &mut zones);
         observe_downstream(view, index, &mut zones);
         Self {
             demand,
@@ -234,7 +240,6 @@ fn observe_zones(
         let ramp = ramp(view, pod);
         let (zone, sum) = (&mut zones[zone.at()], &mut sums[zone.at()]);
         zone.ready += 1;
-        zone.ramped += ramp;
         if let Some(traffic) = pod.traffic {
             let served = traffic.requests.get();
             sum.reported += served;
@@ -273,23 +278,44 @@ fn observe_zones(
     zones
 }
 
+/// Counts what each zone's replicas can carry soon: those that became Ready lately partly,
+/// those that go not at all. During a rollout, and while most replicas are new, all of them
+/// count: those that have begun are no worse than those that are about to go.
+///
 /// A move under way counts as one replica, which passes from the victim to the replacement
 /// while that warms up: so routes have followed by the time the victim goes, and a surge
 /// that lasts a minute draws no traffic that must go back again.
-fn hand_over(
+fn ramp_up(
     view: &View<'_>,
-    pods: &[PodView<'_>],
-    moving: &MoveInFlight,
+    workload: &WorkloadView<'_>,
+    changing: Changing<'_>,
     zones: &mut [ZoneObservation],
 ) {
-    let serving = || pods.iter().filter(|pod| pod.serves());
-    let victim = serving().find(|pod| pod.pod.name == moving.victim);
-    let newcomers = serving().filter(|pod| !moving.known_pods.contains(&pod.pod.name));
-    let passed = newcomers.map(|pod| ramp(view, pod)).fold(0.0, f64::max);
-    if let Some(zone) = victim.and_then(|victim| victim.zone) {
-        // Where it is the last one, it still serves until it has gone.
-        let zone = &mut zones[zone.at()];
-        zone.ramped = (zone.ramped - passed).max(RAMP_START);
+    let leaves =
+        |pod: &PodView<'_>| changing.leaving.is_some_and(|leaving| leaving.contains(&pod.pod.name));
+    let serving = || workload.pods.iter().filter(|pod| pod.serves());
+    let ready: f64 = zones.iter().map(|zone| f64::from(zone.ready)).sum();
+    let warm: f64 = serving().map(|pod| ramp(view, pod)).sum();
+    let anew = workload.workload.rollout == Rollout::InProgress || warm < MOSTLY_WARM * ready;
+    for pod in serving().filter(|pod| !leaves(pod)) {
+        if let Some(zone) = pod.zone {
+            let zone = &mut zones[zone.at()];
+            zone.staying += 1;
+            zone.ramped += if anew { 1.0 } else { ramp(view, pod) };
+        }
+    }
+    if let Some(moving) = changing.moving {
+        let victim = serving().find(|pod| pod.pod.name == moving.victim && !leaves(pod));
+        let is_new = |pod: &&PodView<'_>| !moving.known_pods.contains(&pod.pod.name);
+        let newcomers = serving().filter(is_new).filter(|pod| !leaves(pod));
+        let passed = newcomers.map(|pod| ramp(view, pod)).fold(0.0, f64::max);
+        if let Some(zone) = victim.and_then(|victim| victim.zone) {
+            zones[zone.at()].ramped -= passed;
+        }
+    }
+    for zone in zones.iter_mut().filter(|zone| zone.staying > 0) {
+        // A victim that is the last one still serves until it has gone.
+        zone.ramped = zone.ramped.max(RAMP_START);
     }
 }
 

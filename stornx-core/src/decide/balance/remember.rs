@@ -1,7 +1,11 @@
 //! What is remembered of hosts after a cycle: beliefs, the run of writes under way, and
 //! the back-off of a run that was undone.
 
-use super::{host::HostState, observe::CallerView, verify};
+use super::{
+    host::HostState,
+    observe::{CallerView, Changing},
+    verify,
+};
 use crate::{
     ids::HostName,
     memory::{HostMemory, Memory},
@@ -72,8 +76,8 @@ fn remember_host(
     };
     if view.has_traffic {
         kept.stale_since = None;
-        // What is believed does not depend on a move under way.
-        let state = HostState::new(view, host, workload, Some(kept), None);
+        // What is believed does not depend on what is about to change.
+        let state = HostState::new(view, host, workload, Some(kept), Changing::default());
         state.beliefs.keep(view, kept);
         if let Some(Write { from, purpose: RoutePurpose::Improve }) = write
             && kept.expectation.is_none()

@@ -48,6 +48,46 @@ fn an_even_world_is_left_alone() {
     assert!(world.settle().is_empty());
 }
 
+#[test]
+fn a_replica_that_goes_carries_nothing_any_more() {
+    let mut world = World::new(&[3, 2, 2], &[200.0, 30.0, 30.0], 10.0, 3);
+    world.settle();
+    let before = world.utilisation();
+    assert!(before[0] > 0.5, "{before:?}");
+    let capacity = |world: &mut World| {
+        let cycle = world.cycle();
+        let destination = &cycle.report.destinations[&zone(0)];
+        (destination.capacity.get(), cycle.write.is_some())
+    };
+    let (with, writes) = capacity(&mut world);
+    assert!(!writes);
+    // Two cannot carry what three did: load goes before the replica does.
+    world.leaving.insert("shop/svc-0-2".parse().unwrap());
+    let (without, writes) = capacity(&mut world);
+    assert!(writes);
+    assert!((without / with - 2.0 / 3.0).abs() < 0.01, "{with} became {without}");
+    assert!(world.utilisation()[0] < before[0]);
+}
+
+#[test]
+fn a_host_at_rest_is_left_for_a_clear_gain_only() {
+    // Requests/s that enter the first zone from which on a run of writes begins, so many
+    // minutes after the last.
+    let begins_at = |minutes: usize| {
+        (100..300).find(|demand| {
+            let mut world = World::new(&[3, 3, 3], &[100.0, 60.0, 60.0], 10.0, 4);
+            while world.cycle().write.is_some() {}
+            (1..minutes).for_each(|_| assert!(world.cycle().write.is_none()));
+            world.demand[0] = f64::from(*demand);
+            world.cycle().write.is_some()
+        })
+    };
+    let (soon, late) = (begins_at(5).unwrap(), begins_at(15).unwrap());
+    assert!(soon < late, "{soon} and {late} requests/s");
+    // Above the cap nothing is waited for.
+    assert!(late <= 220, "{late} requests/s");
+}
+
 /// Random worlds that stand still.
 fn random_world(random: &mut Random, seed: u64) -> World {
     let zones = random.range(2, 5);

@@ -19,7 +19,7 @@ use crate::{
     memory::{Expectation, HostMemory},
     policy,
     units::{Millis, Rps, Share, Span, Timestamp},
-    view::View,
+    view::{HostIndex, View},
 };
 
 /// Rise of p95 that is a regression, as a share.
@@ -64,6 +64,21 @@ const LONGEST_RUN: u64 = 10;
 pub(crate) fn run_open(memory: Option<&HostMemory>, view: &View<'_>) -> bool {
     let since = memory.and_then(|memory| memory.expectation.as_ref()).map(|run| run.since);
     since.is_some_and(|since| view.now.since(since) <= window(view).times(LONGEST_RUN))
+}
+
+/// After so long a host is at rest.
+const REST: Span = Span::from_seconds(600);
+
+/// Whether nothing has been written for a host for long, nor has a replica come to its
+/// workload or to its callers.
+pub(crate) fn at_rest(memory: Option<&HostMemory>, view: &View<'_>, host: HostIndex) -> bool {
+    let host = &view.hosts[host.at()];
+    let callers = host.edges.iter().map(|edge| view.edges[edge.at()].caller);
+    let around = host.workload.into_iter().chain(callers);
+    let pods = around.flat_map(|workload| &view.workloads[workload.at()].pods);
+    let rests = |since: Timestamp| view.now.since(since) >= REST;
+    let written = memory.and_then(|memory| memory.written_at);
+    written.is_some_and(rests) && pods.map(|pod| pod.pod.created_at).all(rests)
 }
 
 /// Whether the metrics show the last write and nothing before it.

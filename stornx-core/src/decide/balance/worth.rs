@@ -7,7 +7,8 @@
 //!
 //! A run of steps that has begun goes on down to a quarter of that margin, so that it ends
 //! at the target and not where the last bit stops paying; a host at rest needs the whole
-//! margin to start again. Load above the cap is worth any change once it is more than noise.
+//! margin to start again, and twice that after ten minutes in which neither its routes nor the
+//! replicas around it changed. Load above the cap is worth any change once it is more than noise.
 //!
 //! Weight of a zone without a replica is led away whatever it gains: it moves nothing now, but
 //! the first replica that comes back would get all of it at once.
@@ -23,6 +24,9 @@ use crate::{
 
 /// Part of the margin that keeps a run going.
 const GOING_ON: f64 = 0.25;
+/// So many margins are beyond doubt, for a host that has been at rest for long: among
+/// thousands of looks at the same split some are lucky.
+const CLEARLY: f64 = 2.0;
 /// Least noise of demand and capacity, as a share: what no count explains (replicas that
 /// differ a little, clocks, the edges of a scrape).
 const LEAST_NOISE: f64 = 0.03;
@@ -45,6 +49,8 @@ pub(crate) struct Worth {
     pub(crate) gain_percent: f64,
     /// Whether it is worth a change.
     pub(crate) enough: bool,
+    /// Whether it is so beyond all doubt.
+    pub(crate) clear: bool,
     /// Whether it relieves a destination that is above its capacity by more than noise.
     pub(crate) relieves: bool,
 }
@@ -68,6 +74,9 @@ pub(crate) fn weigh(
         policy.min_gain.get() / 100.0 * now.cost + noise * world.total_demand() * world.distance();
     let margin = if run_open { GOING_ON * margin } else { margin };
     let gain_percent = if now.cost > 0.0 { 100.0 * gain / now.cost } else { 0.0 };
-    let enough = (gain > margin && gain > 0.0) || world.idle_weight(current, policy);
-    Worth { now, gain_percent, enough, relieves: excess > 0.0 }
+    let idle = world.idle_weight(current, policy);
+    let enough = (gain > margin && gain > 0.0) || idle;
+    let relieves = excess > 0.0;
+    let clear = gain > CLEARLY * margin || relieves || idle;
+    Worth { now, gain_percent, enough, clear, relieves }
 }

@@ -85,7 +85,7 @@ fn tenant(
         .take(TENANTS)
         .collect();
     for other in tenants {
-        let price = search.bar(objective, other);
+        let prices = search.bars(objective, other);
         for to in (0..view.zones.len()).map(ZoneIndex::new) {
             let from = search.zone(shift.to);
             if !ledger.move_allowed(from, to)
@@ -96,6 +96,7 @@ fn tenant(
             let Some(node) = search.refuge(objective, ledger, other, to, shift.to) else {
                 continue;
             };
+            let price = prices.between(from, to);
             let leaving = Shift { workload: other, from: shift.to, to: node };
             let first = -objective.shift(leaving, Depth::All);
             let both = first - objective.shift(shift, Depth::All);

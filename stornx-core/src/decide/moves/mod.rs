@@ -9,6 +9,7 @@
 //! | `search` | which moves would lower the cost most |
 //! | `eviction` | who leaves a full zone for a replica that saves more there |
 //! | `payback` | whether a move is worth it; back-off |
+//! | `doubt` | how much more it must save, and for how long, where it was looked at before |
 //! | `slow` | which replicas are slow and go elsewhere |
 //! | `verify` | what came of a move |
 //! | `remember` | what the next cycle must know |
@@ -18,6 +19,7 @@
 
 mod advance;
 mod destinations;
+mod doubt;
 mod eviction;
 mod gates;
 mod objective;
@@ -37,9 +39,10 @@ use std::collections::BTreeSet;
 pub(crate) use self::{advance::advance, remember::remember_workloads};
 use self::{
     destinations::Destinations,
+    doubt::Doubt,
     eviction::Eviction,
     objective::{Objective, Shift},
-    search::{Candidate, Chosen, Effect, Found, Search},
+    search::{Chosen, Effect, Found, Search},
 };
 use super::{Proposal, ledger::Ledger, safety::Safety};
 use crate::{
@@ -48,10 +51,6 @@ use crate::{
     report::{ActionReport, Expected, MoveReason, MoveWhy, Why},
     view::{NodeIndex, PodView, View, WorkloadIndex},
 };
-
-/// A move must have been worth it for so many windows of the metrics: counts of two
-/// windows share no request, so a wish that lasts is no accident of one count.
-const CONFIRMING_WINDOWS: u64 = 2;
 
 /// Seconds of a month of 730 hours.
 const MONTH_SECONDS: f64 = 730.0 * 3600.0;
@@ -186,18 +185,19 @@ impl<'v> Room<'_, 'v> {
         }
         let view = self.view;
         let mut objective = Objective::new(view, self.safety, self.memory);
+        let doubts = doubt::doubts(view, self.memory);
         let search = Search {
             view,
             safety: self.safety,
             destinations: self.destinations,
             movable: &movable,
+            doubts: &doubts,
         };
         let found: Vec<Found> = view
             .each_workload()
             .map(|(at, _)| {
                 if movable[at.at()] {
-                    let found = search.of(&mut objective, self.ledger, at);
-                    self.believed(at, found)
+                    search.of(&mut objective, self.ledger, at)
                 } else {
                     Found::default()
                 }
@@ -207,17 +207,13 @@ impl<'v> Room<'_, 'v> {
         let memory = self.memory;
         let chosen = search.choose(&mut objective, self.ledger, &found, memory, |candidate| {
             let Some(lead) = candidate.lead() else { return false };
-            let remembered = memory.workloads.get(&view.workloads[lead.at()].workload.id);
-            if payback::is_doubted(remembered, candidate.saving, candidate.bar, view.now) {
-                return false;
-            }
-            let confirmed = is_confirmed(view, memory, lead);
+            let confirmed = is_confirmed(view, memory, &doubts, lead);
             if !confirmed {
                 held.insert(lead);
             }
             confirmed
         });
-        self.explain(&found, &held, &chosen, moved);
+        self.explain(&found, &held, &chosen, &doubts, moved);
         for (_, effects) in &chosen.begun {
             for effect in effects {
                 self.propose_shift(effect, moved);
@@ -228,29 +224,13 @@ impl<'v> Room<'_, 'v> {
         }
     }
 
-    /// What was found without the wishes that are doubted for now: they are as good as
-    /// not worth it.
-    fn believed(&self, at: WorkloadIndex, mut found: Found) -> Found {
-        let remembered = self.memory.workloads.get(&self.view.workloads[at.at()].workload.id);
-        let doubted = |candidate: &Candidate| {
-            payback::is_doubted(remembered, candidate.saving, candidate.bar, self.view.now)
-        };
-        if let Some(best) = &mut found.best
-            && best.net() > 0.0
-            && doubted(best)
-        {
-            best.bar = best.saving;
-        }
-        found.blocked = found.blocked.filter(|blocked| !doubted(blocked));
-        found
-    }
-
     /// The reasons of the workloads that may move and do not.
     fn explain(
         &self,
         found: &[Found],
         held: &BTreeSet<WorkloadIndex>,
         chosen: &Chosen,
+        doubts: &[Doubt],
         moved: &mut Moved,
     ) {
         for (at, workload) in self.view.each_workload() {
@@ -261,7 +241,7 @@ impl<'v> Room<'_, 'v> {
             let best = found[at.at()].best.as_ref();
             let worth_it = best.is_some_and(|best| best.net() > 0.0);
             let no_room = !worth_it && found[at.at()].blocked.is_some();
-            let confirmed = is_confirmed(self.view, self.memory, at);
+            let confirmed = is_confirmed(self.view, self.memory, doubts, at);
             let wish = held.contains(&at) || ((worth_it || no_room) && !confirmed);
             *reason = if chosen.refuted.contains(&at) || !(wish || worth_it || no_room) {
                 MoveReason::WellPlaced { best: best.map(|best| best.saving - best.price) }
@@ -401,8 +381,8 @@ struct Beginning<'a, 'v> {
 }
 
 /// Whether a move of a workload has been worth it for long enough.
-fn is_confirmed(view: &View<'_>, memory: &Memory, at: WorkloadIndex) -> bool {
+fn is_confirmed(view: &View<'_>, memory: &Memory, doubts: &[Doubt], at: WorkloadIndex) -> bool {
     let remembered = memory.workloads.get(&view.workloads[at.at()].workload.id);
     let since = remembered.and_then(|remembered| remembered.wanted_since);
-    since.is_some_and(|since| view.now.since(since) >= view.window.times(CONFIRMING_WINDOWS))
+    since.is_some_and(|since| view.now.since(since) >= doubts[at.at()].lasting(view.window))
 }

@@ -279,6 +279,13 @@ impl<'v> Objective<'v> {
         self.legs[edge.at()].rate
     }
 
+    /// Share of what a callee is sent that comes over an edge.
+    pub(super) fn leg_share(&self, edge: EdgeIndex) -> f64 {
+        let leg = &self.legs[edge.at()];
+        let sent: f64 = self.slice(&self.demand, leg.callee).iter().sum();
+        if sent > 0.0 { (leg.rate / sent).min(1.0) } else { 0.0 }
+    }
+
     /// Used share of the CPU of a node.
     pub(super) fn node_use(&self, node: NodeIndex) -> f64 {
         self.node_cpu[node.at()] / self.node_cpu_limit[node.at()].max(1.0)

@@ -7,6 +7,7 @@
 use super::objective::Touched;
 use crate::{
     memory::WorkloadMemory,
+    model::Mesh,
     policy::{self, Policy},
     units::{Rps, Span, Timestamp},
     view::{View, WorkloadView},
@@ -22,8 +23,14 @@ const COLD_MS: f64 = 10.0;
 
 /// What any move costs besides, in request-milliseconds: reconnecting callers, a
 /// little churn in the control plane, attention. At the default horizon a move must
-/// save 2.8 requests/s x ms: four requests a second that no longer cross zones.
+/// save 2.8 requests/s x ms: four requests a second that no longer cross zones. What
+/// changes zones pays for its routes as well.
 const DISRUPTION_MS: f64 = 10_000.0;
+
+/// What it costs that the routes of one host follow a replica to another zone, in
+/// request-milliseconds: a run of some five rules, each an update of every proxy of the
+/// mesh. As much as the move itself.
+const REROUTING_MS: f64 = 10_000.0;
 
 /// What a move of one replica must save to be worth it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +57,18 @@ impl Bar {
         }
     }
 
+    /// The same for a move after which the routes of so many hosts follow.
+    pub(super) fn rerouting(self, view: &View<'_>, hosts: f64) -> Self {
+        let routed = view.policy.balancer.enabled && view.snapshot.mesh == Mesh::Routable;
+        let paid = if routed { spread(view.policy, hosts * REROUTING_MS) } else { 0.0 };
+        Self { price: self.price + paid, ..self }
+    }
+
+    /// The same, so many times as high.
+    pub(super) fn times(self, multiple: f64) -> Self {
+        Self { margin: multiple * self.total() - self.price, ..self }
+    }
+
     /// Both together.
     pub(super) fn total(self) -> f64 {
         self.price + self.margin
@@ -63,7 +82,12 @@ fn price(policy: &Policy, startup: Option<Span>, rate: Rps) -> f64 {
     // PRICE_WEIGHT_MS is what a dollar per million requests weighs, by request.
     let surge = usd * policy.price.weight.get() * 1e6;
     let cold = rate.get() * COLD_SECONDS * COLD_MS;
-    (surge + cold + DISRUPTION_MS) / policy.moves.horizon.as_seconds_f64().max(1.0)
+    spread(policy, surge + cold + DISRUPTION_MS)
+}
+
+/// What is paid once, by second of the horizon.
+fn spread(policy: &Policy, paid: f64) -> f64 {
+    paid / policy.moves.horizon.as_seconds_f64().max(1.0)
 }
 
 /// How long a workload is still left alone; `None` when it may move.
@@ -83,25 +107,4 @@ pub(super) fn backoff_left(
 pub(super) fn backoff_span(policy: &Policy, failures: u32) -> Span {
     // Doubled 10 times, the default of ten minutes is a week: more is never.
     policy.moves.backoff.times(1 << failures.min(10))
-}
-
-/// How long a wish is not believed after so many that did not last: ten minutes, doubled
-/// up to eleven hours.
-pub(super) fn wish_span(failures: u32) -> Span {
-    Span::from_seconds(600 << failures.min(6))
-}
-
-/// What a move must save, as a multiple of what it must save anyway, to be believed at
-/// once where earlier wishes did not last: no noise of a count doubles a saving.
-const CLEARLY: f64 = 2.0;
-
-/// Whether a wish counts for nothing for now.
-pub(super) fn is_doubted(
-    remembered: Option<&WorkloadMemory>,
-    saving: f64,
-    bar: f64,
-    now: Timestamp,
-) -> bool {
-    let doubt = remembered.and_then(|remembered| remembered.wish_backoff);
-    doubt.is_some_and(|backoff| now < backoff.until) && saving < CLEARLY * bar
 }

@@ -10,12 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    payback, slow,
+    doubt, payback, slow,
     verify::{self, Verdict},
 };
 use crate::{
     ids::{PodName, WorkloadRef},
-    memory::{Backoff, FinishedMove, Memory, MoveInFlight, WorkloadMemory},
+    memory::{Backoff, FinishedMove, Memory, MoveInFlight, Placed, WorkloadMemory},
     model::{Pod, Rollout, Snapshot, Traffic, Workload},
     plan::{AbortCause, Action, Planned},
     policy::Policy,
@@ -37,8 +37,9 @@ pub(crate) fn remember_workloads(
     let cycle = Cycle { snapshot, planned, policy, now };
     cycle.drop_strangers(memory);
     cycle.judge_moves(memory);
-    cycle.note_wishes(memory);
-    cycle.note_slow(memory);
+    let view = View::new(snapshot, policy, now);
+    cycle.note_wishes(memory, &view);
+    cycle.note_slow(memory, &view);
     for (at, (action, outcome)) in planned.plan.actions.iter().zip(outcomes).enumerate() {
         if outcome.is_ok() {
             cycle.note_done(memory, at, action);
@@ -146,9 +147,10 @@ impl Cycle<'_> {
         remembered.move_backoff = Some(Backoff { until, failures });
     }
 
-    /// Since when a move of each workload has been worth it, and which wishes did not
-    /// last.
-    fn note_wishes(&self, memory: &mut Memory) {
+    /// Since when a move of each workload has been worth it, or none has, and which
+    /// wishes did not last.
+    fn note_wishes(&self, memory: &mut Memory, view: &View<'_>) {
+        let changes = doubt::changes(view, memory);
         for (id, report) in &self.planned.report.workloads {
             let wanted = matches!(
                 report.moves,
@@ -160,27 +162,32 @@ impl Cycle<'_> {
             if wanted {
                 let remembered = memory.workloads.entry(id.clone()).or_default();
                 remembered.wanted_since.get_or_insert(self.now);
-            } else if let Some(remembered) = memory.workloads.get_mut(id) {
-                let lapsed = remembered.wanted_since.take().is_some();
-                if lapsed && matches!(report.moves, MoveReason::WellPlaced { .. }) {
-                    let failures = remembered.wish_backoff.map_or(0, |backoff| backoff.failures);
-                    let until = self.now.after(payback::wish_span(failures));
-                    let failures = failures.saturating_add(1);
-                    remembered.wish_backoff = Some(Backoff { until, failures });
-                }
+                continue;
+            }
+            // What has nowhere to go needs no memory of it.
+            if matches!(report.moves, MoveReason::WellPlaced { best: Some(_) })
+                && let Some(at) = view.workload(id)
+            {
+                let remembered = memory.workloads.entry(id.clone()).or_default();
+                let placed = doubt::standing(remembered, changes[at.at()]);
+                let placed = placed.unwrap_or(Placed { since: self.now, lapsed: 0 });
+                let lapsed = remembered.wanted_since.is_some();
+                remembered.placed = Some(if lapsed { doubt::lapse(placed) } else { placed });
+            }
+            if let Some(remembered) = memory.workloads.get_mut(id) {
+                remembered.wanted_since = None;
             }
         }
     }
 
     /// For how many cycles in a row each replica has looked slow. Without fresh traffic
     /// nothing is seen, and what was seen before counts no longer.
-    fn note_slow(&self, memory: &mut Memory) {
-        let view = View::new(self.snapshot, self.policy, self.now);
+    fn note_slow(&self, memory: &mut Memory, view: &View<'_>) {
         for workload in view.workloads.iter().filter(|workload| workload.workload.managed) {
             let id = &workload.workload.id;
             let before = memory.workloads.get(id).map(|remembered| &remembered.slow);
             let count = |pod: &PodName| before.and_then(|slow| slow.get(pod)).copied().unwrap_or(0);
-            let slow: BTreeMap<PodName, u32> = slow::suspects(&view, workload)
+            let slow: BTreeMap<PodName, u32> = slow::suspects(view, workload)
                 .into_iter()
                 .map(|suspect| suspect.pod.pod.name.clone())
                 .map(|pod| {
@@ -208,7 +215,7 @@ impl Cycle<'_> {
                 });
                 let expected = self.planned.report.actions.get(at).map(|report| report.expected);
                 remembered.wanted_since = None;
-                remembered.wish_backoff = None;
+                remembered.placed = None;
                 remembered.in_flight = Some(MoveInFlight {
                     started_at: self.now,
                     victim: victim.clone(),
@@ -289,14 +296,6 @@ impl Cycle<'_> {
         {
             remembered.last_move = None;
             self.back_off(remembered);
-        }
-        // Quiet for as long again: what comes now is a new wish.
-        let quiet = |backoff: &Backoff| {
-            let waited = payback::wish_span(backoff.failures.saturating_sub(1));
-            backoff.until.after(waited) <= self.now
-        };
-        if remembered.wish_backoff.is_some_and(|backoff| quiet(&backoff)) {
-            remembered.wish_backoff = None;
         }
         if remembered.move_backoff.is_some_and(|b| over(&b) && b.failures == 0) {
             remembered.move_backoff = None;

@@ -20,6 +20,7 @@
 
 use super::{
     destinations::{self, Destinations},
+    doubt::Doubt,
     eviction::{self, Eviction},
     gates,
     objective::{Depth, Inkling, Objective, Shift, Touched},
@@ -71,6 +72,19 @@ impl Candidate {
     }
 }
 
+/// What a move of one replica of a workload must save within its zone, and to another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bars {
+    within: Bar,
+    across: Bar,
+}
+
+impl Bars {
+    pub(super) fn between(self, from: ZoneIndex, to: ZoneIndex) -> Bar {
+        if from == to { self.within } else { self.across }
+    }
+}
+
 /// What was found for one workload.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Found {
@@ -100,6 +114,8 @@ pub(super) struct Search<'a> {
     pub(super) destinations: &'a Destinations,
     /// Whether a workload may move.
     pub(super) movable: &'a [bool],
+    /// How far moves of a workload are doubted.
+    pub(super) doubts: &'a [Doubt],
 }
 
 impl Search<'_> {
@@ -114,7 +130,7 @@ impl Search<'_> {
         if !objective.is_called(at) {
             return found;
         }
-        let bar = self.bar(objective, at);
+        let bars = self.bars(objective, at);
         let zones = || (0..self.view.zones.len()).map(ZoneIndex::new);
         let neighbours = self.neighbours(objective, at);
         for to in zones() {
@@ -136,6 +152,7 @@ impl Search<'_> {
                 let saving = -objective.shift(shift, Depth::Neighbours);
                 let own = own_before - objective.service_cost(at);
                 objective.take_back();
+                let bar = bars.between(from, to);
                 if free.is_some() {
                     found.add(shift, saving, own, bar);
                 } else {
@@ -146,9 +163,21 @@ impl Search<'_> {
         found
     }
 
-    /// What a move of one replica of a workload must save.
-    pub(super) fn bar(&self, objective: &Objective<'_>, at: WorkloadIndex) -> Bar {
-        Bar::of(self.view, &self.view.workloads[at.at()], objective.touched(at))
+    /// What moves of one replica of a workload must save.
+    pub(super) fn bars(&self, objective: &Objective<'_>, at: WorkloadIndex) -> Bars {
+        let workload = &self.view.workloads[at.at()];
+        let bar = Bar::of(self.view, workload, objective.touched(at));
+        // Its own routes follow, and those of what it calls by how much of it is its doing.
+        let calls: f64 = workload.calls.iter().map(|edge| objective.leg_share(*edge)).sum();
+        let hosts = 1.0 + calls / f64::from(workload.ready_total().max(1));
+        let multiple = self.doubts[at.at()].multiple();
+        let across = bar.rerouting(self.view, hosts).times(multiple);
+        Bars { within: bar.times(multiple), across }
+    }
+
+    fn bar(&self, objective: &Objective<'_>, shift: Shift) -> Bar {
+        let (from, to) = self.zones_of(shift);
+        self.bars(objective, shift.workload).between(from, to)
     }
 
     /// The busiest neighbours, each with exchanges per second and pair of replicas.
@@ -269,7 +298,7 @@ impl Search<'_> {
             // Made before anything is tried, for the first candidate that they judge.
             let lookalikes = lookalikes.get_or_insert_with(|| self.lookalikes(objective));
             let bars: Vec<Bar> =
-                candidate.shifts.iter().map(|shift| self.bar(objective, shift.workload)).collect();
+                candidate.shifts.iter().map(|shift| self.bar(objective, *shift)).collect();
             let mut effects = Vec::new();
             let mut saving = 0.0;
             for shift in &candidate.shifts {
@@ -402,7 +431,7 @@ impl Search<'_> {
             let Some(to) = self.destination(objective, ledger, partner, zone, &neighbours) else {
                 continue;
             };
-            let bar = self.bar(objective, partner);
+            let bar = self.bars(objective, partner).across;
             for from in (0..self.view.zones.len()).map(ZoneIndex::new) {
                 if from == zone
                     || objective.count(partner, from) <= 0.0
@@ -460,7 +489,7 @@ impl Found {
         if self.one_sided.as_ref().is_none_or(|(_, best)| side > *best) {
             self.one_sided = Some((candidate.clone(), side));
         }
-        if self.best.as_ref().is_none_or(|best| saving > best.saving) {
+        if self.best.as_ref().is_none_or(|best| candidate.net() > best.net()) {
             self.best = Some(candidate);
         }
     }

@@ -18,14 +18,16 @@ pub(crate) fn remember_counts(memory: &mut Memory, planned: &Planned, outcomes: 
                 let remembered = memory.workloads.entry(id.clone()).or_default();
                 remembered.slow_since.get_or_insert(report.at);
             }
-            ScaleReason::WithinBand
-            | ScaleReason::SlowButIdle { .. }
-            | ScaleReason::SlowDownstream { .. } => {
+            // Slow for long enough, and held up by something else.
+            ScaleReason::Cooldown { .. }
+            | ScaleReason::BudgetUsedUp { .. }
+            | ScaleReason::NoFeasibleNode { .. }
+            | ScaleReason::AtMaximum { .. } => {}
+            _ => {
                 if let Some(remembered) = memory.workloads.get_mut(id) {
                     remembered.slow_since = None;
                 }
             }
-            _ => {}
         }
         let helped = workload.scale == ScaleReason::WithinBand;
         if let Some(remembered) = memory.workloads.get_mut(id).filter(|_| helped) {

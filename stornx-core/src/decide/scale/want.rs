@@ -58,22 +58,24 @@ pub(super) fn want(
         return Want::Stay(facts.unmeasured.map_or(ScaleReason::NoUsage, ScaleReason::from));
     };
     let load = Load::of(workload, facts, utilisation, policy);
+    // By its own work, not by the calls that it waits for.
+    let slow = facts.own_p95.is_some_and(|own| own > facts.response_time);
     if utilisation > policy.upper {
         if let Some(growth) = growth.filter(|growth| load.not_helped_by(*growth)) {
             let before = growth.utilisation;
             return Want::Stay(ScaleReason::GrowthDidNotHelp { before, now: utilisation });
         }
         load.up(Trigger::Utilisation, load.needed)
+    } else if slow && load.busiest > load.middle {
+        load.up(Trigger::ResponseTime, load.needed_by_all(1.0))
     } else if utilisation < policy.lower {
         load.down()
     } else if let Some(p95) = facts.p95.filter(|p95| *p95 > facts.response_time) {
         let own = facts.own_p95.unwrap_or(p95);
-        if own <= facts.response_time {
-            Want::Stay(ScaleReason::SlowDownstream { p95, own })
-        } else if load.busiest > load.middle {
-            load.up(Trigger::ResponseTime, load.needed_by_all(1.0))
-        } else {
+        if slow {
             Want::Stay(ScaleReason::SlowButIdle { p95, utilisation })
+        } else {
+            Want::Stay(ScaleReason::SlowDownstream { p95, own })
         }
     } else {
         Want::Stay(ScaleReason::WithinBand)

@@ -2,7 +2,7 @@
 //! replicas that answer as queues do. Decisions see only a snapshot; what they write takes
 //! effect in the next cycle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     decide::{Proposal, balance},
@@ -59,6 +59,8 @@ pub(super) struct World {
     /// Since when the replicas have been Ready, by zone.
     pub(super) ready_since: Vec<Timestamp>,
     pub(super) random: Random,
+    /// Replicas that go in this cycle.
+    pub(super) leaving: BTreeSet<PodName>,
     /// Zones that exist; the first so many of the lists.
     pub(super) zones: usize,
 }
@@ -95,6 +97,7 @@ impl World {
             now: Timestamp::from_millis(1_000_000_000),
             ready_since: vec![Timestamp::from_millis(0); zones],
             random: Random::new(seed),
+            leaving: BTreeSet::new(),
             zones,
         }
     }
@@ -308,7 +311,8 @@ impl World {
     pub(super) fn cycle(&mut self) -> Cycle {
         let snapshot = self.snapshot();
         let view = View::new(&snapshot, &self.policy, self.now);
-        let balance::Routed { proposals, mut reports } = balance::decide(&view, &self.memory);
+        let balance::Routed { proposals, mut reports } =
+            balance::decide(&view, &self.memory, &self.leaving);
         let report = reports.remove(&host_name()).unwrap();
         let mut planned = Planned {
             plan: Plan { at: self.now, ..Plan::default() },

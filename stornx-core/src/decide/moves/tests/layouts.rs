@@ -5,7 +5,7 @@ use crate::{
         plan,
         safety::testing::{NOW, World, id, pod_name},
     },
-    memory::{Backoff, FinishedMove, MoveInFlight, WorkloadMemory},
+    memory::{Backoff, FinishedMove, MoveInFlight, Placed, WorkloadMemory},
     model::{Autoscaler, AutoscalerKind, Facts, PodPhase, Rollout},
     plan::{Action, Planned},
     report::{MoveReason, MoveWhy, Why},
@@ -367,22 +367,37 @@ fn a_full_zone_is_left_by_who_loses_least_there() {
 }
 
 #[test]
-fn a_doubted_wish_must_be_clear() {
+fn a_place_that_was_judged_good_is_left_for_a_clear_saving_only() {
     let mut world = uneven();
     wanted(&mut world, "shop");
-    let backoff = Backoff { until: NOW.after(Span::from_seconds(1)), failures: 1 };
-    world.memory.workloads.get_mut(&id("shop")).unwrap().wish_backoff = Some(backoff);
-    assert_eq!(moves(&decide(&world)).len(), 1, "clear enough");
     // A horizon at which the move saves a little more than it costs.
-    let mut near = world.clone();
-    near.memory.workloads.get_mut(&id("shop")).unwrap().wish_backoff = None;
     let begins = |world: &World| !moves(&decide(world)).is_empty();
-    let seconds = (1..3600).rev().find(|s| {
-        near.policy.moves.horizon = Span::from_seconds(*s);
-        !begins(&near)
-    });
-    world.policy.moves.horizon = Span::from_seconds(seconds.unwrap() + 1);
+    let within = |world: &World, seconds| {
+        let mut near = world.clone();
+        near.policy.moves.horizon = Span::from_seconds(seconds);
+        begins(&near)
+    };
+    let edge = (1..3600).rev().find(|seconds| !within(&world, *seconds)).unwrap() + 1;
+    world.policy.moves.horizon = Span::from_seconds(edge);
+    assert!(begins(&world));
+    let remembered = world.memory.workloads.get_mut(&id("shop")).unwrap();
+    remembered.placed = Some(Placed { since: NOW, lapsed: 1 });
+    remembered.wanted_since = Some(Timestamp::from_millis(NOW.as_millis() - 240_000));
     assert!(!begins(&world));
-    near.policy.moves.horizon = world.policy.moves.horizon;
-    assert!(begins(&near));
+    let expected = matches!(reason(&world, "shop"), MoveReason::WellPlaced { best: Some(_) });
+    assert!(expected, "{:?}", reason(&world, "shop"));
+    // What is clearly worth it is done all the same, when it has been so for long enough.
+    assert!(within(&world, 3600));
+    wanted(&mut world, "shop");
+    world.memory.workloads.get_mut(&id("shop")).unwrap().placed =
+        Some(Placed { since: NOW, lapsed: 1 });
+    assert!(!within(&world, 3600));
+    // A caller that has another place is a reason to look again.
+    let mut changed = world.clone();
+    changed.of("gate").pods[2].created_at = NOW.after(Span::from_seconds(1));
+    let later = NOW.after(Span::from_seconds(60));
+    let planned = plan(&changed.snapshot, &changed.policy, &changed.memory, later);
+    assert_eq!(moves(&planned).len(), 1);
+    let planned = plan(&world.snapshot, &world.policy, &world.memory, later);
+    assert!(moves(&planned).is_empty());
 }

@@ -354,35 +354,3 @@ fn what_is_gone_is_forgotten() {
     remember(&mut world, None, true, NOW);
     assert_eq!(world.memory.workloads.keys().collect::<Vec<_>>(), [&id("w")]);
 }
-
-#[test]
-fn wishes_that_do_not_last_are_doubted_longer_each_time() {
-    let mut world = world();
-    let planned = crate::decide::plan(&world.snapshot, &world.policy, &world.memory, NOW);
-    let mut say = |reason: MoveReason, now| {
-        let mut planned = planned.clone();
-        planned.plan.actions.clear();
-        planned.report.workloads.get_mut(&id("w")).unwrap().moves = reason;
-        remember_workloads(
-            &mut world.memory,
-            &world.snapshot,
-            &planned,
-            &Vec::new(),
-            &world.policy,
-            now,
-        );
-        of(&world).wish_backoff
-    };
-    let wish = || MoveReason::Confirming { since: Span::ZERO };
-    let none = || MoveReason::WellPlaced { best: None };
-    assert_eq!(say(none(), after(0)), None, "nothing was wished");
-    say(wish(), after(60));
-    assert_eq!(say(none(), after(120)), Some(Backoff { until: after(720), failures: 1 }));
-    say(wish(), after(780));
-    assert_eq!(say(none(), after(840)), Some(Backoff { until: after(2040), failures: 2 }));
-    // What closed the gate says nothing about the wish.
-    say(wish(), after(2100));
-    assert_eq!(say(MoveReason::NotSettled, after(2160)).unwrap().failures, 2);
-    assert_eq!(say(none(), after(3239)).unwrap().failures, 2);
-    assert_eq!(say(none(), after(3240)), None, "quiet for as long again");
-}

@@ -2,6 +2,7 @@
 
 mod costs;
 mod crashes;
+mod doubts;
 mod layouts;
 mod memories;
 mod settling;

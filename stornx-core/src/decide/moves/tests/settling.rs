@@ -66,3 +66,40 @@ fn noise_moves_nothing_in_a_settled_world() {
         assert!(late.is_empty(), "seed {seed}: {late:#?}");
     }
 }
+
+/// Demand enters through other zones: every edge's first zone is its last now.
+fn turn_round(toy: &mut Toy) {
+    let zones: Vec<_> = toy.world.snapshot.nodes.iter().map(|node| node.zone.clone()).collect();
+    let first = zones.first().unwrap().clone();
+    let last = zones.last().unwrap().clone();
+    for route in toy.truth().edges.iter_mut().flat_map(|edge| &mut edge.routes) {
+        let turned = [(&first, &last), (&last, &first)];
+        for zone in [&mut route.from, &mut route.to] {
+            let other =
+                turned.iter().find(|(from, _)| *zone == **from).map(|(_, to)| (*to).clone());
+            *zone = other.unwrap_or_else(|| zone.clone());
+        }
+    }
+}
+
+#[test]
+fn what_was_judged_before_does_not_hide_a_real_change() {
+    let (mut remembered, mut unprejudiced, mut before) = (0.0, 0.0, 0.0);
+    for seed in 0..cases(40) {
+        let mut toy = random(&mut Dice::new(2000 + seed));
+        let mut dice = Dice::new(seed);
+        settle(&mut toy, Some(&mut dice), seed);
+        turn_round(&mut toy);
+        let mut fresh = toy.clone();
+        fresh.world.memory = crate::memory::Memory::default();
+        before += toy.cost();
+        settle(&mut toy, Some(&mut dice), seed);
+        settle(&mut fresh, Some(&mut dice), seed);
+        remembered += toy.cost();
+        unprejudiced += fresh.cost();
+    }
+    let (got, possible) = (before - remembered, before - unprejudiced);
+    assert!(possible > 0.02 * before, "the change is too small: {before} to {unprejudiced}");
+    // What saves less than the higher bar is forgone.
+    assert!(got > 0.7 * possible, "{before} became {remembered}, {unprejudiced} was possible");
+}

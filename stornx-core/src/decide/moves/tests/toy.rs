@@ -86,6 +86,11 @@ impl Toy {
         }
     }
 
+    /// Rates without noise, for changing the world.
+    pub(super) fn truth(&mut self) -> &mut Traffic {
+        &mut self.truth
+    }
+
     pub(super) fn plan(&self) -> Planned {
         let planned = plan(&self.world.snapshot, &self.world.policy, &self.world.memory, self.now);
         let violations =

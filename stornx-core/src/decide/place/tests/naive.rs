@@ -27,6 +27,7 @@ fn ready<'a>(world: &'a World, of: &Workload, zone: Option<&str>) -> Vec<&'a Nod
         .iter()
         .filter(|pod| pod.phase == PodPhase::Ready)
         .filter_map(|pod| node_of(world, pod))
+        .filter(|node| node.ready)
         .filter(|node| zone.is_none_or(|zone| node.zone.as_str() == zone))
         .collect()
 }
@@ -370,7 +371,9 @@ fn next_to_leave<'a>(
     name: &str,
     left: &[&'a Pod],
 ) -> Result<Option<&'a Pod>, ()> {
-    let serves = |pod: &Pod| pod.phase == PodPhase::Ready && node_of(world, pod).is_some();
+    let serves = |pod: &Pod| {
+        pod.phase == PodPhase::Ready && node_of(world, pod).is_some_and(|node| node.ready)
+    };
     for phase in [PodPhase::Pending, PodPhase::Starting, PodPhase::Unready, PodPhase::Ready] {
         let idle = left.iter().filter(|pod| pod.phase == phase && !serves(pod));
         if let Some(first) = idle.min_by(|a, b| a.name.cmp(&b.name)) {
