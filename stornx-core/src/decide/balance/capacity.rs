@@ -120,7 +120,8 @@ impl Beliefs {
         let believed: Vec<Option<f64>> = (0..seen.demand.len())
             .map(|zone| Some(memory?.demand.get(name(zone))?.get()))
             .collect();
-        let Demand { by_zone: demand, growing } = demand(&believed, &seen.demand, window);
+        let Demand { by_zone: demand, growing } =
+            demand(&believed, &seen.demand, window, seen.enters);
         let capacity: Vec<Option<CapacityMemory>> = seen
             .zones
             .iter()
@@ -181,7 +182,10 @@ struct Demand {
 /// as far again as it has come: the window of the rates began before it did, and holds on
 /// average half of it. What comes up in one zone has left another one where all zones
 /// together ask for no more than before: then those that lose are taken further too.
-fn demand(believed: &[Option<f64>], seen: &[f64], window: f64) -> Demand {
+///
+/// Only what `enters` the cluster here is taken further. What other services send grows when
+/// their own routes change, by steps of ours that end.
+fn demand(believed: &[Option<f64>], seen: &[f64], window: f64, enters: bool) -> Demand {
     let total: f64 = seen.iter().sum();
     let mut growing = false;
     let mut by_zone = Vec::with_capacity(seen.len());
@@ -199,11 +203,11 @@ fn demand(believed: &[Option<f64>], seen: &[f64], window: f64) -> Demand {
         growing |= ahead;
         let further =
             (believed + 2.0 * change).clamp(seen * (1.0 - FURTHEST), seen * (1.0 + FURTHEST));
-        let now = if ahead { further } else { believed + part(surprise) * change };
+        let now = if ahead && enters { further } else { believed + part(surprise) * change };
         by_zone.push(now);
         leaving.push((now - further).max(0.0));
     }
-    if growing {
+    if growing && enters {
         let before: Option<f64> = believed.iter().copied().sum();
         let grows = before.is_some_and(|before| surprise(before, total, window) >= 1.0);
         let too_much = by_zone.iter().sum::<f64>() - total;
@@ -453,7 +457,7 @@ mod tests {
 
     fn blend(believed: &[f64], seen: &[f64]) -> (Vec<f64>, bool) {
         let believed: Vec<_> = believed.iter().copied().map(Some).collect();
-        let found = demand(&believed, seen, 60.0);
+        let found = demand(&believed, seen, 60.0, true);
         (found.by_zone, found.growing)
     }
 
@@ -510,8 +514,16 @@ mod tests {
     }
 
     #[test]
+    fn growth_that_other_services_send_is_believed_as_it_is_seen() {
+        let believed = [Some(100.0), Some(100.0)];
+        let found = demand(&believed, &[60.0, 140.0], 60.0, false);
+        near(&found.by_zone, &[60.0, 140.0]);
+        assert!(found.growing);
+    }
+
+    #[test]
     fn what_was_never_seen_is_taken_as_it_is() {
-        let found = demand(&[None, Some(100.0)], &[50.0, 100.0], 60.0);
+        let found = demand(&[None, Some(100.0)], &[50.0, 100.0], 60.0, true);
         near(&found.by_zone, &[50.0, 100.0]);
         assert!(!found.growing);
     }

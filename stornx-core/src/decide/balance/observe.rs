@@ -71,6 +71,8 @@ pub(crate) struct ZoneObservation {
 pub(crate) struct Observation {
     /// Requests per second by caller zone.
     pub(crate) demand: Vec<f64>,
+    /// Its callers are called by nobody that is seen: demand enters the cluster here.
+    pub(crate) enters: bool,
     /// Bytes that go both ways for one request.
     pub(crate) bytes_per_request: f64,
     /// Request-weighted p95 that callers see, milliseconds.
@@ -185,7 +187,10 @@ impl Observation {
         let mut zones = observe_zones(view, &workload.pods, base, &reached);
         ramp_up(view, workload, changing, &mut zones);
         observe_downstream(view, index, &mut zones);
+        let edges = view.hosts[host.at()].edges.iter();
+        let mut senders = edges.map(|edge| view.edges[edge.at()].caller);
         Self {
+            enters: senders.all(|caller| view.workloads[caller.at()].called_by.is_empty()),
             demand,
             bytes_per_request: if requests > 0.0 { bytes / requests } else { 0.0 },
             p95: callers.p95.get(),

@@ -166,6 +166,7 @@ mod tests {
     fn judged(p95: f64, errors: f64, demand: f64, others: f64) -> bool {
         let seen = Observation {
             demand: vec![demand],
+            enters: true,
             bytes_per_request: 0.0,
             p95: Some(p95),
             errors,
