@@ -1,8 +1,8 @@
 //! `failover`: the caller's own zone while it holds a ready replica, otherwise the
 //! next zone that does (by name, the first after the last).
 //!
-//! Source: locality failover of a mesh with outlier detection and one ordered list
-//! of zones.
+//! Source: locality failover of a mesh with one ordered list of zones. The outlier detection
+//! that usually goes with it is not modelled: what is ready counts as healthy.
 //! Known weaknesses: as `prefer-close`, and a zone that is lost falls onto one
 //! neighbour as a whole.
 
