@@ -137,17 +137,14 @@ fn recoveries(
     let event = disturbance(scenario)?;
     let cycle = scenario.cycle.as_seconds_f64();
     let left = scenario.duration.as_seconds_f64() - event.as_seconds_f64();
-    let mut best: BTreeMap<u64, Level> = BTreeMap::new();
+    let mut levels: BTreeMap<u64, Vec<Level>> = BTreeMap::new();
     for run in runs {
-        if let Some(level) = Level::settled(&run.samples, event) {
-            let entry = best.entry(run.seed).or_insert(level);
-            entry.p99 = entry.p99.min(level.p99);
-            entry.errors = entry.errors.min(level.errors);
-        }
+        levels.entry(run.seed).or_default().extend(Level::settled(&run.samples, event));
     }
     let taken = runs.iter().filter_map(|run| {
         let own = Level::before(&run.samples, scenario.warm_up.span(), event)?;
-        let took = recovery(&run.samples, event, own, *best.get(&run.seed)?);
+        let best = Level::best(levels.get(&run.seed)?)?;
+        let took = recovery(&run.samples, event, own, best);
         let cycles = took.map_or(left / cycle, |took| took.as_seconds_f64() / cycle);
         Some(((run.policy, run.seed), (cycles, took.is_some())))
     });

@@ -38,6 +38,15 @@ impl Level {
         Some(Self { p99: median(&mut p99)?, errors: median(&mut errors)? })
     }
 
+    /// The best of some levels: the quickest of those that fail as few requests as any. One
+    /// that fails most of them answers the rest quickly, and nobody wants to be there.
+    #[must_use]
+    pub fn best(levels: &[Self]) -> Option<Self> {
+        let fewest = levels.iter().map(|level| level.errors).min_by(f64::total_cmp)?;
+        let serving = levels.iter().filter(|level| level.errors <= fewest + ERRORS);
+        serving.min_by(|a, b| a.p99.total_cmp(&b.p99)).copied()
+    }
+
     /// The level before an event, from the beginning of measuring on.
     #[must_use]
     pub fn before(samples: &[Sample], warm_up: Span, event: Span) -> Option<Self> {
@@ -122,6 +131,14 @@ mod tests {
 
     const EVENT: Span = Span::from_seconds(120);
     const STEADY: Level = Level { p99: 50.0, errors: 0.0 };
+
+    #[test]
+    fn the_best_level_is_one_that_serves() {
+        let level = |p99, errors| Level { p99, errors };
+        let levels = [level(80.0, 0.0), level(20.0, 0.9), level(70.0, 0.0005), level(60.0, 0.002)];
+        assert_eq!(Level::best(&levels), Some(levels[2]));
+        assert_eq!(Level::best(&[]), None);
+    }
 
     #[test]
     fn counts_from_the_event_to_the_first_good_sample() {
