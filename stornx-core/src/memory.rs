@@ -129,7 +129,7 @@ pub struct WorkloadMemory {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
     /// Since when its p95 has been too high for its own work, without a break.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_since: Option<Timestamp>,
     /// Last move that was finished.
     #[serde(skip_serializing_if = "Option::is_none")]

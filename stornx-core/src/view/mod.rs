@@ -83,7 +83,7 @@ pub(crate) struct PodView<'a> {
     /// `None` when it is not bound, or its node is gone.
     pub(crate) node: Option<NodeIndex>,
     pub(crate) zone: Option<ZoneIndex>,
-    /// Its node is Ready. Kubernetes marks the pods of a node that is not, but not in the same
+    /// Its node is known and Ready. Kubernetes marks the pods of a node that is not, but not in the same
     /// moment.
     node_ready: bool,
     /// Fresh usage only.
@@ -95,7 +95,7 @@ pub(crate) struct PodView<'a> {
 impl PodView<'_> {
     /// Ready on a node that is known and Ready itself: an endpoint that can answer.
     pub(crate) fn serves(&self) -> bool {
-        self.pod.phase == PodPhase::Ready && self.node.is_some() && self.node_ready
+        self.pod.phase == PodPhase::Ready && self.node_ready
     }
 }
 
