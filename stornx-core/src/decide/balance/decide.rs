@@ -77,14 +77,24 @@ struct Decision {
     proposal: Option<Proposal>,
 }
 
+/// What is known of the host when a decision about it can be made.
+#[derive(Clone, Copy)]
+struct Situation<'a> {
+    workload: WorkloadIndex,
+    standing: &'a Standing,
+    state: &'a HostState,
+    world: &'a HostWorld,
+    estimates: &'a [Estimate],
+}
+
 /// The numbers that a decision rests on, for the report.
 struct Numbers<'a> {
     state: &'a HostState,
     world: &'a HostWorld,
     estimates: &'a [Estimate],
     now: &'a Value,
-    /// The change relieves a zone that is above its cap.
-    relieves: bool,
+    /// What a change leads to should not wait: it relieves a zone, or sits a rollout out.
+    urgent: bool,
 }
 
 /// A change of routes.
@@ -129,13 +139,20 @@ impl Room<'_> {
         if let Some(left) = self.backing_off(&standing, &world, &estimates) {
             return leave(RouteReason::Backoff { left });
         }
+        let situation = Situation {
+            workload,
+            standing: &standing,
+            state: &state,
+            world: &world,
+            estimates: &estimates,
+        };
         if view.workloads[workload.at()].workload.rollout == Rollout::InProgress {
-            return self.sit_out(workload, &standing, &state, &world, &estimates);
+            return self.sit_out(situation);
         }
-        if let Some(decision) = self.undo(workload, &standing, &state, &world, &estimates) {
+        if let Some(decision) = self.undo(situation) {
             return decision;
         }
-        self.improve(workload, &standing, &state, &world, &estimates, workshop)
+        self.improve(situation, workshop)
     }
 
     /// Whether the routes of this host are ours to write at all.
@@ -220,16 +237,10 @@ impl Room<'_> {
     /// While a rollout replaces its replicas, zones lose and win some faster than steps can
     /// follow. Where one fewer in some zone would overload a zone, calls go to every
     /// replica alike until it is over; else the routes stay.
-    fn sit_out(
-        &self,
-        workload: WorkloadIndex,
-        standing: &Standing,
-        state: &HostState,
-        world: &HostWorld,
-        estimates: &[Estimate],
-    ) -> Decision {
+    fn sit_out(&self, situation: Situation<'_>) -> Decision {
+        let Situation { workload, standing, state, world, estimates } = situation;
         let now = world.value(&standing.split, 0.0);
-        let numbers = Numbers { state, world, estimates, now: &now, relieves: true };
+        let numbers = Numbers { state, world, estimates, now: &now, urgent: true };
         if world.can_lose_one(&standing.split) {
             return self.stay(&numbers, 0, RouteReason::RollingOut);
         }
@@ -243,14 +254,8 @@ impl Room<'_> {
     }
 
     /// Takes a run of writes back that made things worse.
-    fn undo(
-        &self,
-        workload: WorkloadIndex,
-        standing: &Standing,
-        state: &HostState,
-        world: &HostWorld,
-        estimates: &[Estimate],
-    ) -> Option<Decision> {
+    fn undo(&self, situation: Situation<'_>) -> Option<Decision> {
+        let Situation { workload, standing, state, world, estimates } = situation;
         let memory = self.memory?;
         let (expectation, before) = (memory.expectation.as_ref()?, memory.before.as_ref()?);
         if !verify::shows_last_write(memory, self.view) {
@@ -277,20 +282,13 @@ impl Room<'_> {
         }
         let delta = standing.split.distance(&next);
         let change = Change { purpose: RoutePurpose::Undo, next, delta, step: f64::from(delta) };
-        let numbers = Numbers { state, world, estimates, now: &now, relieves: false };
+        let numbers = Numbers { state, world, estimates, now: &now, urgent: false };
         Some(self.change(workload, standing, &change, Some(&numbers)))
     }
 
     /// One step towards the target, if the target is worth it.
-    fn improve(
-        &self,
-        workload: WorkloadIndex,
-        standing: &Standing,
-        state: &HostState,
-        world: &HostWorld,
-        estimates: &[Estimate],
-        workshop: &mut Workshop,
-    ) -> Decision {
+    fn improve(&self, situation: Situation<'_>, workshop: &mut Workshop) -> Decision {
+        let Situation { workload, standing, state, world, estimates } = situation;
         let (view, policy) = (self.view, &self.view.policy.balancer);
         let target = match policy.rule {
             TargetRule::Flow => world.target(&standing.split, policy, workshop),
@@ -306,8 +304,8 @@ impl Room<'_> {
             view.window,
             verify::run_open(self.memory, view),
         );
-        let relieves = worth.relieves;
-        let numbers = Numbers { state, world, estimates, now: &worth.now, relieves };
+        let urgent = worth.relieves;
+        let numbers = Numbers { state, world, estimates, now: &worth.now, urgent };
         let mut step = advance(&standing.split, &target, policy);
         let worth_it =
             worth.enough && (worth.clear || !verify::at_rest(self.memory, view, self.host));
@@ -432,7 +430,7 @@ impl Room<'_> {
             destinations,
             delta: f64::from(change.delta),
             reason: RouteReason::Changed,
-            pressing: numbers.is_some_and(|n| n.relieves || n.state.beliefs.growing),
+            pressing: numbers.is_some_and(|n| n.urgent || n.state.beliefs.growing),
         };
         Decision { report, proposal: Some(proposal) }
     }
