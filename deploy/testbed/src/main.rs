@@ -1,0 +1,3 @@
+//! The test bed for people.
+
+fn main() {}

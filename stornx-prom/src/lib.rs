@@ -1,0 +1,1 @@
+//! Prometheus behind the metrics port of `stornx-core`.
