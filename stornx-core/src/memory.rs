@@ -26,6 +26,14 @@ pub struct Memory {
     pub hosts: BTreeMap<HostName, HostMemory>,
 }
 
+impl Memory {
+    /// Nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workloads.is_empty() && self.hosts.is_empty()
+    }
+}
+
 /// An exponential back-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -13,6 +13,8 @@
 //!   rest of the plan is not tried, not even when it comes back: the plan was made for
 //!   another reign.
 //! - A failed action does not stop the others, except those on the same workload.
+//! - A cycle ends early between two actions only, at its deadline or when it is told to
+//!   stop: what was done is remembered, what was not is an outcome that says why.
 //!
 //! It assumes that every port comes back: time-outs are the adapters' work, since a
 //! time-out needs a clock that runs by itself. It refuses to act on memory that could
@@ -22,7 +24,13 @@ mod outcome;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 pub use self::outcome::{CycleError, CycleOutcome, Phase};
 use crate::{
@@ -62,13 +70,57 @@ pub struct EngineOptions {
     pub dry_run: bool,
     /// `METRICS_MAX_AGE_SECONDS`: metrics older than this are stale.
     pub metrics_max_age: Span,
+    /// `CYCLE_DEADLINE_SECONDS`: no action is begun later than this after the start of
+    /// its cycle. What it was decided on is then too old.
+    pub deadline: Span,
 }
 
 impl Default for EngineOptions {
-    /// 120 seconds: two scrapes at the slowest common interval of a minute, so that a
-    /// single missed scrape changes nothing.
+    /// Metrics: 120 seconds, two scrapes at the slowest common interval of a minute, so
+    /// that a single missed scrape changes nothing. Deadline: 50 seconds, so that a cycle
+    /// is over before the next one of the default schedule.
     fn default() -> Self {
-        Self { dry_run: false, metrics_max_age: Span::from_seconds(120) }
+        Self {
+            dry_run: false,
+            metrics_max_age: Span::from_seconds(120),
+            deadline: Span::from_seconds(50),
+        }
+    }
+}
+
+/// When cycles come between those of the schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// `DEBOUNCE_SECONDS`: how long a change of endpoints or nodes waits for others to
+    /// join it before it triggers a cycle.
+    pub debounce: Span,
+    /// `GLANCE_SECONDS`: least time from one look at the metrics to the next.
+    pub glance: Span,
+}
+
+impl Default for Pace {
+    /// Debounce: 5 seconds, in which a rollout of ten pods is one cycle, not ten. Glance:
+    /// 15 seconds, since before the next scrape one would see the same figures again and
+    /// act on them twice.
+    fn default() -> Self {
+        Self { debounce: Span::from_seconds(5), glance: Span::from_seconds(15) }
+    }
+}
+
+/// Stops an engine between two actions, for good.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// No action is begun from now on.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was asked for.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -86,6 +138,7 @@ pub struct Engine {
     planner: Planner,
     checker: Checker,
     rememberer: Rememberer,
+    stop: Stop,
 }
 
 impl Engine {
@@ -99,7 +152,14 @@ impl Engine {
             planner: Arc::new(decide::plan),
             checker: check::check,
             rememberer: remember::remember,
+            stop: Stop::default(),
         }
+    }
+
+    /// What stops it.
+    #[must_use]
+    pub fn stopper(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// The same engine with another planner. Its plans are checked all the same.
@@ -139,25 +199,34 @@ impl Engine {
     async fn think(&self) -> Result<Thought, CycleOutcome> {
         let now = self.ports.clock.now();
         let mut outcome = CycleOutcome::at(now);
-        let Some(snapshot) = self.observe(now, &mut outcome).await else { return Err(outcome) };
-        let Some(memory) = self.recall(&mut outcome).await else {
+        let mut watch = Stopwatch { clock: self.ports.clock.clone(), last: now };
+        let seen = self.observe(now, &mut outcome).await;
+        watch.lap(Phase::Observe, &mut outcome);
+        let Some(mut snapshot) = seen else { return Err(outcome) };
+        let recalled = self.recall(&mut outcome).await;
+        watch.lap(Phase::Load, &mut outcome);
+        let Some(memory) = recalled else {
             outcome.snapshot = Some(snapshot);
             return Err(outcome);
         };
-        let planned = (self.planner)(&snapshot, &self.policy, &memory, now);
-        Ok(Thought { now, snapshot, memory, planned, outcome })
+        snapshot.memory = memory;
+        let planned = (self.planner)(&snapshot, &self.policy, &snapshot.memory, now);
+        watch.lap(Phase::Plan, &mut outcome);
+        Ok(Thought { snapshot, planned, outcome, watch })
     }
 
     /// Checks, acts and remembers.
     async fn go_on(&self, thought: Thought) -> CycleOutcome {
-        let Thought { now, snapshot, memory, planned, mut outcome } = thought;
-        outcome.violations = (self.checker)(&snapshot, &self.policy, &memory, &planned);
+        let Thought { snapshot, planned, mut outcome, mut watch } = thought;
+        outcome.violations = (self.checker)(&snapshot, &self.policy, &snapshot.memory, &planned);
+        watch.lap(Phase::Check, &mut outcome);
 
         if let Some(reason) = self.not_acting(&outcome.violations) {
             outcome.outcomes = none_tried(&planned, reason);
-            outcome.memory = Some(memory);
+            outcome.memory = Some(snapshot.memory.clone());
         } else {
-            let next = self.act(&snapshot, &planned, memory, now, &mut outcome).await;
+            let memory = snapshot.memory.clone();
+            let next = self.act(&snapshot, &planned, memory, &mut outcome, &mut watch).await;
             outcome.memory = Some(next);
         }
         outcome.snapshot = Some(snapshot);
@@ -207,21 +276,26 @@ impl Engine {
         snapshot: &Snapshot,
         planned: &Planned,
         memory: Memory,
-        now: Timestamp,
         outcome: &mut CycleOutcome,
+        watch: &mut Stopwatch,
     ) -> Memory {
+        let now = outcome.at;
         if !self.ports.leader.may_write().await {
             outcome.outcomes = planned.plan.actions.iter().map(|a| Err(not_leader(a))).collect();
             return memory;
         }
         let intents = self.intents(snapshot, planned, &memory, now);
         let (stored, unrecorded) = self.store_intents(&intents, &memory, outcome).await;
-        let (outcomes, leading) = self.apply(planned, &intents, unrecorded).await;
+        watch.lap(Phase::StoreIntents, outcome);
+        let (outcomes, leading) = self.apply(planned, &intents, unrecorded, now).await;
+        watch.lap(Phase::Act, outcome);
 
         let mut next = (self.rememberer)(memory, snapshot, planned, &outcomes, &self.policy, now);
         keep_uncertain_moves(&mut next, planned, &outcomes, &intents);
         outcome.outcomes = outcomes;
-        self.save(next, &stored, leading, outcome).await
+        let next = self.save(next, &stored, leading, outcome).await;
+        watch.lap(Phase::Save, outcome);
+        next
     }
 
     /// The records of the moves that the plan begins, as the remember step will write
@@ -282,6 +356,7 @@ impl Engine {
         planned: &Planned,
         intents: &Intents,
         unrecorded: Option<&'static str>,
+        began: Timestamp,
     ) -> (Outcomes, bool) {
         let mut outcomes = Outcomes::with_capacity(planned.plan.actions.len());
         let mut failed: BTreeSet<&WorkloadRef> = BTreeSet::new();
@@ -290,6 +365,8 @@ impl Engine {
             let begins = matches!(action, Action::StartMove { .. });
             let result = if !leading {
                 Err(not_leader(action))
+            } else if let Some(reason) = self.not_going_on(began) {
+                Err(not_tried(action, reason))
             } else if failed.contains(action.workload()) {
                 Err(not_tried(action, "an earlier action on the same workload failed"))
             } else if let (true, Some(reason)) = (begins, unrecorded) {
@@ -309,6 +386,17 @@ impl Engine {
             outcomes.push(result);
         }
         (outcomes, leading)
+    }
+
+    /// Why no further action is begun.
+    fn not_going_on(&self, began: Timestamp) -> Option<&'static str> {
+        if self.stop.is_stopped() {
+            Some("StornX is stopping")
+        } else if self.ports.clock.now().since(began) > self.options.deadline {
+            Some("the deadline of the cycle has passed")
+        } else {
+            None
+        }
     }
 
     /// Saves the memory when it differs from what the store holds and we still may.
@@ -335,11 +423,24 @@ impl Engine {
 
 /// What a cycle knows before it acts.
 struct Thought {
-    now: Timestamp,
     snapshot: Snapshot,
-    memory: Memory,
     planned: Planned,
     outcome: CycleOutcome,
+    watch: Stopwatch,
+}
+
+/// Measures the steps of a cycle.
+struct Stopwatch {
+    clock: Arc<dyn Clock>,
+    last: Timestamp,
+}
+
+impl Stopwatch {
+    fn lap(&mut self, phase: Phase, outcome: &mut CycleOutcome) {
+        let now = self.clock.now();
+        outcome.took.insert(phase, now.since(self.last));
+        self.last = now;
+    }
 }
 
 /// Records of moves that are about to begin.

@@ -1,30 +1,44 @@
 //! What came of a cycle, as data: for logs, counters, the web page and tests.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use thiserror::Error;
 
 use crate::{
     check::Violation, memory::Memory, model::Snapshot, plan::Planned, ports::PortError,
-    remember::Outcomes, units::Timestamp,
+    remember::Outcomes, units::{Span, Timestamp},
 };
 
-/// The steps of a cycle that talk to the world apart from the actions.
+/// The steps of a cycle, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Reading the cluster.
     Observe,
     /// Loading the memory.
     Load,
+    /// Deciding.
+    Plan,
+    /// Checking the plan.
+    Check,
     /// Storing the records of moves before they begin.
     StoreIntents,
+    /// Carrying the actions out.
+    Act,
     /// Saving the memory after acting.
     Save,
 }
 
 impl Phase {
     /// Every phase, for counters that start at 0.
-    pub const ALL: [Self; 4] = [Self::Observe, Self::Load, Self::StoreIntents, Self::Save];
+    pub const ALL: [Self; 7] = [
+        Self::Observe,
+        Self::Load,
+        Self::Plan,
+        Self::Check,
+        Self::StoreIntents,
+        Self::Act,
+        Self::Save,
+    ];
 
     /// A name for labels of metrics.
     #[must_use]
@@ -32,7 +46,10 @@ impl Phase {
         match self {
             Self::Observe => "observe",
             Self::Load => "load",
+            Self::Plan => "plan",
+            Self::Check => "check",
             Self::StoreIntents => "store-intents",
+            Self::Act => "act",
             Self::Save => "save",
         }
     }
@@ -79,7 +96,7 @@ impl CycleError {
 pub struct CycleOutcome {
     /// When it began.
     pub at: Timestamp,
-    /// What was seen; `None` when the cluster could not be read.
+    /// What was seen and remembered; `None` when the cluster could not be read.
     pub snapshot: Option<Snapshot>,
     /// What was planned; `None` when nothing could be.
     pub planned: Option<Planned>,
@@ -91,6 +108,9 @@ pub struct CycleOutcome {
     pub memory: Option<Memory>,
     /// What failed apart from actions.
     pub errors: Vec<CycleError>,
+    /// How long each step took, by the clock of the ports; steps that were not reached
+    /// are absent.
+    pub took: BTreeMap<Phase, Span>,
 }
 
 impl CycleOutcome {
@@ -103,6 +123,7 @@ impl CycleOutcome {
             outcomes: Outcomes::new(),
             memory: None,
             errors: Vec::new(),
+            took: BTreeMap::new(),
         }
     }
 

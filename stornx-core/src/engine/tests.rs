@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU32},
 };
 
 use async_trait::async_trait;
@@ -31,6 +31,9 @@ struct World {
     /// Failures by text of the action.
     failures: Vec<(&'static str, PortError)>,
     metrics_at: Timestamp,
+    /// What passes from one look at the clock to the next.
+    tick: Span,
+    looks: AtomicU32,
 }
 
 impl World {
@@ -115,7 +118,8 @@ impl LeaderGate for World {
 
 impl Clock for World {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_000_000)
+        let looks = self.looks.fetch_add(1, Ordering::SeqCst);
+        Timestamp::from_millis(1_000_000 + u64::from(looks) * self.tick.as_millis())
     }
 }
 
@@ -437,4 +441,30 @@ fn the_same_world_gives_the_same_outcome() {
     let again = run(World::default(), actions);
     assert_eq!(once.1, again.1);
     assert_eq!(once.0.diary(), again.0.diary());
+}
+
+#[test]
+fn a_stopped_engine_begins_no_action_and_still_remembers() {
+    let world = Arc::new(World::default());
+    let engine = engine(&world, vec![scale("a"), scale("b")], false);
+    engine.stopper().stop();
+    let outcome = pollster::block_on(engine.cycle());
+    let stopping = |action: &Action| Err(not_tried(action, "StornX is stopping"));
+    assert_eq!(outcome.outcomes, [stopping(&scale("a")), stopping(&scale("b"))]);
+    assert!(!world.diary().iter().any(|line| line.starts_with("apply")));
+}
+
+#[test]
+fn no_action_is_begun_after_the_deadline() {
+    let world = Arc::new(World { tick: Span::from_seconds(10), ..World::default() });
+    let mut engine = engine(&world, vec![scale("a"), scale("b"), scale("c")], false);
+    // The clock shows ten seconds more each time it is looked at. It is looked at five
+    // times before acting (start, four steps), then once before each action.
+    engine.options.deadline = Span::from_seconds(70);
+    let outcome = pollster::block_on(engine.cycle());
+    let late = |action: &Action| Err(not_tried(action, "the deadline of the cycle has passed"));
+    assert_eq!(outcome.outcomes, [Ok(()), Ok(()), late(&scale("c"))]);
+    assert_eq!(outcome.took[&Phase::Plan], Span::from_seconds(10));
+    // What was done is remembered.
+    assert!(world.diary().contains(&"save".to_owned()));
 }

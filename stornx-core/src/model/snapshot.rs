@@ -9,7 +9,7 @@ use super::{
     traffic::Traffic,
     workload::{PodUsage, Workload},
 };
-use crate::units::Timestamp;
+use crate::{memory::Memory, units::Timestamp};
 
 /// The version of the file formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -75,6 +75,10 @@ pub struct Snapshot {
     /// Warnings of the metrics source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What was remembered when it was taken: with it, a recording replays to the plan
+    /// of the live cycle.
+    #[serde(default, skip_serializing_if = "Memory::is_empty")]
+    pub memory: Memory,
 }
 
 impl Snapshot {
@@ -94,6 +98,7 @@ impl Snapshot {
             traffic: metrics.traffic,
             latency: metrics.latency,
             warnings: metrics.warnings,
+            memory: Memory::default(),
         };
         snapshot.prune();
         snapshot.sort();

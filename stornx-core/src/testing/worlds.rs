@@ -129,6 +129,7 @@ fn random_snapshot(random: &mut SplitMix64) -> Snapshot {
         traffic: random_facts(random, traffic, Source::Prometheus),
         latency: random_facts(random, latency, Source::LatencyExporter),
         warnings: Vec::new(),
+        memory: crate::memory::Memory::default(),
     };
     snapshot.sort();
     snapshot

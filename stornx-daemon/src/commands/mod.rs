@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use stornx_core::{decide, memory::Memory, model::Snapshot, plan::Planned};
+use stornx_core::{decide, model::Snapshot, plan::Planned};
 
 use crate::config::Effective;
 
@@ -40,9 +40,9 @@ pub(crate) fn snapshot(path: &Path) -> anyhow::Result<Snapshot> {
     Ok(snapshot)
 }
 
-/// Decides on a recorded snapshot, as of the time it was taken, with nothing
-/// remembered from before.
+/// Decides on a recorded snapshot, as of the time it was taken, with what was
+/// remembered then.
 pub(crate) fn decide(snapshot: &Snapshot, effective: &Effective) -> Planned {
     let policy = effective.policy_for_recorded();
-    decide::plan(snapshot, &policy, &Memory::default(), snapshot.taken_at)
+    decide::plan(snapshot, &policy, &snapshot.memory, snapshot.taken_at)
 }

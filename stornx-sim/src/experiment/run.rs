@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use stornx_core::{
-    engine::{CycleOutcome, Engine, EngineOptions, Ports},
+    engine::{CycleOutcome, Engine, EngineOptions, Pace, Ports},
     ids::WorkloadRef,
     model::Snapshot,
     plan::{Action, ActionKind},
@@ -23,15 +23,6 @@ use crate::{
     scenario::{Scenario, service::Placement},
     world::{Measurements, Sample, SimWorld, WorldError},
 };
-
-/// How long a change of endpoints or nodes waits for others to join it before it
-/// triggers a cycle: a rollout of ten pods then is one cycle, not ten.
-const DEBOUNCE: Span = Span::from_seconds(5);
-
-/// Least time from one look at the metrics to the next: before the next scrape one would
-/// see the same figures again and act on them twice. Between two cycles of the schedule
-/// there is a glance so often.
-const GLANCE: Span = Span::from_seconds(15);
 
 /// How often proxies that follow load look at it: the default of Envoy. Looking less
 /// often would be unfair, since such a rule swings with the period of its looks.
@@ -252,14 +243,14 @@ fn decide(
 /// Lets time pass until `scheduled`, or until something before it deserves a look: a
 /// change that has been quiet for a moment, or the time of a glance.
 fn next_early(world: &SimWorld, scheduled: Timestamp) -> Option<(Timestamp, Cause)> {
-    let glance = world.now().after(GLANCE);
+    let glance = world.now().after(Pace::default().glance);
     if world.advance_until_notice(glance.min(scheduled)).is_empty() {
         return (glance < scheduled).then_some((glance, Cause::Glance));
     }
     // Each further change begins the wait anew, but a stream of changes does not put
     // it off for ever: the schedule does not wait.
     loop {
-        let quiet = world.now().after(DEBOUNCE);
+        let quiet = world.now().after(Pace::default().debounce);
         if quiet >= scheduled {
             world.advance_to(scheduled);
             return None;

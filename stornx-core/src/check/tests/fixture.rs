@@ -211,6 +211,7 @@ pub(super) fn fixture() -> Fixture {
         hosts,
         mesh: Mesh::Routable,
         warnings: Vec::new(),
+        memory: crate::memory::Memory::default(),
     };
     assert_eq!(snapshot.problems(), []);
     Fixture {

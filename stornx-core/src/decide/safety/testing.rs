@@ -64,6 +64,7 @@ impl World {
             traffic: fresh(Traffic { window: Span::from_seconds(60), ..Traffic::default() }),
             latency: Facts::Missing { reason: "no exporter".to_owned() },
             warnings: Vec::new(),
+            memory: crate::memory::Memory::default(),
         };
         let mut policy = Policy::default();
         // Room between what is even and what is forbidden, so that tests can tell them apart.

@@ -258,6 +258,7 @@ impl World {
             },
             latency: Facts::Fresh { as_of, source, value: self.latency() },
             warnings: Vec::new(),
+            memory: crate::memory::Memory::default(),
         };
         snapshot.sort();
         snapshot
