@@ -4,6 +4,7 @@
 
 mod commands;
 mod config;
+mod run;
 mod show;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -27,10 +28,14 @@ struct Arguments {
 enum Command {
     /// Run an application in a simulated cluster without and with StornX, and compare (the default)
     Demo(commands::demo::Arguments),
-    /// Decide on a recorded snapshot: what StornX would do, why, and what it expects
+    /// Run the controller: in a cluster by service account (ENV=production), outside by kubeconfig (ENV=development)
+    Run,
+    /// Decide once and write nothing: what StornX would do, why, and what it expects
     Plan(commands::plan::Arguments),
-    /// Every decision about one workload of a recorded snapshot, with the numbers
+    /// Every decision about one workload, with the numbers
     Explain(commands::explain::Arguments),
+    /// Record snapshots of the live cluster, for `plan --snapshot` and `explain --snapshot`
+    Record(commands::record::Arguments),
     /// The settings in force: value, source, meaning
     Config(commands::config::Arguments),
 }
@@ -41,6 +46,8 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         None => commands::demo::run_demo(&commands::demo::Arguments::default()),
         Some(Command::Demo(demo)) => commands::demo::run_demo(demo),
+        Some(Command::Run) => commands::run::run(file),
+        Some(Command::Record(record)) => commands::record::run(record, file),
         Some(Command::Plan(plan)) => commands::plan::run(plan, file),
         Some(Command::Explain(explain)) => commands::explain::run(explain, file),
         Some(Command::Config(config)) => commands::config::run(config, file),

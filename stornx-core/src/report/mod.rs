@@ -3,6 +3,7 @@
 //! `Display`.
 
 mod moves;
+mod names;
 mod routes;
 mod scale;
 mod words;

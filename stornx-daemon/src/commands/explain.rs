@@ -1,4 +1,5 @@
-//! `stornx explain`: every decision about one workload of a recorded snapshot.
+//! `stornx explain`: every decision about one workload, of the live cluster or of
+//! a recorded snapshot.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +13,16 @@ use crate::{config, show};
 pub(crate) struct Arguments {
     /// The workload: namespace/Kind/name, or its name alone when only one has it
     workload: String,
-    /// The recorded snapshot (YAML or JSON)
+    /// A recorded snapshot (YAML or JSON) instead of the live cluster
     #[arg(long, value_name = "FILE")]
-    snapshot: PathBuf,
+    snapshot: Option<PathBuf>,
 }
 
 /// Prints every decision about the workload.
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> anyhow::Result<()> {
     let effective = config::load_from_process(file)?;
-    let snapshot = super::snapshot(&arguments.snapshot)?;
+    let (snapshot, planned) = super::decided(arguments.snapshot.as_deref(), &effective)?;
     let workload = find(&snapshot, &arguments.workload)?;
-    let planned = super::decide(&snapshot, &effective);
     super::print(&show::explain(&snapshot, &planned, &workload))
 }
 

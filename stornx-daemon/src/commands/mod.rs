@@ -3,7 +3,10 @@
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod explain;
+mod live;
 pub(crate) mod plan;
+pub(crate) mod record;
+pub(crate) mod run;
 
 use std::{
     io::{self, Write as _},
@@ -31,6 +34,26 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// The runtime of the commands that talk to a cluster.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// What is decided: on a recorded snapshot, or on the live cluster.
+fn decided(
+    recorded: Option<&Path>,
+    effective: &Effective,
+) -> anyhow::Result<(Snapshot, Planned)> {
+    match recorded {
+        Some(path) => {
+            let snapshot = snapshot(path)?;
+            let planned = decide(&snapshot, effective);
+            Ok((snapshot, planned))
+        }
+        None => live::look_once(&effective.settings),
+    }
 }
 
 /// Reads a recorded snapshot.

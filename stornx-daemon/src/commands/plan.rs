@@ -1,4 +1,4 @@
-//! `stornx plan`: one dry run on a recorded snapshot.
+//! `stornx plan`: one dry run, on the live cluster or on a recorded snapshot.
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,9 @@ use super::Format;
 /// Command line of `stornx plan`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The recorded snapshot (YAML or JSON)
+    /// A recorded snapshot (YAML or JSON) instead of the live cluster
     #[arg(long, value_name = "FILE")]
-    snapshot: PathBuf,
+    snapshot: Option<PathBuf>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -20,8 +20,7 @@ pub(crate) struct Arguments {
 /// Prints the plan and its report.
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> anyhow::Result<()> {
     let effective = config::load_from_process(file)?;
-    let snapshot = super::snapshot(&arguments.snapshot)?;
-    let planned = super::decide(&snapshot, &effective);
+    let (_, planned) = super::decided(arguments.snapshot.as_deref(), &effective)?;
     let text = match arguments.output {
         Format::Table => show::plan(&planned),
         Format::Json => serde_json::to_string_pretty(&planned)? + "\n",

@@ -10,16 +10,24 @@ mod values;
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
-use stornx_core::{ids::Namespace, policy::Policy};
+use stornx_core::{
+    engine::{EngineOptions, Pace},
+    ids::Namespace,
+    policy::Policy,
+    units::Span,
+};
 
 pub(crate) use self::{
     problems::Refused,
     show::{as_env, as_markdown, as_yaml},
 };
+pub(crate) use self::values::{Headers, LogFilter, Schedule, Text};
+#[cfg(test)]
+pub(crate) use self::values::SettingValue;
 use self::{
     problems::{SettingProblem, near},
     table::SETTINGS,
-    values::{ApiUrl, Schedule},
+    values::ApiUrl,
 };
 
 /// Where StornX runs.
@@ -31,15 +39,86 @@ pub(crate) enum Environment {
     Development,
 }
 
+/// How Prometheus is reached and read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PrometheusSettings {
+    pub(crate) url: ApiUrl,
+    pub(crate) timeout: Span,
+    /// Largest answer in MiB.
+    pub(crate) body_limit: u32,
+    pub(crate) rate_window: Span,
+    pub(crate) token_file: Text,
+    pub(crate) user: Text,
+    pub(crate) password_file: Text,
+    pub(crate) ca_file: Text,
+    pub(crate) headers: Headers,
+    pub(crate) pod_label: Text,
+    pub(crate) namespace_label: Text,
+    pub(crate) container_label: Text,
+    pub(crate) latency_metric: Text,
+}
+
+impl Default for PrometheusSettings {
+    fn default() -> Self {
+        Self {
+            url: ApiUrl::default_prometheus(),
+            timeout: Span::from_seconds(10),
+            body_limit: 64,
+            rate_window: Span::from_seconds(120),
+            token_file: Text::default(),
+            user: Text::default(),
+            password_file: Text::default(),
+            ca_file: Text::default(),
+            headers: Headers::default(),
+            pod_label: Text::of("pod"),
+            namespace_label: Text::of("namespace"),
+            container_label: Text::of("container"),
+            latency_metric: Text::of("node_avg_latency_ms"),
+        }
+    }
+}
+
+/// How the Kubernetes API is used.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct KubernetesSettings {
+    /// Where the memory and the lease lie; empty: where StornX itself runs.
+    pub(crate) own_namespace: Text,
+    /// Name of both.
+    pub(crate) name: Text,
+    /// How long a lease lasts after its holder was last heard of.
+    pub(crate) lease: Span,
+    /// Longest wait for one write.
+    pub(crate) write_timeout: Span,
+    /// A watch that has failed for longer makes the cluster unknown.
+    pub(crate) max_age: Span,
+}
+
+impl Default for KubernetesSettings {
+    /// The lease of 15 seconds is that of Kubernetes' own controllers.
+    fn default() -> Self {
+        Self {
+            own_namespace: Text::default(),
+            name: Text::of("stornx"),
+            lease: Span::from_seconds(15),
+            write_timeout: Span::from_seconds(4),
+            max_age: Span::from_seconds(60),
+        }
+    }
+}
+
 /// Every setting.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
-    environment: Environment,
-    port: u16,
-    prometheus: ApiUrl,
-    schedule: Schedule,
+    pub(crate) environment: Environment,
+    pub(crate) port: u16,
+    pub(crate) schedule: Schedule,
     labels_schedule: Schedule,
-    dry_run: bool,
+    pub(crate) pace: Pace,
+    /// Dry run, deadline, greatest age of metrics.
+    pub(crate) engine: EngineOptions,
+    pub(crate) log: LogFilter,
+    pub(crate) prometheus: PrometheusSettings,
+    pub(crate) kubernetes: KubernetesSettings,
     /// The settings of the decisions, managed namespaces included.
     pub(crate) policy: Policy,
 }
@@ -52,10 +131,13 @@ impl Default for Settings {
         Self {
             environment: Environment::Production,
             port: 3000,
-            prometheus: ApiUrl::default_prometheus(),
             schedule: Schedule::every_minute(),
             labels_schedule: Schedule::every_minute(),
-            dry_run: false,
+            pace: Pace::default(),
+            engine: EngineOptions::default(),
+            log: LogFilter::default(),
+            prometheus: PrometheusSettings::default(),
+            kubernetes: KubernetesSettings::default(),
             policy,
         }
     }
@@ -155,6 +237,7 @@ pub(crate) fn load(
         }
     }
     problems.extend(problems::of_policy(&effective));
+    problems.extend(problems::of_lease(&effective));
 
     if problems.is_empty() { Ok(effective) } else { Err(Refused::Values(problems)) }
 }

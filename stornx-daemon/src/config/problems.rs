@@ -91,6 +91,23 @@ pub(super) fn of_policy(effective: &Effective) -> Vec<SettingProblem> {
     effective.settings.policy.problems().into_iter().map(sentence).collect()
 }
 
+/// A lease must outlast the longest write by enough to be renewed twice, or nobody could
+/// ever write.
+pub(super) fn of_lease(effective: &Effective) -> Option<SettingProblem> {
+    let kubernetes = &effective.settings.kubernetes;
+    let least = kubernetes.write_timeout.as_millis().saturating_mul(3);
+    (kubernetes.lease.as_millis() < least).then(|| {
+        SettingProblem(format!(
+            "LEASE_SECONDS = {:?} ({}): allowed is at least three times WRITE_TIMEOUT_SECONDS, \
+             where WRITE_TIMEOUT_SECONDS = {:?} ({})",
+            kubernetes.lease.as_seconds_f64().to_string(),
+            effective.origin("LEASE_SECONDS"),
+            kubernetes.write_timeout.as_seconds_f64().to_string(),
+            effective.origin("WRITE_TIMEOUT_SECONDS"),
+        ))
+    })
+}
+
 /// The setting whose name is most like `name`, when one is.
 pub(super) fn near(name: &str) -> Option<&'static str> {
     // Three slips in a name of 20 letters are still that name; half of it is another.

@@ -143,11 +143,98 @@ impl SettingValue for BTreeSet<Namespace> {
     }
 }
 
+/// A text, empty when it is not set: a name, a path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Text(String);
+
+impl Text {
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The text; `None` when it is empty.
+    pub(crate) fn given(&self) -> Option<&str> {
+        (!self.0.is_empty()).then_some(self.0.as_str())
+    }
+}
+
+impl SettingValue for Text {
+    fn read(text: &str) -> Option<Self> {
+        (!text.chars().any(char::is_control)).then(|| Self::of(text))
+    }
+    fn write(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Headers of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Headers(Vec<(String, String)>);
+
+impl Headers {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl SettingValue for Headers {
+    fn read(text: &str) -> Option<Self> {
+        let header = |part: &str| {
+            let (name, value) = part.split_once('=')?;
+            let (name, value) = (name.trim(), value.trim());
+            http::HeaderName::try_from(name).ok()?;
+            http::HeaderValue::try_from(value).ok()?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(header).collect::<Option<_>>().map(Self)
+    }
+    fn write(&self) -> String {
+        let pairs: Vec<_> = self.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join(",")
+    }
+}
+
+/// What is logged: a level, or directives by target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogFilter(String);
+
+impl LogFilter {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
+}
+
+impl SettingValue for LogFilter {
+    fn read(text: &str) -> Option<Self> {
+        let level = |part: &str| {
+            let level = part.rsplit('=').next().unwrap_or(part);
+            level.parse::<tracing::Level>().is_ok() || level == "off"
+        };
+        let good = text.split(',').all(|part| level(part.trim()));
+        let parsed = tracing_subscriber::EnvFilter::builder().parse(text).is_ok();
+        (good && parsed).then(|| Self(text.to_owned()))
+    }
+    fn write(&self) -> String {
+        self.0.clone()
+    }
+}
+
 /// The base URL of an HTTP API: `http` or `https` with a host, no query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiUrl(String);
 
 impl ApiUrl {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The Prometheus of the usual add-on installation.
     pub(crate) fn default_prometheus() -> Self {
         Self("http://prometheus.prometheus.svc.cluster.local:9090".to_owned())
@@ -175,6 +262,16 @@ impl Schedule {
     pub(crate) fn every_minute() -> Self {
         Self("* * * * *".to_owned())
     }
+
+    /// The first instant after `now` at which it comes due, in the time zone of `now`.
+    pub(crate) fn next_after(&self, now: jiff::Zoned) -> Option<jiff::Zoned> {
+        parse(&self.0)?.find_next_occurrence(&now, false).ok()
+    }
+}
+
+fn parse(text: &str) -> Option<Cron> {
+    let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+    parser.parse(text).ok()
 }
 
 impl SettingValue for Schedule {
@@ -182,9 +279,7 @@ impl SettingValue for Schedule {
         if !matches!(text.split_whitespace().count(), 5 | 6) {
             return None;
         }
-        let parser =
-            CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser.parse(text).ok()?;
+        let cron = parse(text)?;
         happens(&cron).then(|| Self(text.to_owned()))
     }
     fn write(&self) -> String {

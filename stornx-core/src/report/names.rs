@@ -1,0 +1,181 @@
+//! Short names of reasons, inputs and actions: for labels of metrics, reasons of events
+//! and fields of logs. A name never changes with the numbers that decided, so that an
+//! unchanged state is recognised as such. Names are a contract: added to, never renamed.
+
+use super::{Input, InputState, MoveReason, RouteReason, ScaleReason};
+use crate::{plan::ActionKind, ports::PortError};
+
+impl ScaleReason {
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Scaled => "scaled",
+            Self::WithinBand => "within-band",
+            Self::SlowButIdle { .. } => "slow-but-idle",
+            Self::SlowDownstream { .. } => "slow-downstream",
+            Self::SlowLately { .. } => "slow-lately",
+            Self::GrowthDidNotHelp { .. } => "growth-did-not-help",
+            Self::RemainingTooBusy { .. } => "remaining-too-busy",
+            Self::Disabled => "disabled",
+            Self::NotManaged => "not-managed",
+            Self::OptedOut => "opted-out",
+            Self::Paused => "paused",
+            Self::RolloutInProgress => "rollout-in-progress",
+            Self::MoveInFlight => "move-in-flight",
+            Self::AutoscalerOwns { .. } => "autoscaler-owns",
+            Self::Cooldown { .. } => "cooldown",
+            Self::BudgetUsedUp { .. } => "budget-used-up",
+            Self::DisruptionBudget { .. } => "disruption-budget",
+            Self::ZoneLossFloor { .. } => "zone-loss-floor",
+            Self::Spread { .. } => "spread",
+            Self::Skew { .. } => "skew",
+            Self::ScaledToZero => "scaled-to-zero",
+            Self::Settling { .. } => "settling",
+            Self::AtMinimum { .. } => "at-minimum",
+            Self::AtMaximum { .. } => "at-maximum",
+            Self::NoFeasibleNode { .. } => "no-feasible-node",
+            Self::NoBase => "no-base",
+            Self::NoUsage => "no-usage",
+            Self::NothingReady => "nothing-ready",
+        }
+    }
+
+    /// Something that its owner has set up, or the state of the cluster, ties our hands:
+    /// worth an event on the workload, as nobody would look for it in our logs.
+    #[must_use]
+    pub const fn is_guard(&self) -> bool {
+        matches!(
+            self,
+            Self::OptedOut
+                | Self::Paused
+                | Self::RolloutInProgress
+                | Self::AutoscalerOwns { .. }
+                | Self::DisruptionBudget { .. }
+                | Self::ZoneLossFloor { .. }
+                | Self::Spread { .. }
+                | Self::Skew { .. }
+                | Self::AtMaximum { .. }
+                | Self::NoFeasibleNode { .. }
+                | Self::NoBase
+        )
+    }
+
+    /// The ordinary state of a healthy workload.
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        matches!(
+            self,
+            Self::Scaled | Self::WithinBand | Self::NotManaged | Self::Cooldown { .. }
+        )
+    }
+}
+
+impl MoveReason {
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Waiting { .. } => "waiting",
+            Self::Finished => "finished",
+            Self::GivenUp { .. } => "given-up",
+            Self::WellPlaced { .. } => "well-placed",
+            Self::Confirming { .. } => "confirming",
+            Self::BudgetUsedUp => "budget-used-up",
+            Self::NoRoom => "no-room",
+            Self::Disabled => "disabled",
+            Self::NotManaged => "not-managed",
+            Self::OptedOut => "opted-out",
+            Self::NotWanted => "not-wanted",
+            Self::NotMovable => "not-movable",
+            Self::Paused => "paused",
+            Self::RolloutInProgress => "rollout-in-progress",
+            Self::AutoscalerOwns { .. } => "autoscaler-owns",
+            Self::BeingScaled => "being-scaled",
+            Self::Backoff { .. } => "backoff",
+            Self::NotSettled => "not-settled",
+            Self::NoTraffic => "no-traffic",
+        }
+    }
+}
+
+impl RouteReason {
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::AtTarget => "at-target",
+            Self::BelowMinDelta { .. } => "below-min-delta",
+            Self::GainTooSmall { .. } => "gain-too-small",
+            Self::Disabled => "disabled",
+            Self::NotRoutable => "not-routable",
+            Self::NotManaged => "not-managed",
+            Self::OptedOut => "opted-out",
+            Self::Foreign(_) => "foreign-rule",
+            Self::NotOneWorkload { .. } => "not-one-workload",
+            Self::OneZone => "one-zone",
+            Self::TooManyZones { .. } => "too-many-zones",
+            Self::NothingReady => "nothing-ready",
+            Self::NoDemand => "no-demand",
+            Self::NoTraffic { .. } => "no-traffic",
+            Self::Backoff { .. } => "backoff",
+            Self::RollingOut => "rolling-out",
+        }
+    }
+}
+
+impl Input {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Traffic => "traffic",
+            Self::Latency => "latency",
+            Self::Routing => "routing",
+        }
+    }
+}
+
+impl InputState {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+impl ActionKind {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AddReplicas => "add-replicas",
+            Self::RemoveReplicas => "remove-replicas",
+            Self::StartMove => "start-move",
+            Self::FinishMove => "finish-move",
+            Self::AbortMove => "abort-move",
+            Self::SetRoutes => "set-routes",
+        }
+    }
+}
+
+impl PortError {
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::Conflict { .. } => "conflict",
+            Self::Rejected { .. } => "rejected",
+            Self::NotTried { .. } => "not-tried",
+            Self::NotLeader { .. } => "not-leader",
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What the daemon shows on `APP_PORT`. Nothing here changes anything.
+//!
+//! | path | shows |
+//! | --- | --- |
+//! | `/healthz`, `/health` | alive: the loop has turned lately |
+//! | `/readyz` | all watches synced, and a first cycle done or waiting for the lease |
+//! | `/metrics` | counters, in the text format of Prometheus |
+//! | `/api/v1/status` | what it is, who leads, how ready it is |
+//! | `/api/v1/snapshot` | what the last cycle decided on: the input of `stornx plan --snapshot` |
+//! | `/api/v1/plan` | what the last cycle decided, as `stornx plan -o json` prints it |
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+use stornx_core::{engine::CycleOutcome, model::Snapshot, plan::Planned};
+use tokio::{net::TcpListener, sync::watch};
+
+use super::metrics::Metrics;
+
+/// The loop is stuck when it has not turned for longer: every wait in it is shorter.
+const STUCK: Duration = Duration::from_secs(300);
+
+/// Where the daemon stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stage {
+    /// The watches are not synced yet.
+    Syncing,
+    /// Another one leads.
+    Waiting,
+    /// The first cycle is under way.
+    FirstCycle,
+    /// Cycles run.
+    Running,
+    /// About to end.
+    Stopping,
+}
+
+impl Stage {
+    const fn ready(self) -> bool {
+        matches!(self, Self::Waiting | Self::Running)
+    }
+}
+
+/// What the loop shows of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) stage: Stage,
+    /// When the loop turned last.
+    pub(crate) turned: Instant,
+    /// The last cycle that planned something.
+    pub(crate) last: Option<Arc<CycleOutcome>>,
+}
+
+/// The state behind the port.
+#[derive(Clone)]
+pub(crate) struct Shop {
+    pub(crate) shown: watch::Receiver<Shown>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Brings the figures of the adapters up to date, before each scrape.
+    pub(crate) refresh: Arc<dyn Fn(&Metrics) + Send + Sync>,
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    version: &'static str,
+    stage: Stage,
+    dry_run: bool,
+    last_cycle: Option<stornx_core::units::Timestamp>,
+    actions: usize,
+}
+
+/// Serves until `stop` is over.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shop: Shop,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/healthz", get(alive))
+        .route("/health", get(alive))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/snapshot", get(snapshot))
+        .route("/api/v1/plan", get(plan))
+        .with_state(shop);
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+}
+
+async fn alive(State(shop): State<Shop>) -> Response {
+    let still = shop.shown.borrow().turned.elapsed();
+    if still < STUCK {
+        "ok\n".into_response()
+    } else {
+        let text = format!("the loop has not turned for {} s\n", still.as_secs());
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+async fn ready(State(shop): State<Shop>) -> Response {
+    let stage = shop.shown.borrow().stage;
+    if stage.ready() {
+        "ok\n".into_response()
+    } else {
+        let text = match stage {
+            Stage::Syncing => "the watches are not synced yet\n",
+            Stage::FirstCycle => "the first cycle is under way\n",
+            Stage::Stopping => "stopping\n",
+            Stage::Waiting | Stage::Running => "ok\n",
+        };
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+async fn metrics(State(shop): State<Shop>) -> Response {
+    (shop.refresh)(&shop.metrics);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], shop.metrics.page()).into_response()
+}
+
+async fn status(State(shop): State<Shop>) -> Json<Status> {
+    let shown = shop.shown.borrow().clone();
+    let planned = shown.last.as_ref().and_then(|last| last.planned.as_ref());
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        stage: shown.stage,
+        dry_run: shop.dry_run,
+        last_cycle: shown.last.as_ref().map(|last| last.at),
+        actions: planned.map_or(0, |planned| planned.plan.actions.len()),
+    })
+}
+
+async fn snapshot(State(shop): State<Shop>) -> Response {
+    let last = shop.shown.borrow().last.clone();
+    json(last.as_ref().and_then(|last| last.snapshot.as_ref()), |it: &Snapshot| {
+        serde_json::to_string_pretty(it)
+    })
+}
+
+async fn plan(State(shop): State<Shop>) -> Response {
+    let last = shop.shown.borrow().last.clone();
+    json(last.as_ref().and_then(|last| last.planned.as_ref()), |it: &Planned| {
+        serde_json::to_string_pretty(it)
+    })
+}
+
+/// A value as a file of it looks; 404 while there is none.
+fn json<T>(value: Option<&T>, write: fn(&T) -> serde_json::Result<String>) -> Response {
+    match value.map(write) {
+        None => (StatusCode::NOT_FOUND, "no cycle has planned anything yet\n").into_response(),
+        Some(Ok(text)) => ([(CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Some(Err(error)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What is said about a cycle: for logs and for events on workloads. Decides what is
+//! news. An action that was carried out always is; everything else only when it differs
+//! from what was said last, by its name and not by its numbers: a cooldown that has one
+//! second less to go is the same cooldown.
+
+use std::collections::BTreeMap;
+
+use stornx_core::{
+    engine::CycleOutcome,
+    ids::{HostName, WorkloadRef},
+    plan::{Action, ActionKind},
+    ports::PortError,
+    report::{Input, Report},
+};
+use tracing::Level;
+
+/// What a note is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Action(ActionKind, WorkloadRef, Option<HostName>),
+    Scale(WorkloadRef),
+    Move(WorkloadRef),
+    Route(HostName),
+    Input(Input),
+    Warnings,
+    Cycle,
+}
+
+/// One thing to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) level: Level,
+    /// What kind of thing it is: `action`, `scale`, `move`, `route`, `input`, `cycle`.
+    pub(crate) about: &'static str,
+    /// The workload that it is about, if it is about one.
+    pub(crate) workload: Option<WorkloadRef>,
+    /// The name of the reason, stable: for machines.
+    pub(crate) reason: String,
+    /// In plain words, with numbers: for people.
+    pub(crate) text: String,
+    /// To be told as an event on the workload, too.
+    pub(crate) event: Option<EventReason>,
+}
+
+/// The reason of an event as Kubernetes shows it, and whether it warns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EventReason {
+    pub(crate) reason: &'static str,
+    pub(crate) warning: bool,
+}
+
+impl EventReason {
+    const fn normal(reason: &'static str) -> Option<Self> {
+        Some(Self { reason, warning: false })
+    }
+    const fn warning(reason: &'static str) -> Option<Self> {
+        Some(Self { reason, warning: true })
+    }
+}
+
+/// Remembers what was said last.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    said: BTreeMap<Subject, String>,
+}
+
+impl Journal {
+    /// What is new in a cycle.
+    pub(crate) fn notes(&mut self, outcome: &CycleOutcome) -> Vec<Note> {
+        let mut notes = Vec::new();
+        self.cycle(outcome, &mut notes);
+        self.warnings(outcome, &mut notes);
+        if let Some(planned) = &outcome.planned {
+            self.inputs(&planned.report, &mut notes);
+            self.actions(outcome, &mut notes);
+            self.workloads(&planned.report, &mut notes);
+            self.hosts(&planned.report, &mut notes);
+        }
+        notes
+    }
+
+    /// Whether this is news; it has been said now.
+    fn news(&mut self, subject: Subject, what: &str) -> bool {
+        match self.said.get(&subject) {
+            Some(said) if said == what => false,
+            _ => {
+                self.said.insert(subject, what.to_owned());
+                true
+            }
+        }
+    }
+
+    /// Steps that failed, plans that were dropped, and that all is well again.
+    fn cycle(&mut self, outcome: &CycleOutcome, notes: &mut Vec<Note>) {
+        let errors = outcome.errors.iter().map(|error| (error.phase().as_str(), error.to_string()));
+        let violations = outcome
+            .violations
+            .iter()
+            .map(|violation| ("check", format!("the plan was dropped: {violation}")));
+        let wrong: Vec<_> = errors.chain(violations).collect();
+        let what: String = wrong.iter().map(|(_, text)| text.as_str()).collect();
+        let before = self.said.get(&Subject::Cycle).is_some_and(|said| !said.is_empty());
+        if !self.news(Subject::Cycle, &what) {
+            return;
+        }
+        let note = |level, reason: &str, text| Note {
+            level,
+            about: "cycle",
+            workload: None,
+            reason: reason.to_owned(),
+            text,
+            event: None,
+        };
+        if wrong.is_empty() && before {
+            notes.push(note(Level::INFO, "recovered", "cycles go through again".to_owned()));
+        }
+        notes.extend(wrong.into_iter().map(|(phase, text)| note(Level::ERROR, phase, text)));
+    }
+
+    fn warnings(&mut self, outcome: &CycleOutcome, notes: &mut Vec<Note>) {
+        let Some(snapshot) = &outcome.snapshot else { return };
+        // Numbers in warnings change from cycle to cycle.
+        let what: String = snapshot
+            .warnings
+            .iter()
+            .flat_map(|warning| warning.chars())
+            .filter(|c| !c.is_ascii_digit() && *c != '.')
+            .collect();
+        if self.news(Subject::Warnings, &what) {
+            notes.extend(snapshot.warnings.iter().map(|warning| Note {
+                level: Level::WARN,
+                about: "input",
+                workload: None,
+                reason: "warning".to_owned(),
+                text: warning.clone(),
+                event: None,
+            }));
+        }
+    }
+
+    fn inputs(&mut self, report: &Report, notes: &mut Vec<Note>) {
+        for input in &report.inputs {
+            if !self.news(Subject::Input(input.input), input.state.name()) {
+                continue;
+            }
+            let (name, state) = (input.input.name(), input.state.name());
+            let fresh = input.state == stornx_core::report::InputState::Fresh;
+            notes.push(Note {
+                level: if fresh { Level::INFO } else { Level::WARN },
+                about: "input",
+                workload: None,
+                reason: format!("{name}-{state}"),
+                text: if fresh {
+                    format!("{name} is known")
+                } else {
+                    format!("{name} is {state}: {}", input.note)
+                },
+                event: None,
+            });
+        }
+    }
+
+    fn actions(&mut self, outcome: &CycleOutcome, notes: &mut Vec<Note>) {
+        let Some(planned) = &outcome.planned else { return };
+        // What is not planned any more would be news if it were planned again.
+        let planned_now = |subject: &Subject| {
+            planned.plan.actions.iter().any(|action| subject_of(action) == *subject)
+        };
+        self.said.retain(|said, _| !matches!(said, Subject::Action(..)) || planned_now(said));
+
+        let reports = planned.report.actions.iter();
+        let results = outcome.outcomes.iter();
+        for ((action, report), result) in planned.plan.actions.iter().zip(reports).zip(results) {
+            let told = match result {
+                Ok(()) => "done".to_owned(),
+                Err(error) => format!("{action}: {}", error.name()),
+            };
+            if !self.news(subject_of(action), &told) && result.is_err() {
+                continue;
+            }
+            notes.push(Note {
+                level: if failed(result) { Level::WARN } else { Level::INFO },
+                about: "action",
+                workload: Some(action.workload().clone()),
+                reason: format!("{}-{}", action.kind().name(), result_name(result)),
+                text: match result {
+                    Ok(()) => report.why.to_string(),
+                    Err(error) => format!("{}; not done: {error}", report.why),
+                },
+                event: event_of(action, result),
+            });
+        }
+    }
+
+    fn workloads(&mut self, report: &Report, notes: &mut Vec<Note>) {
+        self.said.retain(|subject, _| match subject {
+            Subject::Scale(workload) | Subject::Move(workload) => {
+                report.workloads.contains_key(workload)
+            }
+            _ => true,
+        });
+        for (workload, report) in &report.workloads {
+            let (scale, moves) = (&report.scale, &report.moves);
+            if self.news(Subject::Scale(workload.clone()), scale.name()) {
+                notes.push(Note {
+                    level: if scale.is_guard() { Level::INFO } else { Level::DEBUG },
+                    about: "scale",
+                    workload: Some(workload.clone()),
+                    reason: scale.name().to_owned(),
+                    text: scale.to_string(),
+                    event: if scale.is_guard() { EventReason::normal("NotScaled") } else { None },
+                });
+            }
+            if self.news(Subject::Move(workload.clone()), moves.name()) {
+                notes.push(Note {
+                    level: Level::DEBUG,
+                    about: "move",
+                    workload: Some(workload.clone()),
+                    reason: moves.name().to_owned(),
+                    text: moves.to_string(),
+                    event: None,
+                });
+            }
+        }
+    }
+
+    fn hosts(&mut self, report: &Report, notes: &mut Vec<Note>) {
+        self.said.retain(|subject, _| match subject {
+            Subject::Route(host) => report.hosts.contains_key(host),
+            _ => true,
+        });
+        for (host, report) in &report.hosts {
+            if self.news(Subject::Route(host.clone()), report.reason.name()) {
+                notes.push(Note {
+                    level: Level::DEBUG,
+                    about: "route",
+                    workload: None,
+                    reason: report.reason.name().to_owned(),
+                    text: format!("{host}: {}", report.reason),
+                    event: None,
+                });
+            }
+        }
+    }
+}
+
+/// The name of what came of an action.
+pub(crate) fn result_name(result: &Result<(), PortError>) -> &'static str {
+    result.as_ref().map_or_else(PortError::name, |()| "done")
+}
+
+/// Something was tried and went wrong.
+const fn failed(result: &Result<(), PortError>) -> bool {
+    matches!(result, Err(error) if !matches!(error, PortError::NotTried { .. }))
+}
+
+fn subject_of(action: &Action) -> Subject {
+    let host = match action {
+        Action::SetRoutes { host, .. } => Some(host.clone()),
+        _ => None,
+    };
+    Subject::Action(action.kind(), action.workload().clone(), host)
+}
+
+fn event_of(action: &Action, result: &Result<(), PortError>) -> Option<EventReason> {
+    match (action.kind(), result) {
+        (ActionKind::AddReplicas, Ok(())) => EventReason::normal("ScaledUp"),
+        (ActionKind::RemoveReplicas, Ok(())) => EventReason::normal("ScaledDown"),
+        (ActionKind::StartMove, Ok(())) => EventReason::normal("MoveStarted"),
+        (ActionKind::FinishMove, Ok(())) => EventReason::normal("MoveFinished"),
+        (ActionKind::AbortMove, Ok(())) => EventReason::normal("MoveGivenUp"),
+        (ActionKind::SetRoutes, Ok(())) => EventReason::normal("RoutesChanged"),
+        (_, Err(PortError::Rejected { .. } | PortError::Conflict { .. })) => {
+            EventReason::warning("ActionRefused")
+        }
+        (_, Err(_)) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! Logs on standard error: JSON in production, lines for people in development. The
+//! level can change while StornX runs.
+
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
+
+use crate::config::{Environment, LogFilter};
+
+/// Changes what is logged.
+#[derive(Clone)]
+pub(crate) struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+/// Starts logging, once for the process.
+pub(crate) fn start(environment: Environment, filter: &LogFilter) -> LogLevel {
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(filter.as_str()));
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match environment {
+        Environment::Production => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        }
+        Environment::Development => lines.compact().with_target(false).boxed(),
+    };
+    // A second start (tests in one process) keeps the first.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    LogLevel(handle)
+}
+
+impl LogLevel {
+    /// What is logged from now on.
+    pub(crate) fn set(&self, filter: &LogFilter) {
+        if self.0.reload(EnvFilter::new(filter.as_str())).is_ok() {
+            tracing::info!(level = filter.as_str(), "what is logged has changed");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! `stornx run`: the controller. Connects, waits until everything is seen and this
+//! process may write, and lets the engine turn: with the schedule, early after changes,
+//! with glances between. Decides nothing about workloads.
+//!
+//! | room | does |
+//! | --- | --- |
+//! | `world` | adapters and ports: the glue |
+//! | `pace` | when the next cycle comes |
+//! | `journal` | what is news in a cycle |
+//! | `telling` | logs and events |
+//! | `metrics`, `http` | what the port shows |
+//! | `logs`, `clock` | logging, time |
+//!
+//! A stop that is asked for ends it within five seconds: no action is begun any more, the
+//! one under way is waited for, the memory is saved, the lease is given back. What does
+//! not end in time is left, and then the lease as well, to run out by itself: a write of
+//! ours may still be under way.
+
+mod clock;
+mod http;
+mod journal;
+mod logs;
+mod metrics;
+mod pace;
+mod telling;
+pub(crate) mod world;
+
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use stornx_core::{
+    engine::{CycleOutcome, Engine},
+    ports::LeaderGate,
+};
+use stornx_k8s::Lease;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    http::{Shop, Shown, Stage},
+    metrics::Metrics,
+    pace::{Cause, Wakeups},
+    telling::Teller,
+    world::{NeverWrites, World},
+};
+use crate::config::{self, Effective, Settings};
+
+/// How long what is under way may take to end after a stop was asked for; with the
+/// release of the lease and the end of connections it stays below five seconds.
+const GRACE: Duration = Duration::from_millis(3500);
+
+/// How often the settings file is looked at for another log level.
+const LOOK_AT_FILE: Duration = Duration::from_secs(5);
+
+/// Runs until a stop is asked for.
+pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::Result<()> {
+    let settings = effective.settings;
+    let log_level = logs::start(settings.environment, &settings.log);
+    let stop = stop_on_signals()?;
+    let metrics = Arc::new(Metrics::new());
+    let (shown, showing) =
+        watch::channel(Shown { stage: Stage::Syncing, turned: Instant::now(), last: None });
+
+    let listener = listen(settings.port).await?;
+    let address = listener.local_addr()?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "StornX starts");
+
+    let world = tokio::select! {
+        world = World::start(&settings) => Arc::new(world?),
+        () = stop.cancelled() => return Ok(()),
+    };
+    let shop = Shop {
+        shown: showing,
+        metrics: metrics.clone(),
+        refresh: refresh(world.clone()),
+        dry_run: settings.engine.dry_run,
+    };
+    let served = tokio::spawn(http::serve(listener, shop, stop.clone().cancelled_owned()));
+    tokio::spawn(follow_file(file, log_level, settings.log.clone()));
+
+    let turned = Controller::new(&settings, world, metrics, shown).turn(&stop).await;
+    // A page that nobody stops reading must not hold the process.
+    let _ = time::timeout(Duration::from_millis(500), served).await;
+    tracing::info!("StornX has stopped");
+    turned
+}
+
+/// The loop and what it needs.
+struct Controller {
+    world: Arc<World>,
+    /// `None` in a dry run, which takes no part in the election.
+    lease: Option<Arc<Lease>>,
+    engine: Engine,
+    wakeups: Wakeups,
+    teller: Teller,
+    metrics: Arc<Metrics>,
+    shown: watch::Sender<Shown>,
+}
+
+impl Controller {
+    fn new(
+        settings: &Settings,
+        world: Arc<World>,
+        metrics: Arc<Metrics>,
+        shown: watch::Sender<Shown>,
+    ) -> Self {
+        let dry_run = settings.engine.dry_run;
+        let lease = (!dry_run).then(|| Arc::new(world.lease(settings)));
+        let gate: Arc<dyn LeaderGate> = match &lease {
+            Some(lease) => lease.clone(),
+            None => Arc::new(NeverWrites),
+        };
+        let engine = world.engine(settings, gate, settings.engine);
+        let wakeups =
+            Wakeups::new(settings.schedule.clone(), settings.pace, world.cluster.changes());
+        let teller = Teller::start(world.events.clone(), lease.clone(), metrics.clone());
+        Self { world, lease, engine, wakeups, teller, metrics, shown }
+    }
+
+    /// Turns until a stop is asked for, then ends in order.
+    async fn turn(mut self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let stopper = self.engine.stopper();
+        let orderly = tokio::select! {
+            () = self.cycles() => true,
+            () = async {
+                stop.cancelled().await;
+                stopper.stop();
+                time::sleep(GRACE).await;
+            } => false,
+        };
+        self.show(Stage::Stopping, None);
+        match &self.lease {
+            Some(lease) if orderly => lease.release().await,
+            Some(_) => tracing::warn!("a write may still be under way: the lease runs out by itself"),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Cycles until the engine is stopped.
+    async fn cycles(&mut self) {
+        let stopper = self.engine.stopper();
+        let mut cause = Cause::Start;
+        while !stopper.is_stopped() {
+            if !self.may_begin(&mut cause).await {
+                continue;
+            }
+            self.wakeups.caught_up();
+            let outcome = match cause {
+                Cause::Glance => self.engine.glance().await,
+                Cause::Start | Cause::Due | Cause::Changed => Some(self.engine.cycle().await),
+            };
+            if let Some(outcome) = outcome {
+                self.metrics.cycle(cause, &outcome);
+                self.teller.tell(&outcome);
+                self.show(Stage::Running, Some(outcome));
+            } else {
+                self.show(Stage::Running, None);
+            }
+            cause = self.next_cause(&stopper).await;
+        }
+    }
+
+    /// Whether everything is seen and this process may write. Otherwise waits a moment
+    /// for it; the next cycle is then the first of a reign.
+    async fn may_begin(&mut self, cause: &mut Cause) -> bool {
+        /// The longest wait before a stop is noticed.
+        const MOMENT: Duration = Duration::from_millis(250);
+        let leading = match &self.lease {
+            Some(lease) => lease.may_write().await,
+            None => true,
+        };
+        self.metrics.leadership(leading && self.lease.is_some());
+        if !self.world.cluster.synced() {
+            self.show(Stage::Syncing, None);
+            time::sleep(MOMENT).await;
+            return false;
+        }
+        if !leading {
+            *cause = Cause::Start;
+            self.show(Stage::Waiting, None);
+            time::sleep(MOMENT).await;
+            return false;
+        }
+        if *cause == Cause::Start {
+            self.show(Stage::FirstCycle, None);
+        }
+        true
+    }
+
+    /// Waits for the next cause, or a stop.
+    async fn next_cause(&mut self, stopper: &stornx_core::engine::Stop) -> Cause {
+        const MOMENT: Duration = Duration::from_millis(250);
+        let next = self.wakeups.next();
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                cause = &mut next => return cause,
+                () = time::sleep(MOMENT) => if stopper.is_stopped() { return Cause::Due },
+            }
+        }
+    }
+
+    fn show(&self, stage: Stage, outcome: Option<CycleOutcome>) {
+        self.shown.send_modify(|shown| {
+            shown.stage = stage;
+            shown.turned = Instant::now();
+            if let Some(outcome) = outcome.filter(|outcome| outcome.planned.is_some()) {
+                shown.last = Some(Arc::new(outcome));
+            }
+        });
+    }
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT.
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+/// Listens on all addresses: both families where the machine has IPv6.
+async fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    match TcpListener::bind(both).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => TcpListener::bind(("0.0.0.0", port))
+            .await
+            .with_context(|| format!("APP_PORT = {port}: the port cannot be listened on")),
+    }
+}
+
+/// Brings the figures of the adapters into the metrics.
+fn refresh(world: Arc<World>) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
+    Arc::new(move |metrics| {
+        for watch in world.cluster.stats() {
+            metrics.watch(watch.name, watch.age.map(|age| age.as_secs_f64()), watch.errors);
+        }
+        for query in world.prometheus.stats().queries {
+            for (result, count) in query.results {
+                metrics.query(query.name, result, count);
+            }
+        }
+    })
+}
+
+/// Follows `LOG_LEVEL` in the settings file. Other settings need a restart: a half of
+/// new ones in the middle of a cycle helps nobody.
+async fn follow_file(
+    file: Option<PathBuf>,
+    level: logs::LogLevel,
+    mut current: config::LogFilter,
+) {
+    let Some(file) = file else { return };
+    let mut every = time::interval(LOOK_AT_FILE);
+    let mut seen = None;
+    loop {
+        every.tick().await;
+        let changed = std::fs::metadata(&file).and_then(|data| data.modified()).ok();
+        if changed == seen {
+            continue;
+        }
+        seen = changed;
+        match config::load_from_process(Some(&file)) {
+            Ok(effective) if effective.settings.log != current => {
+                current = effective.settings.log;
+                level.set(&current);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("the settings file is not used any more: {error}"),
+        }
+    }
+}

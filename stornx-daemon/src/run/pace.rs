@@ -1,0 +1,167 @@
+//! When the next cycle comes: with the schedule, early after a change of endpoints or
+//! nodes, or as a glance between. The schedule is the floor: a stream of changes puts a
+//! cycle off until its next instant and no longer. Times of the schedule are in UTC.
+
+use std::time::Duration;
+
+use jiff::{Timestamp as Instant, tz::TimeZone};
+use stornx_core::engine::Pace;
+use tokio::{sync::watch, time};
+
+use crate::config::Schedule;
+
+/// What makes a cycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Cause {
+    /// The first one of this reign.
+    Start,
+    /// The schedule.
+    Due,
+    /// Endpoints or nodes have changed.
+    Changed,
+    /// Time for a glance, which becomes a cycle only if something is pressing.
+    Glance,
+}
+
+impl Cause {
+    pub(crate) const ALL: [Self; 4] = [Self::Start, Self::Due, Self::Changed, Self::Glance];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Due => "schedule",
+            Self::Changed => "change",
+            Self::Glance => "glance",
+        }
+    }
+}
+
+/// How long until the schedule comes due next; never zero, and never longer than an
+/// hour, so that a wall clock that was set back or forward is noticed.
+fn until_due(schedule: &Schedule, now: Instant) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let wait = schedule
+        .next_after(now.to_zoned(TimeZone::UTC))
+        .and_then(|due| Duration::try_from(due.timestamp().duration_since(now)).ok());
+    wait.unwrap_or(LONGEST).clamp(Duration::from_millis(1), LONGEST)
+}
+
+/// Waits for the next cause. `changes` counts changes of the cluster.
+pub(crate) struct Wakeups {
+    schedule: Schedule,
+    pace: Pace,
+    changes: watch::Receiver<u64>,
+}
+
+impl Wakeups {
+    pub(crate) const fn new(
+        schedule: Schedule,
+        pace: Pace,
+        changes: watch::Receiver<u64>,
+    ) -> Self {
+        Self { schedule, pace, changes }
+    }
+
+    /// What came before now needs no cycle of its own: one is about to begin.
+    pub(crate) fn caught_up(&mut self) {
+        self.changes.mark_unchanged();
+    }
+
+    /// The next cause. Safe to drop at any time.
+    pub(crate) async fn next(&mut self) -> Cause {
+        let wait = until_due(&self.schedule, Instant::now());
+        let due = time::Instant::now() + wait;
+        let glance = time::Instant::now() + Duration::from_millis(self.pace.glance.as_millis());
+        tokio::select! {
+            biased;
+            () = time::sleep_until(due) => Cause::Due,
+            () = self.change() => self.quiet(due).await,
+            () = time::sleep_until(glance) => Cause::Glance,
+        }
+    }
+
+    /// The next change; never when there can be none any more.
+    async fn change(&mut self) {
+        if self.changes.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until changes have paused, or the schedule comes due.
+    async fn quiet(&mut self, due: time::Instant) -> Cause {
+        let debounce = Duration::from_millis(self.pace.debounce.as_millis());
+        loop {
+            let quiet = time::Instant::now() + debounce;
+            if quiet >= due {
+                time::sleep_until(due).await;
+                return Cause::Due;
+            }
+            tokio::select! {
+                biased;
+                () = self.change() => {}
+                () = time::sleep_until(quiet) => return Cause::Changed,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stornx_core::units::Span;
+
+    use super::*;
+    use crate::config::SettingValue as _;
+
+    fn wakeups(seconds: u64) -> (watch::Sender<u64>, Wakeups) {
+        let (sender, receiver) = watch::channel(0);
+        let pace = Pace { debounce: Span::from_seconds(5), glance: Span::from_seconds(seconds) };
+        // Once a year: the schedule does not come due within an hour of a test, except
+        // in the hour before New Year.
+        let schedule = Schedule::read("0 0 1 1 *").unwrap();
+        (sender, Wakeups::new(schedule, pace, receiver))
+    }
+
+    #[test]
+    fn the_schedule_is_reckoned_in_utc_and_never_further_than_an_hour() {
+        let at = |text: &str| text.parse::<Instant>().unwrap();
+        let schedule = |text: &str| Schedule::read(text).unwrap();
+        let minute = schedule("* * * * *");
+        assert_eq!(until_due(&minute, at("2026-03-29T00:59:30Z")), Duration::from_secs(30));
+        // A day on which many places set their clocks: UTC has no such hour.
+        let nightly = schedule("30 2 * * *");
+        assert_eq!(until_due(&nightly, at("2026-03-29T02:29:00Z")), Duration::from_secs(60));
+        assert_eq!(until_due(&nightly, at("2026-10-25T01:29:00Z")), Duration::from_secs(3600));
+        let seconds = schedule("*/10 * * * * *");
+        assert_eq!(until_due(&seconds, at("2026-01-01T00:00:01.5Z")), Duration::from_millis(8500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_glance_comes_when_nothing_changes() {
+        let (_sender, mut wakeups) = wakeups(15);
+        let began = time::Instant::now();
+        assert_eq!(wakeups.next().await, Cause::Glance);
+        assert_eq!(began.elapsed().as_secs(), 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_are_gathered_until_they_pause() {
+        let (sender, mut wakeups) = wakeups(3600);
+        let began = time::Instant::now();
+        let changes = async {
+            for _ in 0..4 {
+                time::sleep(Duration::from_secs(3)).await;
+                sender.send_modify(|count| *count += 1);
+            }
+        };
+        let (cause, ()) = tokio::join!(wakeups.next(), changes);
+        assert_eq!((cause, began.elapsed().as_secs()), (Cause::Changed, 12 + 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cycle_that_is_about_to_begin_covers_what_came_before() {
+        let (sender, mut wakeups) = wakeups(15);
+        sender.send_modify(|count| *count += 1);
+        wakeups.caught_up();
+        assert_eq!(wakeups.next().await, Cause::Glance);
+    }
+}

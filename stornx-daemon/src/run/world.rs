@@ -1,0 +1,243 @@
+//! The glue: makes the adapters from the settings and hands them to the engine as ports.
+//! The one file that names both Kubernetes and Prometheus.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use stornx_core::{
+    engine::{Engine, EngineOptions, Ports},
+    model::{ClusterFacts, Facts, MetricsFacts, PodUsage},
+    ports::{LeaderGate, MetricsSource},
+    units::{Span, Timestamp},
+};
+use stornx_k8s::{
+    Cluster, ClusterOptions, ConfigMapStore, Connection, EventRecorder, KubeActuator, Lease,
+    LeaseOptions, PodMetrics, WriteOptions,
+};
+use stornx_prom::{Auth, Labels, PrometheusMetrics, PrometheusOptions, Secret};
+
+use super::clock::SystemClock;
+use crate::config::{Environment, PrometheusSettings, Settings};
+
+/// How long the first look at the API server may take.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// The adapters of one process.
+pub(crate) struct World {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) prometheus: Arc<PrometheusMetrics>,
+    pub(crate) events: EventRecorder,
+    pub(crate) connection: Connection,
+    metrics: Arc<JoinedMetrics>,
+    store: Arc<ConfigMapStore>,
+    write: WriteOptions,
+}
+
+impl World {
+    /// Connects and starts the watches.
+    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let kubernetes = &settings.kubernetes;
+        let connect = async {
+            match settings.environment {
+                Environment::Production => Connection::in_cluster().await,
+                Environment::Development => Connection::from_kubeconfig().await,
+            }
+        };
+        let connection = tokio::time::timeout(CONNECT, connect)
+            .await
+            .context("the API server does not answer")??;
+        let own = kubernetes
+            .own_namespace
+            .given()
+            .map_or_else(|| connection.default_namespace().to_owned(), ToOwned::to_owned);
+        let name = kubernetes.name.given().unwrap_or("stornx").to_owned();
+        let write = WriteOptions {
+            own_namespace: own,
+            name,
+            timeout: duration(kubernetes.write_timeout),
+        };
+        let options = ClusterOptions {
+            namespaces: settings.policy.namespaces.clone(),
+            max_age: duration(kubernetes.max_age),
+        };
+        let cluster = Arc::new(Cluster::start(&connection, options));
+        let prometheus = Arc::new(PrometheusMetrics::new(prometheus_options(settings)?)?);
+        let metrics = Arc::new(JoinedMetrics {
+            pods: PodMetrics::new(&connection, settings.policy.namespaces.clone()),
+            prometheus: prometheus.clone(),
+            max_age: settings.engine.metrics_max_age,
+        });
+        Ok(Self {
+            cluster,
+            prometheus,
+            events: EventRecorder::new(&connection),
+            metrics,
+            store: Arc::new(ConfigMapStore::new(&connection, &write)),
+            connection,
+            write,
+        })
+    }
+
+    /// Takes part in the election of the one that writes.
+    pub(crate) fn lease(&self, settings: &Settings) -> Lease {
+        let lasting = duration(settings.kubernetes.lease);
+        Lease::start(&self.connection, &self.write, LeaseOptions { lasting })
+    }
+
+    /// An engine in this world.
+    pub(crate) fn engine(
+        &self,
+        settings: &Settings,
+        leader: Arc<dyn LeaderGate>,
+        options: EngineOptions,
+    ) -> Engine {
+        let ports = Ports {
+            cluster: self.cluster.clone(),
+            metrics: self.metrics.clone(),
+            actuator: Arc::new(KubeActuator::new(&self.connection, &self.write)),
+            store: self.store.clone(),
+            leader,
+            clock: Arc::new(SystemClock),
+        };
+        Engine::new(ports, settings.policy.clone(), options)
+    }
+}
+
+/// Usage from metrics-server where its API is there and current, from Prometheus
+/// otherwise; everything else from Prometheus.
+struct JoinedMetrics {
+    pods: PodMetrics,
+    prometheus: Arc<PrometheusMetrics>,
+    max_age: Span,
+}
+
+#[async_trait]
+impl MetricsSource for JoinedMetrics {
+    async fn observe(&self, cluster: &ClusterFacts, now: Timestamp) -> MetricsFacts {
+        let (usage, mut metrics) =
+            tokio::join!(self.pods.usage(now), self.prometheus.observe(cluster, now));
+        metrics.usage = join(usage, metrics.usage, now, self.max_age);
+        metrics
+    }
+}
+
+/// The usage to decide on: that of metrics-server unless it is missing or too old, with
+/// what it does not know (throttling) added from Prometheus.
+fn join(
+    server: Facts<Vec<PodUsage>>,
+    prometheus: Facts<Vec<PodUsage>>,
+    now: Timestamp,
+    max_age: Span,
+) -> Facts<Vec<PodUsage>> {
+    let Facts::Fresh { as_of, source, mut value } = server.judged(now, max_age) else {
+        return prometheus;
+    };
+    if let Some(known) = prometheus.judged(now, max_age).fresh() {
+        let throttled: std::collections::BTreeMap<_, _> =
+            known.iter().map(|usage| (&usage.pod, usage.throttled)).collect();
+        for usage in &mut value {
+            usage.throttled = throttled.get(&usage.pod).copied().flatten();
+        }
+    }
+    Facts::Fresh { as_of, source, value }
+}
+
+/// A gate for those that never write.
+pub(crate) struct NeverWrites;
+
+#[async_trait]
+impl LeaderGate for NeverWrites {
+    async fn may_write(&self) -> bool {
+        false
+    }
+}
+
+fn duration(span: Span) -> Duration {
+    Duration::from_millis(span.as_millis())
+}
+
+fn prometheus_options(settings: &Settings) -> anyhow::Result<PrometheusOptions> {
+    let given = &settings.prometheus;
+    let pod = given.pod_label.given().unwrap_or("pod");
+    let namespace = given.namespace_label.given().unwrap_or("namespace");
+    let mut builder = PrometheusOptions::builder(given.url.as_str())
+        .timeout(duration(given.timeout))
+        .body_limit(usize::try_from(given.body_limit).unwrap_or(usize::MAX) << 20)
+        .auth(auth(given)?)
+        .rate_window(given.rate_window)
+        .max_sample_age(settings.engine.metrics_max_age)
+        .latency_metric(given.latency_metric.given().unwrap_or_default())
+        .labels(Labels {
+            mesh_pod: pod.to_owned(),
+            mesh_namespace: namespace.to_owned(),
+            usage_pod: pod.to_owned(),
+            usage_namespace: namespace.to_owned(),
+            container: given.container_label.given().unwrap_or("container").to_owned(),
+        });
+    for (name, value) in given.headers.iter() {
+        builder = builder.header(name, value);
+    }
+    if let Some(path) = given.ca_file.given() {
+        let pem = std::fs::read(path).with_context(|| format!("PROMETHEUS_CA_FILE = {path:?}"))?;
+        builder = builder.ca_pem(pem);
+    }
+    builder.build().context("the settings of Prometheus")
+}
+
+fn auth(given: &PrometheusSettings) -> anyhow::Result<Auth> {
+    match (given.token_file.given(), given.user.given()) {
+        (Some(_), Some(_)) => {
+            anyhow::bail!("PROMETHEUS_TOKEN_FILE and PROMETHEUS_USER are both set: allowed is one")
+        }
+        (Some(path), None) => Ok(Auth::BearerFile(path.into())),
+        (None, Some(user)) => {
+            let path = given.password_file.given().context(
+                "PROMETHEUS_USER is set: PROMETHEUS_PASSWORD_FILE must name a file with the password",
+            )?;
+            let password = std::fs::read_to_string(path)
+                .with_context(|| format!("PROMETHEUS_PASSWORD_FILE = {path:?}"))?;
+            Ok(Auth::Basic { user: user.to_owned(), password: Secret::new(password.trim_end()) })
+        }
+        (None, None) => Ok(Auth::None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stornx_core::{
+        model::Source,
+        units::{Bytes, MilliCpu, Share},
+    };
+
+    use super::*;
+
+    fn usage(cpu: u64, throttled: Option<f64>) -> Vec<PodUsage> {
+        vec![PodUsage {
+            pod: "shop/cart-1".parse().unwrap(),
+            cpu: MilliCpu::new(cpu),
+            memory: Bytes::new(1),
+            throttled: throttled.map(|share| Share::new(share).unwrap()),
+        }]
+    }
+
+    fn known(at: u64, source: Source, value: Vec<PodUsage>) -> Facts<Vec<PodUsage>> {
+        Facts::Fresh { as_of: Timestamp::from_millis(at), source, value }
+    }
+
+    #[test]
+    fn metrics_server_is_preferred_while_it_is_current() {
+        let limit = Span::from_millis(100);
+        let now = Timestamp::from_millis(1000);
+        let prometheus = || known(990, Source::Prometheus, usage(2, Some(0.5)));
+        let current = known(950, Source::MetricsServer, usage(1, None));
+        assert_eq!(
+            join(current, prometheus(), now, limit),
+            known(950, Source::MetricsServer, usage(1, Some(0.5)))
+        );
+        let old = known(800, Source::MetricsServer, usage(1, None));
+        assert_eq!(join(old, prometheus(), now, limit), prometheus());
+        let missing = Facts::Missing { reason: "no API".to_owned() };
+        assert_eq!(join(missing, prometheus(), now, limit), prometheus());
+    }
+}
