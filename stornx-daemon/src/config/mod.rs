@@ -39,6 +39,18 @@ pub(crate) enum Environment {
     Development,
 }
 
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum LogFormat {
+    /// JSON in production, text in development.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
 /// How Prometheus is reached and read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PrometheusSettings {
@@ -117,6 +129,7 @@ pub(crate) struct Settings {
     /// Dry run, deadline, greatest age of metrics.
     pub(crate) engine: EngineOptions,
     pub(crate) log: LogFilter,
+    pub(crate) log_format: LogFormat,
     pub(crate) prometheus: PrometheusSettings,
     pub(crate) kubernetes: KubernetesSettings,
     /// The settings of the decisions, managed namespaces included.
@@ -136,6 +149,7 @@ impl Default for Settings {
             pace: Pace::default(),
             engine: EngineOptions::default(),
             log: LogFilter::default(),
+            log_format: LogFormat::default(),
             prometheus: PrometheusSettings::default(),
             kubernetes: KubernetesSettings::default(),
             policy,

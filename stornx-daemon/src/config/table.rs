@@ -89,6 +89,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "metrics older than this are stale: nothing new is decided on them"),
     setting!(Daemon, "LOG_LEVEL", log, "error, warn, info, debug or trace, or directives such as info,stornx_k8s=debug",
         "what is logged; a change in the settings file takes effect without a restart"),
+    setting!(Daemon, "LOG_FORMAT", log_format, "auto, json or text",
+        "how log lines look; auto is json in production and text in development"),
 
     setting!(Kubernetes, "OWN_NAMESPACE", kubernetes.own_namespace, "a namespace, or empty",
         "where the memory and the lease of StornX lie; empty: the namespace that it runs in"),

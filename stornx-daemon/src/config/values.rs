@@ -13,7 +13,7 @@ use stornx_core::{
     units::{Millis, Percent, Span, UsdPerGigabyte},
 };
 
-use super::Environment;
+use super::{Environment, LogFormat};
 
 /// A value that a setting can have. Reading what was written gives the same value.
 pub(crate) trait SettingValue: Sized {
@@ -128,6 +128,25 @@ impl SettingValue for Environment {
         match self {
             Self::Production => "production",
             Self::Development => "development",
+        }
+        .to_owned()
+    }
+}
+
+impl SettingValue for LogFormat {
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "json" => Some(Self::Json),
+            "text" => Some(Self::Text),
+            _ => None,
+        }
+    }
+    fn write(&self) -> String {
+        match self {
+            Self::Auto => "auto",
+            Self::Json => "json",
+            Self::Text => "text",
         }
         .to_owned()
     }

@@ -1,25 +1,29 @@
-//! Logs on standard error: JSON in production, lines for people in development. The
-//! level can change while StornX runs.
+//! Logs on standard error, as JSON or for people. The level can change while StornX runs.
 
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
-use crate::config::{Environment, LogFilter};
+use crate::config::{Environment, LogFilter, LogFormat, Settings};
 
 /// Changes what is logged.
 #[derive(Clone)]
 pub(crate) struct LogLevel(reload::Handle<EnvFilter, Registry>);
 
 /// Starts logging, once for the process.
-pub(crate) fn start(environment: Environment, filter: &LogFilter) -> LogLevel {
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(filter.as_str()));
+pub(crate) fn start(settings: &Settings) -> LogLevel {
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(settings.log.as_str()));
     let lines = fmt::layer().with_writer(std::io::stderr);
-    let lines = match environment {
-        Environment::Production => {
+    let json = match settings.log_format {
+        LogFormat::Auto => settings.environment == Environment::Production,
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    let lines = match json {
+        true => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
-        Environment::Development => lines.compact().with_target(false).boxed(),
+        false => lines.compact().with_target(false).boxed(),
     };
     // A second start (tests in one process) keeps the first.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();

@@ -65,7 +65,7 @@ const LOOK_AT_FILE: Duration = Duration::from_secs(5);
 /// Runs until a stop is asked for.
 pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::Result<()> {
     let settings = effective.settings;
-    let log_level = logs::start(settings.environment, &settings.log);
+    let log_level = logs::start(&settings);
     let stop = stop_on_signals()?;
     let metrics = Arc::new(Metrics::new());
     let (shown, showing) =

@@ -1,0 +1,32 @@
+//! The daemon, end to end: the real program against a real API server, scheduler,
+//! controllers and Prometheus, under exactly the rights that `deploy/rbac` gives.
+//! Containers and packets are simulated.
+//!
+//! Long forms: `STORNX_E2E_ROUNDS=200` (two daemons), `STORNX_E2E_CYCLES=10000`
+//! (memory).
+
+mod bare;
+mod faults;
+mod guards;
+mod replay;
+mod rights;
+mod support;
+mod two;
+
+use std::process::ExitCode;
+
+use stornx_testbed::{Options, harness};
+
+/// Any error fails a test.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let mut tests = Vec::new();
+    tests.extend(guards::tests());
+    tests.extend(replay::tests());
+    tests.extend(bare::tests());
+    tests.extend(rights::tests());
+    tests.extend(two::tests());
+    tests.extend(faults::tests());
+    harness::main(Options::default(), tests)
+}

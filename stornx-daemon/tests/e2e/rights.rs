@@ -1,0 +1,114 @@
+//! Least rights: what `deploy/rbac` grants is what the API server's audit log says was
+//! used, and nothing is refused.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use serde_json::Value;
+use stornx_testbed::{
+    Options, Server, TestBed,
+    apps::{self, Workload},
+    harness::Test,
+    prometheus::Scrape,
+    wait::until,
+};
+
+use crate::support::{
+    SOON, TestResult,
+    daemon::{Daemon, quick},
+    load::Load,
+    rights::{self, Right},
+    seen,
+};
+
+const HERE: &str = "rights";
+
+/// Rights that this test does not provoke, and what does.
+const NOT_PROVOKED: [(&str, &str); 6] = [
+    // There is no metrics-server in the test bed.
+    ("list", "metrics.k8s.io/pods"),
+    // Asked only when a count is not what was expected.
+    ("get", "apps/deployments/scale"),
+    ("get", "apps/statefulsets/scale"),
+    // The same call as for Deployments.
+    ("patch", "apps/statefulsets/scale"),
+    // Asked only when a mark is refused.
+    ("get", "/pods"),
+    // The same event again within minutes.
+    ("patch", "events.k8s.io/events"),
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (policy, log) = (folder.join("audit-policy.yaml"), folder.join("audit.log"));
+    let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n  users: [stornx]\n  omitStages: [RequestReceived]\n- level: None\n";
+    std::fs::write(&policy, text).expect("the folder for tests can be written");
+    let _ = std::fs::remove_file(&log);
+    let arguments = vec![
+        format!("--audit-policy-file={}", policy.display()),
+        format!("--audit-log-path={}", log.display()),
+    ];
+    let options =
+        Options { arguments: [(Server::ApiServer, arguments)].into(), ..Options::default() };
+    vec![Test::own("least_rights", options, move |bed| async move { used(bed, &log).await })]
+}
+
+async fn used(bed: Arc<TestBed>, log: &Path) -> TestResult {
+    let admin = bed.client("admin").await?;
+    apps::namespace(&admin, HERE).await?;
+    rights::grant(&admin, "stornx", &[HERE]).await?;
+    let load = Load::start(admin.clone(), HERE).await?;
+    let prometheus = bed.start_prometheus(&Scrape::each_second([load.address])).await?;
+    for (name, replicas, used) in [("busy", 2, 300.0), ("idle", 4, 10.0)] {
+        load.set(name, used);
+        Workload::new(HERE, name, replicas).create(&admin).await?;
+    }
+    let mut daemon = Daemon::start(&bed, "stornx", "stornx", &quick(HERE, &prometheus.url())).await?;
+    daemon.wait_ready().await?;
+    until("both to be scaled and told", SOON, || async {
+        let up = seen::events(&admin, HERE, "busy", "ScaledUp").await.map_err(|e| e.to_string())?;
+        let down =
+            seen::events(&admin, HERE, "idle", "ScaledDown").await.map_err(|e| e.to_string())?;
+        if up.is_empty() || down.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
+    })
+    .await?;
+    daemon.terminate().await?;
+
+    let (used, refused) = audited(log)?;
+    if !refused.is_empty() {
+        return Err(format!("refused: {refused:?}").into());
+    }
+    let not_provoked: BTreeSet<Right> =
+        NOT_PROVOKED.iter().map(|(verb, on)| ((*verb).to_owned(), (*on).to_owned())).collect();
+    let expected: BTreeSet<Right> = rights::granted()?.difference(&not_provoked).cloned().collect();
+    let unused: Vec<_> = expected.difference(&used).collect();
+    let provoked: Vec<_> = used.intersection(&not_provoked).collect();
+    if !unused.is_empty() {
+        return Err(format!("granted and not used: {unused:?}").into());
+    }
+    if used.iter().any(|right| !expected.contains(right) && !not_provoked.contains(right)) {
+        return Err(format!("used and not granted: {:?}", used.difference(&expected)).into());
+    }
+    println!("rights: {} used, {} of those not expected here: {provoked:?}", used.len(), provoked.len());
+    Ok(())
+}
+
+/// What was used, and what was refused.
+fn audited(log: &Path) -> Result<(BTreeSet<Right>, BTreeSet<Right>), Box<dyn std::error::Error + Send + Sync>> {
+    let (mut used, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for line in std::fs::read_to_string(log)?.lines() {
+        let event: Value = serde_json::from_str(line)?;
+        let target = &event["objectRef"];
+        let (Some(verb), Some(resource)) = (event["verb"].as_str(), target["resource"].as_str())
+        else {
+            continue; // Discovery: open to all.
+        };
+        let group = target["apiGroup"].as_str().unwrap_or_default();
+        let mut on = format!("{group}/{resource}");
+        if let Some(sub) = target["subresource"].as_str() {
+            on = format!("{on}/{sub}");
+        }
+        let into = if event["responseStatus"]["code"] == 403 { &mut refused } else { &mut used };
+        into.insert((verb.to_owned(), on));
+    }
+    Ok((used, refused))
+}

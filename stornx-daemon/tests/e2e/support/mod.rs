@@ -1,0 +1,13 @@
+//! What the end-to-end tests have in common.
+
+pub(crate) mod daemon;
+pub(crate) mod load;
+pub(crate) mod rights;
+pub(crate) mod seen;
+
+use std::time::Duration;
+
+pub(crate) use stornx_testbed::harness::TestResult;
+
+/// How long something may take that takes a second or two on an idle machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);

@@ -1,0 +1,225 @@
+//! Two daemons, killed or frozen at random: the API server's audit log says that no write
+//! came from one without a current lease, and that a lost leader was replaced in time.
+//!
+//! The oracle knows nothing of our clocks: it reads in the order and with the times of the
+//! API server who renewed the lease when, and who wrote what when. A lease is current
+//! from the request that renewed it until its duration has passed, or until somebody else
+//! holds it.
+//!
+//! `STORNX_E2E_ROUNDS=200` runs the long form.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use stornx_core::testing::SplitMix64;
+use stornx_testbed::{
+    Options, Server, TestBed,
+    apps::{self, Workload},
+    harness::Test,
+    prometheus::Scrape,
+    wait::until,
+};
+
+use crate::support::{
+    SOON, TestResult,
+    daemon::{Daemon, quick},
+    load::Load,
+    rights,
+};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const HERE: &str = "two";
+const USERS: [&str; 2] = ["stornx-a", "stornx-b"];
+
+/// A short lease makes short rounds.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// The next one looks at a third of a lease; the rest is for a busy machine.
+const TAKEN_OVER: Duration = Duration::from_secs(3 + 1 + 3);
+
+pub(crate) fn tests() -> Vec<Test> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (policy, log) = (folder.join("two-policy.yaml"), folder.join("two-audit.log"));
+    let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Request\n  users: [stornx-a, stornx-b]\n  verbs: [create, update, patch, delete]\n- level: None\n";
+    std::fs::write(&policy, text).expect("the folder for tests can be written");
+    let _ = std::fs::remove_file(&log);
+    let arguments = vec![
+        format!("--audit-policy-file={}", policy.display()),
+        format!("--audit-log-path={}", log.display()),
+    ];
+    let options = Options {
+        users: USERS.map(ToOwned::to_owned).into(),
+        arguments: [(Server::ApiServer, arguments)].into(),
+        ..Options::default()
+    };
+    vec![Test::own("two_daemons", options, move |bed| two(bed, log))]
+}
+
+async fn two(bed: Arc<TestBed>, log: PathBuf) -> TestResult {
+    let rounds: u64 =
+        std::env::var("STORNX_E2E_ROUNDS").map_or(Ok(6), |text| text.parse())?;
+    let admin = bed.client("admin").await?;
+    apps::namespace(&admin, HERE).await?;
+    rights::grant_to(&admin, &USERS, &[HERE]).await?;
+    let load = Load::start(admin.clone(), HERE).await?;
+    let prometheus = bed.start_prometheus(&Scrape::each_second([load.address])).await?;
+    load.set("busy", 150.0);
+    let workload = Workload::new(HERE, "busy", 3);
+    workload.create(&admin).await?;
+    apps::wait_ready(&admin, &workload, 3, SOON).await?;
+
+    let mut settings = quick(HERE, &prometheus.url());
+    for (name, value) in [("LEASE_SECONDS", "3"), ("WRITE_TIMEOUT_SECONDS", "1")] {
+        settings.retain(|(known, _)| *known != name);
+        settings.push((name, value.to_owned()));
+    }
+    let mut daemons = Vec::new();
+    for user in USERS {
+        daemons.push(Daemon::start(&bed, user, user, &settings).await?);
+    }
+    let mut random = SplitMix64::new(5);
+    for round in 0..rounds {
+        // Load that changes makes writes that matter.
+        load.set("busy", if round % 2 == 0 { 600.0 } else { 60.0 });
+        let leader = wait_leader(&daemons).await?;
+        wait_write(&log, USERS[leader]).await?;
+        let victim = if random.below(4) == 0 { 1 - leader } else { leader };
+        if random.below(2) == 0 {
+            daemons[victim].kill();
+            daemons[victim] = Daemon::start(&bed, USERS[victim], USERS[victim], &settings).await?;
+        } else {
+            // Frozen for longer than its lease, at any point of what it was doing.
+            daemons[victim].signal("-STOP")?;
+            tokio::time::sleep(LEASE + LEASE / 2).await;
+            daemons[victim].signal("-CONT")?;
+        }
+    }
+    wait_leader(&daemons).await?;
+    drop(daemons);
+    judge(&log, rounds)
+}
+
+async fn wait_leader(daemons: &[Daemon]) -> Result<usize, Failure> {
+    let found = until("a leader", SOON, || async {
+        for (number, daemon) in daemons.iter().enumerate() {
+            if daemon.metric("stornx_leading", &[]).await.ok().flatten() == Some(1.0) {
+                return Ok(number);
+            }
+        }
+        Err("nobody leads")
+    });
+    Ok(found.await?)
+}
+
+/// Waits for one more write of a user.
+async fn wait_write(log: &Path, user: &str) -> TestResult {
+    let count = || {
+        let entries = entries(log).unwrap_or_default();
+        entries.iter().filter(|entry| entry.user == user && entry.lease.is_none()).count()
+    };
+    let before = count();
+    until("a write of the leader", SOON, || async {
+        if count() > before { Ok(()) } else { Err("none") }
+    })
+    .await?;
+    Ok(())
+}
+
+/// One write that the API server accepted.
+#[derive(Debug)]
+struct Entry {
+    user: String,
+    /// When the request came in, and when the answer went out, ms.
+    received: i64,
+    answered: i64,
+    what: String,
+    /// The holder that was written, when it is a lease.
+    lease: Option<String>,
+}
+
+fn entries(log: &Path) -> Result<Vec<Entry>, Failure> {
+    let mut entries = Vec::new();
+    for line in std::fs::read_to_string(log)?.lines() {
+        let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
+        let accepted = event["responseStatus"]["code"].as_i64().is_some_and(|code| code < 300);
+        let target = &event["objectRef"];
+        if !accepted || target["resource"] == "events" {
+            continue;
+        }
+        let at = |field: &str| -> Result<i64, Failure> {
+            let text = event[field].as_str().ok_or("no time")?;
+            Ok(text.parse::<Timestamp>()?.as_millisecond())
+        };
+        let holder = &event["requestObject"]["spec"]["holderIdentity"];
+        let is_lease = target["resource"] == "leases";
+        entries.push(Entry {
+            user: event["user"]["username"].as_str().unwrap_or_default().to_owned(),
+            received: at("requestReceivedTimestamp")?,
+            answered: at("stageTimestamp")?,
+            what: format!("{} {}/{}", event["verb"], target["resource"], target["name"]),
+            lease: is_lease.then(|| holder.as_str().unwrap_or_default().to_owned()),
+        });
+    }
+    entries.sort_by_key(|entry| entry.received);
+    Ok(entries)
+}
+
+fn judge(log: &Path, rounds: u64) -> TestResult {
+    let entries = entries(log)?;
+    let lease = i64::try_from(LEASE.as_millis())?;
+    // Who holds the lease, and until when.
+    let mut holder: Option<(&str, i64)> = None;
+    let mut last_renewal: Option<(&str, i64)> = None;
+    let (mut writes, mut handovers, mut longest) = (0, 0, 0);
+    for entry in &entries {
+        match &entry.lease {
+            Some(name) if name.is_empty() => holder = None,
+            Some(_) => {
+                if let Some((user, at)) = last_renewal
+                    && user != entry.user
+                {
+                    handovers += 1;
+                    if holder.is_some_and(|(_, until)| entry.received < until) {
+                        return Err(format!("taken from {user}, whose lease was current: {entry:?}").into());
+                    }
+                    longest = longest.max(entry.received - at);
+                }
+                last_renewal = Some((&entry.user, entry.received));
+                holder = Some((&entry.user, entry.received + lease));
+            }
+            None => {
+                writes += 1;
+                match holder {
+                    Some((user, until)) if user == entry.user && entry.answered <= until => {}
+                    found => return Err(format!("{entry:?} without a lease: {found:?}").into()),
+                }
+            }
+        }
+    }
+    println!(
+        "two daemons, {rounds} rounds: {writes} writes, {handovers} handovers, none without a lease; \
+         longest time from a renewal to the next holder's {longest} ms (lease {lease} ms)"
+    );
+    if writes == 0 || handovers == 0 {
+        return Err("nothing was tested".into());
+    }
+    if longest > i64::try_from(TAKEN_OVER.as_millis())? {
+        return Err(format!("a handover took {longest} ms").into());
+    }
+    Ok(())
+}
+
+impl Daemon {
+    /// Sends it a signal, by its process id.
+    fn signal(&self, signal: &str) -> TestResult {
+        Command::new("kill").args([signal, &self.id().to_string()]).status()?;
+        Ok(())
+    }
+}
