@@ -10,6 +10,7 @@
 //! | `telling` | logs and events |
 //! | `metrics`, `http` | what the port shows |
 //! | `logs`, `clock` | logging, time |
+//! | `traces` | a trace of each cycle (feature `otel`) |
 //!
 //! A stop that is asked for ends it within five seconds: no action is begun any more, the
 //! one under way is waited for, the memory is saved, the lease is given back. What does
@@ -23,6 +24,8 @@ mod logs;
 mod metrics;
 mod pace;
 mod telling;
+#[cfg(feature = "otel")]
+mod traces;
 pub(crate) mod world;
 
 use std::{
@@ -88,7 +91,7 @@ pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::
     let served = tokio::spawn(http::serve(listener, shop, stop.clone().cancelled_owned()));
     tokio::spawn(follow_file(file, log_level, settings.log.clone()));
 
-    let turned = Controller::new(&settings, world, metrics, shown).turn(&stop).await;
+    let turned = Controller::new(&settings, world, metrics, shown)?.turn(&stop).await;
     // A page that nobody stops reading must not hold the process.
     let _ = time::timeout(Duration::from_millis(500), served).await;
     tracing::info!("StornX has stopped");
@@ -105,6 +108,8 @@ struct Controller {
     teller: Teller,
     metrics: Arc<Metrics>,
     shown: watch::Sender<Shown>,
+    #[cfg(feature = "otel")]
+    traces: traces::Traces,
 }
 
 impl Controller {
@@ -113,7 +118,7 @@ impl Controller {
         world: Arc<World>,
         metrics: Arc<Metrics>,
         shown: watch::Sender<Shown>,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
         let dry_run = settings.engine.dry_run;
         let lease = (!dry_run).then(|| Arc::new(world.lease(settings)));
         let gate: Arc<dyn LeaderGate> = match &lease {
@@ -124,7 +129,17 @@ impl Controller {
         let wakeups =
             Wakeups::new(settings.schedule.clone(), settings.pace, world.cluster.changes());
         let teller = Teller::start(world.events.clone(), lease.clone(), metrics.clone());
-        Self { world, lease, engine, wakeups, teller, metrics, shown }
+        Ok(Self {
+            world,
+            lease,
+            engine,
+            wakeups,
+            teller,
+            metrics,
+            shown,
+            #[cfg(feature = "otel")]
+            traces: traces::Traces::start()?,
+        })
     }
 
     /// Turns until a stop is asked for, then ends in order.
@@ -139,6 +154,8 @@ impl Controller {
             } => false,
         };
         self.show(Stage::Stopping, None);
+        #[cfg(feature = "otel")]
+        self.traces.end();
         match &self.lease {
             Some(lease) if orderly => lease.release().await,
             Some(_) => tracing::warn!("a write may still be under way: the lease runs out by itself"),
@@ -162,6 +179,8 @@ impl Controller {
             };
             if let Some(outcome) = outcome {
                 self.metrics.cycle(cause, &outcome);
+                #[cfg(feature = "otel")]
+                self.traces.cycle(cause, &outcome);
                 self.teller.tell(&outcome);
                 self.show(Stage::Running, Some(outcome));
             } else {
