@@ -85,6 +85,31 @@ impl Ages {
         self.heard(kind).pods.iter().map(recent).collect()
     }
 
+    /// Pods of which nothing was heard within `limit` although it should have been: they
+    /// were heard of before, or they are Ready for longer than that while others of their
+    /// workload are heard of.
+    pub(crate) fn silent(
+        &self,
+        kind: Kind,
+        limit: Span,
+        places: &Places<'_>,
+        now: Timestamp,
+    ) -> Vec<usize> {
+        let fresh = self.fresh(kind, limit);
+        let mut heard = vec![false; places.workloads.len()];
+        for (place, fresh) in places.pods.iter().zip(&fresh) {
+            heard[place.workload] |= fresh;
+        }
+        let before = &self.heard(kind).pods;
+        let long_ready = |since: Option<Timestamp>| since.is_some_and(|at| now.since(at) > limit);
+        let silent = |pod: &usize| {
+            let place = &places.pods[*pod];
+            let expected = heard[place.workload] && long_ready(place.ready_since);
+            !fresh[*pod] && (before[*pod].is_some() || expected)
+        };
+        (0..places.pods.len()).filter(silent).collect()
+    }
+
     /// The instant that the newest series of a kind describe, by our clock.
     pub(crate) fn as_of(&self, kind: Kind, now: Timestamp) -> Option<Timestamp> {
         self.instant(self.heard(kind).newest, now)

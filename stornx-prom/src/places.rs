@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use stornx_core::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     model::{ClusterFacts, DefaultSplit, Host, PodPhase, RouteTable, Rule},
+    units::Timestamp,
 };
 
 /// A zone and its region.
@@ -22,6 +23,7 @@ pub(crate) struct PodPlace<'a> {
     pub(crate) workload: usize,
     /// Not known while it is bound to no node, or to one that is gone.
     pub(crate) zone: Option<usize>,
+    pub(crate) ready_since: Option<Timestamp>,
 }
 
 /// A workload and where its pods are.
@@ -104,7 +106,8 @@ impl<'a> Places<'a> {
                     place.ready[zone] += f64::from(u8::from(pod.phase == PodPhase::Ready));
                 }
                 self.pod_at.insert(halves(pod.name.as_str()), self.pods.len());
-                self.pods.push(PodPlace { name: &pod.name, workload: at, zone });
+                let ready_since = pod.ready_since.filter(|_| pod.phase == PodPhase::Ready);
+                self.pods.push(PodPlace { name: &pod.name, workload: at, zone, ready_since });
             }
             // A Deployment and a StatefulSet of one name: metrics do not tell them apart.
             // Their pods do; names alone mean the first.

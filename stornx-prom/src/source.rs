@@ -163,16 +163,19 @@ impl Cycle<'_> {
             Ok(usage) => usage,
             Err(error) => return missing(error.to_string()),
         };
-        self.warn_of_old("resource usage", &usage.too_old);
+        self.warn_of_silent("resource usage", ages, Kind::Usage);
         if usage.any && !usage.joined {
             return missing(self.not_joined("container metrics", Kind::Usage));
         }
+        if !usage.any {
+            return missing("no container metrics (container_memory_working_set_bytes) are there");
+        }
         match ages.as_of(Kind::Usage, self.now) {
-            Some(as_of) if usage.any => {
+            Some(as_of) => {
                 let value = usage.finish(&self.places);
                 Facts::Fresh { as_of, source: Source::Prometheus, value }
             }
-            _ => missing("no container metrics (container_memory_working_set_bytes) are there"),
+            None => missing(self.ended("container metrics")),
         }
     }
 
@@ -182,16 +185,28 @@ impl Cycle<'_> {
             Ok(pairs) => pairs,
             Err(error) => return missing(error.to_string()),
         };
+        if !pairs.any {
+            return missing(format!(
+                "no exporter measures round-trip times ({metric} is not there)"
+            ));
+        }
+        if pairs.is_empty() {
+            return missing(format!(
+                "{metric} names no two nodes of the cluster in from_node and to_node"
+            ));
+        }
         match ages.latency_as_of(self.now) {
-            Some(as_of) if !pairs.is_empty() => {
+            Some(as_of) => {
                 let value = pairs.finish(&self.places);
                 Facts::Fresh { as_of, source: Source::LatencyExporter, value }
             }
-            _ if pairs.any => missing(format!(
-                "{metric} names no two nodes of the cluster in from_node and to_node"
-            )),
-            _ => missing(format!("no exporter measures round-trip times ({metric} is not there)")),
+            None => missing(self.ended(metric)),
         }
+    }
+
+    /// What is to be said of series of which nothing was heard lately.
+    fn ended(&self, what: &str) -> String {
+        format!("{what}: no sample within {}", self.options.max_sample_age)
     }
 
     fn traffic_facts(&self, ages: &Ages, mesh: Mesh, latency: Option<&Latency>) -> Facts<Traffic> {
@@ -223,13 +238,10 @@ impl Cycle<'_> {
         if !joined && value.edges.is_empty() {
             return missing(self.not_joined("metrics of the mesh", Kind::Mesh));
         }
-        self.warn_of_old("traffic", &views.too_old());
+        self.warn_of_silent("traffic", ages, Kind::Mesh);
         match ages.as_of(Kind::Mesh, self.now) {
             Some(as_of) => Facts::Fresh { as_of, source: Source::Prometheus, value },
-            None => missing(format!(
-                "metrics of the mesh have ended: no sample within {}",
-                self.options.max_sample_age
-            )),
+            None => missing(self.ended("metrics of the mesh")),
         }
     }
 
@@ -238,13 +250,13 @@ impl Cycle<'_> {
         asked.map_err(|error| self.warn(format!("{what} are not known: {error}"))).ok()
     }
 
-    fn warn_of_old(&self, what: &str, pods: &BTreeSet<usize>) {
-        let mut names: Vec<_> = pods.iter().map(|pod| self.places.pods[*pod].name).collect();
-        names.sort();
-        if let Some(first) = names.first() {
-            let (count, limit) = (names.len(), self.options.max_sample_age);
+    fn warn_of_silent(&self, what: &str, ages: &Ages, kind: Kind) {
+        let limit = self.options.max_sample_age;
+        let silent = ages.silent(kind, limit, &self.places, self.now);
+        if let Some(first) = silent.iter().map(|pod| self.places.pods[*pod].name).min() {
+            let count = silent.len();
             self.warn(format!(
-                "{what}: {count} pods without a sample within {limit} are left out, {first} first"
+                "{what}: no sample of {count} pods within {limit}, they are left out: {first} first"
             ));
         }
     }
@@ -322,12 +334,6 @@ impl Views {
             }
         });
         served.collect()
-    }
-
-    fn too_old(&self) -> BTreeSet<usize> {
-        let sent = [&self.sent, &self.bytes, &self.tcp_sent].map(|sums| &sums.too_old);
-        let served = [&self.served, &self.tcp_served].map(|sums| &sums.too_old);
-        sent.into_iter().chain(served).flatten().copied().collect()
     }
 }
 

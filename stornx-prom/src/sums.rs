@@ -5,7 +5,7 @@
 //! caller's pods (a proxy that several share: waypoint, ztunnel) counts for the caller
 //! without a zone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::{options::Labels, places::Places, queries::PART, response::Row};
 
@@ -55,7 +55,7 @@ enum Reporter {
     /// Not a pod of the cluster, or none is named.
     Other,
     /// Known, but not heard of for too long.
-    TooOld(usize),
+    TooOld,
 }
 
 impl Joins<'_> {
@@ -63,7 +63,7 @@ impl Joins<'_> {
         let Labels { mesh_pod, mesh_namespace, .. } = self.labels;
         match self.places.pod(row.label(mesh_namespace), row.label(mesh_pod)) {
             Some(pod) if self.fresh[pod] => Reporter::Pod(pod),
-            Some(pod) => Reporter::TooOld(pod),
+            Some(_) => Reporter::TooOld,
             None => Reporter::Other,
         }
     }
@@ -82,7 +82,7 @@ impl Joins<'_> {
                 Some((if own { place.workload } else { source? }, place.zone.filter(|_| own)))
             }
             Reporter::Pod(_) => Some((source?, None)),
-            Reporter::TooOld(_) => None,
+            Reporter::TooOld => None,
             Reporter::Other => {
                 // A pod that is gone has the name of its workload before its own.
                 let rest =
@@ -101,7 +101,6 @@ pub(crate) struct Sent {
     own: BTreeMap<EdgeKey, Flows>,
     /// By waypoints.
     waypoint: BTreeMap<EdgeKey, Flows>,
-    pub(crate) too_old: BTreeSet<usize>,
     /// Rows at all.
     pub(crate) any: bool,
     /// Rows whose reporter is a pod of the cluster.
@@ -112,9 +111,6 @@ impl Sent {
     pub(crate) fn take(&mut self, joins: &Joins<'_>, parts: [&str; 2], row: &Row<'_>) {
         self.any = true;
         let reporter = joins.reporter(row);
-        if let Reporter::TooOld(pod) = reporter {
-            self.too_old.insert(pod);
-        }
         self.joined |= !matches!(reporter, Reporter::Other);
         let Some((caller, zone)) = joins.caller(row, &reporter) else { return };
         let host = row.label("destination_service");
@@ -150,7 +146,6 @@ pub(crate) struct Served {
     edges: BTreeMap<EdgeKey, BTreeMap<usize, [f64; 2]>>,
     /// From whomever.
     pub(crate) pods: BTreeMap<usize, [f64; 2]>,
-    pub(crate) too_old: BTreeSet<usize>,
     pub(crate) any: bool,
     pub(crate) joined: bool,
 }
@@ -171,9 +166,8 @@ impl Served {
         self.any = true;
         let pod = match joins.reporter(row) {
             Reporter::Pod(pod) => pod,
-            Reporter::TooOld(pod) => {
+            Reporter::TooOld => {
                 self.joined = true;
-                self.too_old.insert(pod);
                 return;
             }
             Reporter::Other => return,

@@ -1,7 +1,5 @@
 //! CPU, memory and throttling by pod.
 
-use std::collections::BTreeSet;
-
 use stornx_core::{
     model::PodUsage,
     units::{Bytes, MilliCpu, Share},
@@ -16,7 +14,6 @@ const PARTS: [&str; 4] = ["cpu", "memory", "periods", "throttled"];
 pub(crate) struct Usage {
     /// By pod of the cluster, in the order of [`PARTS`].
     pods: Vec<[Option<f64>; 4]>,
-    pub(crate) too_old: BTreeSet<usize>,
     /// Rows at all.
     pub(crate) any: bool,
     /// Rows of pods of the cluster.
@@ -39,9 +36,9 @@ impl Usage {
         let (namespace, pod) = (row.label(&labels.usage_namespace), row.label(&labels.usage_pod));
         let Some(pod) = places.pod(namespace, pod) else { return };
         self.joined = true;
-        if !fresh[pod] {
-            self.too_old.insert(pod);
-        } else if let Some(part) = part_of(row, PARTS) {
+        if let Some(part) = part_of(row, PARTS)
+            && fresh[pod]
+        {
             self.pods[pod][part] = Some(row.value);
         }
     }
