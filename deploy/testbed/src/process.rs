@@ -38,7 +38,8 @@ fn send(id: u32, signal: Signal) -> std::io::Result<()> {
 /// How a program is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
-    /// Its name in messages and of its log.
+    /// Its name in messages, of its log, and the one by which it is called: the control
+    /// plane is one program that its name makes one of four.
     pub(crate) name: &'static str,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
@@ -80,6 +81,7 @@ impl Process {
             std::fs::OpenOptions::new().create(true).append(true).open(&log).tried(opening)?;
         let again = file.try_clone().tried(opening)?;
         let child = Command::new(&self.start.program)
+            .arg0(self.start.name)
             .args(&self.start.arguments)
             .stdin(Stdio::null())
             .stdout(file)

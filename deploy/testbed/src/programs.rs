@@ -28,7 +28,7 @@ const PROGRESS: Duration = Duration::from_secs(15);
 /// A program of the test bed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// etcd and the three Kubernetes servers in one binary; the first argument chooses.
+    /// etcd and the three Kubernetes servers in one binary, which is what it is called.
     ControlPlane,
     /// Simulates kubelets.
     Kwok,

@@ -21,7 +21,7 @@ use stornx_testbed::{
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     signal::unix::{SignalKind, signal},
 };
 
@@ -138,13 +138,15 @@ async fn show(arguments: &Up) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
 
     let mut child = start(&arguments.cluster, &url)?;
+    // Held here, because waiting for a child closes its standard input.
+    let open = child.stdin.take();
     let output = child.stdout.take().context("the inside has no output")?;
     let mut line = String::new();
     let mut output = BufReader::new(output);
     tokio::select! {
         read = output.read_line(&mut line) => { read?; }
-        _ = interrupt.recv() => return end(child).await,
-        _ = terminate.recv() => return end(child).await,
+        _ = interrupt.recv() => return end(child, open).await,
+        _ = terminate.recv() => return end(child, open).await,
     }
     if line.is_empty() {
         bail!("the cluster did not start: {}", child.wait().await?);
@@ -172,7 +174,7 @@ async fn show(arguments: &Up) -> Result<()> {
     if std::fs::read_to_string(&kubeconfig).is_ok_and(|text| text == ready.kubeconfig) {
         std::fs::remove_file(&kubeconfig)?;
     }
-    end(child).await
+    end(child, open).await
 }
 
 /// The path as one would type it here.
@@ -196,8 +198,8 @@ fn start(cluster: &Cluster, url: &str) -> Result<Child> {
 }
 
 /// Ends the inside by closing its standard input, or by force.
-async fn end(mut child: Child) -> Result<()> {
-    drop(child.stdin.take());
+async fn end(mut child: Child, open: Option<ChildStdin>) -> Result<()> {
+    drop(open);
     if tokio::time::timeout(ENDED, child.wait()).await.is_err() {
         child.kill().await?;
     }

@@ -40,9 +40,6 @@ impl Facts<'_> {
             Server::Kwok => self.kwok(),
             Server::Prometheus => Vec::new(),
         };
-        if program == Program::ControlPlane {
-            arguments.insert(0, server.name().to_owned());
-        }
         arguments.extend(self.options.arguments.get(&server).into_iter().flatten().cloned());
         Start {
             name: server.name(),
