@@ -63,8 +63,10 @@ impl Scenario {
         check.problems
     }
 
-    /// Every node with its zone, in the order of the file.
-    pub(crate) fn node_names(&self) -> Vec<(usize, usize, NodeName)> {
+    /// Every node with the index of its zone and of its group there, in the order of
+    /// the file.
+    #[must_use]
+    pub fn node_names(&self) -> Vec<(usize, usize, NodeName)> {
         let mut names = Vec::new();
         for (z, zone) in self.topology.zones.iter().enumerate() {
             let mut number = 0;

@@ -1,0 +1,325 @@
+//! The programs of the test bed: Go modules of this crate, built on first use into
+//! `target/testbed/bin/` and used by every test binary afterwards.
+//!
+//! A program is named after the hash of its module files: another version is another
+//! file, and nothing is rebuilt that did not change. A lock file keeps test binaries
+//! that start together from building twice. Building needs Go and its module proxy; a
+//! run whose programs are all there needs neither.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc::{RecvTimeoutError, channel},
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    dirs,
+    error::{BedError, Result, Tried},
+};
+
+/// Between two lines of progress: often enough to be seen alive.
+const PROGRESS: Duration = Duration::from_secs(15);
+
+/// A program of the test bed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// etcd and the three Kubernetes servers in one binary, which is what it is called.
+    ControlPlane,
+    /// Simulates kubelets.
+    Kwok,
+    /// Prometheus.
+    Prometheus,
+}
+
+/// How a program is built.
+struct Recipe {
+    /// Folder under `programs/`, and name of the program.
+    name: &'static str,
+    /// What is built.
+    package: &'static str,
+    /// Build tags.
+    tags: &'static str,
+    /// How long it took from nothing on two cores, for people who wait.
+    cold: &'static str,
+}
+
+impl Program {
+    const ALL: [Self; 3] = [Self::ControlPlane, Self::Kwok, Self::Prometheus];
+
+    const fn recipe(self) -> Recipe {
+        match self {
+            Self::ControlPlane => {
+                Recipe { name: "controlplane", package: ".", tags: "", cold: "3 to 5 minutes" }
+            }
+            Self::Kwok => Recipe {
+                name: "kwok",
+                package: "sigs.k8s.io/kwok/cmd/kwok",
+                tags: "",
+                cold: "1 minute",
+            },
+            // Without the service discoveries of cloud providers and their libraries.
+            Self::Prometheus => Recipe {
+                name: "prometheus",
+                package: "github.com/prometheus/prometheus/cmd/prometheus",
+                tags: "remove_all_sd,enable_kubernetes_sd",
+                cold: "5 minutes",
+            },
+        }
+    }
+
+    fn path(self) -> Result<PathBuf> {
+        let recipe = self.recipe();
+        let key = key_of(&module(recipe.name), recipe.tags)?;
+        Ok(bin().join(format!("{}-{key:016x}", recipe.name)))
+    }
+}
+
+/// The module from whose files the DestinationRule CRD is taken. Istio's CRDs are half
+/// a megabyte of generated text, so they are fetched, not copied.
+const ISTIO: &str = "istio-crds";
+
+/// Where they lie in it.
+const ISTIO_CRDS: &str = "manifests/charts/base/files/crd-all.gen.yaml";
+
+/// The one that is taken.
+const DESTINATION_RULES: &str = "destinationrules.networking.istio.io";
+
+/// The programs, all built.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    control_plane: PathBuf,
+    kwok: PathBuf,
+    prometheus: PathBuf,
+    destination_rules: PathBuf,
+}
+
+impl Programs {
+    /// The programs, built now if they were not. Progress goes to standard error.
+    ///
+    /// # Errors
+    /// [`BedError::NoGo`] when something has to be built and there is no Go,
+    /// [`BedError::Build`] with what Go said.
+    pub fn ensure() -> Result<Self> {
+        let programs = Self {
+            control_plane: Program::ControlPlane.path()?,
+            kwok: Program::Kwok.path()?,
+            prometheus: Program::Prometheus.path()?,
+            destination_rules: bin()
+                .join(format!("{DESTINATION_RULES}-{:016x}.yaml", key_of(&module(ISTIO), "")?)),
+        };
+        if !programs.complete() {
+            let _lock = lock()?;
+            programs.build()?;
+        }
+        Ok(programs)
+    }
+
+    pub(crate) fn path(&self, program: Program) -> &Path {
+        match program {
+            Program::ControlPlane => &self.control_plane,
+            Program::Kwok => &self.kwok,
+            Program::Prometheus => &self.prometheus,
+        }
+    }
+
+    /// The manifest of the DestinationRule CRD.
+    pub(crate) fn destination_rules(&self) -> &Path {
+        &self.destination_rules
+    }
+
+    fn complete(&self) -> bool {
+        Program::ALL.iter().all(|program| self.path(*program).is_file())
+            && self.destination_rules.is_file()
+    }
+
+    /// Builds what is missing; another process may have built it meanwhile.
+    fn build(&self) -> Result<()> {
+        if self.complete() {
+            return Ok(());
+        }
+        check_go()?;
+        for program in Program::ALL {
+            let path = self.path(program);
+            if !path.is_file() {
+                build(&program.recipe(), path)?;
+            }
+        }
+        if !self.destination_rules.is_file() {
+            fetch_destination_rules(&self.destination_rules)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether cluster tests are left out by `STORNX_TESTBED=off`.
+#[must_use]
+pub fn left_out() -> bool {
+    std::env::var("STORNX_TESTBED").is_ok_and(|value| value == "off")
+}
+
+fn bin() -> PathBuf {
+    dirs::testbed().join("bin")
+}
+
+fn module(name: &str) -> PathBuf {
+    dirs::sources().join("programs").join(name)
+}
+
+/// A hash of the files of a module. The algorithm of the standard library may change
+/// with a toolchain, which costs one build.
+fn key_of(module: &Path, tags: &str) -> Result<u64> {
+    let reading = || format!("read {}", module.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(module).tried(reading)? {
+        files.push(entry.tried(reading)?.path());
+    }
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    tags.hash(&mut hasher);
+    for file in files {
+        file.file_name().hash(&mut hasher);
+        std::fs::read(&file).tried(|| format!("read {}", file.display()))?.hash(&mut hasher);
+    }
+    Ok(hasher.finish())
+}
+
+/// Waits for others who build. The lock ends with the file, also when its holder dies.
+fn lock() -> Result<std::fs::File> {
+    dirs::create(&bin())?;
+    let path = bin().join("lock");
+    let locking = || format!("lock {}", path.display());
+    let file = std::fs::File::create(&path).tried(locking)?;
+    if file.try_lock().is_err() {
+        eprintln!("testbed: another process is building the programs, waiting for it");
+        file.lock().tried(locking)?;
+    }
+    Ok(file)
+}
+
+fn check_go() -> Result<()> {
+    let output = Command::new("go").arg("version").output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(BedError::NoGo(output.status.to_string())),
+        Err(error) => Err(BedError::NoGo(error.to_string())),
+    }
+}
+
+fn build(recipe: &Recipe, to: &Path) -> Result<()> {
+    let Recipe { name, package, tags, cold } = *recipe;
+    eprintln!("testbed: building {name} (the first time {cold} on two cores)");
+    let unfinished = to.with_extension("unfinished");
+    let mut command = Command::new("go");
+    command
+        .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-tags", tags])
+        .arg("-o")
+        .arg(&unfinished)
+        .arg(package)
+        .current_dir(module(name))
+        .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off");
+    run(name, command)?;
+    std::fs::rename(&unfinished, to).tried(|| format!("create {}", to.display()))
+}
+
+/// Runs a build. Go names each package on a line of standard error when it begins with
+/// it, modules that it fetches, and what is wrong.
+fn run(name: &'static str, mut command: Command) -> Result<()> {
+    let start = Instant::now();
+    let running = || format!("run go for {name}");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .tried(running)?;
+    let (lines, received) = channel();
+    let stderr = child.stderr.take();
+    let reader = std::thread::spawn(move || {
+        for line in stderr.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()) {
+            // A receiver that is gone has its answer.
+            let _ = line.map(|line| lines.send(line));
+        }
+    });
+    let mut said: Vec<String> = Vec::new();
+    let mut next = start + PROGRESS;
+    loop {
+        match received.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            Ok(line) => said.push(line),
+            Err(RecvTimeoutError::Timeout) => {
+                let (count, seconds) = (said.len(), start.elapsed().as_secs());
+                let last = said.last().map_or("", String::as_str);
+                eprintln!("testbed: {name}: {seconds} s, {count} packages, now {last}");
+                next += PROGRESS;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let status = child.wait().tried(running)?;
+    let _ = reader.join();
+    if !status.success() {
+        let detail = said[said.len().saturating_sub(30)..].join("\n");
+        return Err(BedError::Build { what: name, detail: format!("{status}\n{detail}") });
+    }
+    eprintln!("testbed: built {name} in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// What `go mod download -json` says.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Downloaded {
+    dir: PathBuf,
+}
+
+fn fetch_destination_rules(to: &Path) -> Result<()> {
+    let failed = |detail: String| BedError::Build { what: "the DestinationRule CRD", detail };
+    eprintln!("testbed: fetching the DestinationRule CRD");
+    let output = Command::new("go")
+        .args(["mod", "download", "-json", "istio.io/istio"])
+        .current_dir(module(ISTIO))
+        .env("GOWORK", "off")
+        .output()
+        .tried(|| "run go mod download".to_owned())?;
+    let downloaded: Downloaded = serde_json::from_slice(&output.stdout)
+        .map_err(|_| failed(String::from_utf8_lossy(&output.stderr).into_owned()))?;
+    let all = dirs::read(&downloaded.dir.join(ISTIO_CRDS))?;
+    let name = format!("\n  name: {DESTINATION_RULES}\n");
+    let one = all
+        .split("\n---\n")
+        .find(|document| document.contains(&name))
+        .ok_or_else(|| failed(format!("no {DESTINATION_RULES} in {ISTIO_CRDS}")))?;
+    dirs::write(to, one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_changes_with_each_file_and_with_the_tags() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("go.mod"), "module a").unwrap();
+        let first = key_of(folder.path(), "").unwrap();
+        assert_eq!(first, key_of(folder.path(), "").unwrap());
+        assert_ne!(first, key_of(folder.path(), "some_tag").unwrap());
+        std::fs::write(folder.path().join("go.sum"), "").unwrap();
+        assert_ne!(first, key_of(folder.path(), "").unwrap());
+    }
+
+    #[test]
+    fn a_failed_build_gives_what_the_builder_said() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo some/package >&2; echo undefined: x >&2; exit 3"]);
+        let message = run("nothing", command).unwrap_err().to_string();
+        assert!(
+            message.contains("exit status: 3") && message.contains("undefined: x"),
+            "{message}"
+        );
+    }
+}
