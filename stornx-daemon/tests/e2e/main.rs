@@ -10,6 +10,7 @@ mod faults;
 mod guards;
 mod replay;
 mod rights;
+mod scale;
 mod support;
 mod two;
 
@@ -28,5 +29,6 @@ fn main() -> ExitCode {
     tests.extend(rights::tests());
     tests.extend(two::tests());
     tests.extend(faults::tests());
+    tests.extend(scale::tests());
     harness::main(Options::default(), tests)
 }
