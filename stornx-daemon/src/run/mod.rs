@@ -274,9 +274,9 @@ fn refresh(world: Arc<World>) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
         for watch in world.cluster.stats() {
             metrics.watch(watch.name, watch.age.map(|age| age.as_secs_f64()), watch.errors);
         }
-        for query in world.prometheus.stats().queries {
+        for (name, query) in world.prometheus.stats().queries {
             for (result, count) in query.results {
-                metrics.query(query.name, result, count);
+                metrics.query(name, result, count);
             }
         }
     })

@@ -11,7 +11,7 @@ use std::{
 };
 
 use stornx_core::{engine::CycleOutcome, ids::WorkloadRef, ports::LeaderGate};
-use stornx_k8s::{EventRecorder, Lease};
+use stornx_k8s::{EventKind, EventRecorder, Lease};
 use tokio::{sync::mpsc, time};
 use tracing::Level;
 
@@ -87,7 +87,8 @@ async fn send(
             continue;
         }
         let Event { workload, reason: EventReason { reason, warning }, text } = event;
-        match recorder.publish(&workload, reason, &text, warning).await {
+        let kind = if warning { EventKind::Warning } else { EventKind::Normal };
+        match recorder.publish(&workload, reason, &text, kind).await {
             Ok(()) => well = true,
             Err(error) => {
                 failed.fetch_add(1, Ordering::Relaxed);

@@ -7,82 +7,85 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use stornx_core::{
     engine::{Engine, EngineOptions, Ports},
+    ids::Namespace,
     model::{ClusterFacts, Facts, MetricsFacts, PodUsage},
-    ports::{LeaderGate, MetricsSource},
+    ports::{Clock as _, LeaderGate, MetricsSource},
     units::{Span, Timestamp},
 };
 use stornx_k8s::{
-    Cluster, ClusterOptions, ConfigMapStore, Connection, EventRecorder, KubeActuator, Lease,
-    LeaseOptions, PodMetrics, WriteOptions,
+    Access, Cluster, ClusterOptions, ConfigMapStore, ConnectOptions, Connection, EventRecorder,
+    KubeActuator, Lease, LeaseOptions, PodMetrics, StoreOptions,
 };
-use stornx_prom::{Auth, Labels, PrometheusMetrics, PrometheusOptions, Secret};
+use stornx_prom::{Auth, Labels, Prometheus, PrometheusOptions, Secret};
 
 use super::clock::SystemClock;
 use crate::config::{Environment, PrometheusSettings, Settings};
 
-/// How long the first look at the API server may take.
-const CONNECT: Duration = Duration::from_secs(15);
-
 /// The adapters of one process.
 pub(crate) struct World {
     pub(crate) cluster: Arc<Cluster>,
-    pub(crate) prometheus: Arc<PrometheusMetrics>,
+    pub(crate) prometheus: Arc<Prometheus>,
     pub(crate) events: EventRecorder,
-    pub(crate) connection: Connection,
+    connection: Connection,
     metrics: Arc<JoinedMetrics>,
     store: Arc<ConfigMapStore>,
-    write: WriteOptions,
+    /// Where the memory and the lease lie, and their name.
+    own: (Namespace, String),
+    identity: String,
 }
 
 impl World {
     /// Connects and starts the watches.
     pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let kubernetes = &settings.kubernetes;
-        let connect = async {
-            match settings.environment {
-                Environment::Production => Connection::in_cluster().await,
-                Environment::Development => Connection::from_kubeconfig().await,
-            }
+        let access = match settings.environment {
+            Environment::Production => Access::InCluster,
+            Environment::Development => Access::Kubeconfig { context: None },
         };
-        let connection = tokio::time::timeout(CONNECT, connect)
-            .await
-            .context("the API server does not answer")??;
-        let own = kubernetes
-            .own_namespace
-            .given()
-            .map_or_else(|| connection.default_namespace().to_owned(), ToOwned::to_owned);
-        let name = kubernetes.name.given().unwrap_or("stornx").to_owned();
-        let write = WriteOptions {
-            own_namespace: own,
-            name,
-            timeout: duration(kubernetes.write_timeout),
-        };
-        let options = ClusterOptions {
-            namespaces: settings.policy.namespaces.clone(),
-            max_age: duration(kubernetes.max_age),
-        };
-        let cluster = Arc::new(Cluster::start(&connection, options));
-        let prometheus = Arc::new(PrometheusMetrics::new(prometheus_options(settings)?)?);
+        let options = ConnectOptions { access, ..ConnectOptions::default() };
+        let connection = Connection::connect(&options).await?;
+        let own = own(settings, connection.client().default_namespace())?;
+        let timeout = duration(settings.kubernetes.write_timeout);
+        let namespaces = settings.policy.namespaces.clone();
+        let cluster = Arc::new(Cluster::start(
+            &connection,
+            ClusterOptions {
+                namespaces: namespaces.clone(),
+                stale_after: duration(settings.kubernetes.max_age),
+                ..ClusterOptions::default()
+            },
+        ));
+        let prometheus = Arc::new(Prometheus::new(prometheus_options(settings)?)?);
         let metrics = Arc::new(JoinedMetrics {
-            pods: PodMetrics::new(&connection, settings.policy.namespaces.clone()),
+            pods: PodMetrics::new(&connection, namespaces, duration(settings.prometheus.timeout)),
             prometheus: prometheus.clone(),
             max_age: settings.engine.metrics_max_age,
         });
+        let (namespace, name) = own.clone();
+        let store = ConfigMapStore::new(&connection, StoreOptions { namespace, name, timeout });
+        let identity = identity();
         Ok(Self {
+            events: EventRecorder::new(&connection, &cluster, identity.clone(), timeout),
             cluster,
             prometheus,
-            events: EventRecorder::new(&connection),
             metrics,
-            store: Arc::new(ConfigMapStore::new(&connection, &write)),
+            store: Arc::new(store),
             connection,
-            write,
+            own,
+            identity,
         })
     }
 
     /// Takes part in the election of the one that writes.
     pub(crate) fn lease(&self, settings: &Settings) -> Lease {
-        let lasting = duration(settings.kubernetes.lease);
-        Lease::start(&self.connection, &self.write, LeaseOptions { lasting })
+        let (namespace, name) = self.own.clone();
+        let options = LeaseOptions {
+            namespace,
+            name,
+            identity: self.identity.clone(),
+            duration: duration(settings.kubernetes.lease),
+            write_timeout: duration(settings.kubernetes.write_timeout),
+        };
+        Lease::start(&self.connection, options)
     }
 
     /// An engine in this world.
@@ -92,10 +95,11 @@ impl World {
         leader: Arc<dyn LeaderGate>,
         options: EngineOptions,
     ) -> Engine {
+        let timeout = duration(settings.kubernetes.write_timeout);
         let ports = Ports {
             cluster: self.cluster.clone(),
             metrics: self.metrics.clone(),
-            actuator: Arc::new(KubeActuator::new(&self.connection, &self.write)),
+            actuator: Arc::new(KubeActuator::new(&self.connection, timeout)),
             store: self.store.clone(),
             leader,
             clock: Arc::new(SystemClock),
@@ -108,7 +112,7 @@ impl World {
 /// otherwise; everything else from Prometheus.
 struct JoinedMetrics {
     pods: PodMetrics,
-    prometheus: Arc<PrometheusMetrics>,
+    prometheus: Arc<Prometheus>,
     max_age: Span,
 }
 
@@ -116,7 +120,7 @@ struct JoinedMetrics {
 impl MetricsSource for JoinedMetrics {
     async fn observe(&self, cluster: &ClusterFacts, now: Timestamp) -> MetricsFacts {
         let (usage, mut metrics) =
-            tokio::join!(self.pods.usage(now), self.prometheus.observe(cluster, now));
+            tokio::join!(self.pods.observe(now), self.prometheus.observe(cluster, now));
         metrics.usage = join(usage, metrics.usage, now, self.max_age);
         metrics
     }
@@ -151,6 +155,23 @@ impl LeaderGate for NeverWrites {
     async fn may_write(&self) -> bool {
         false
     }
+}
+
+/// Where the memory and the lease lie, and their name.
+fn own(settings: &Settings, here: &str) -> anyhow::Result<(Namespace, String)> {
+    let namespace = settings.kubernetes.own_namespace.given().unwrap_or(here);
+    let namespace = Namespace::new(namespace)
+        .with_context(|| format!("OWN_NAMESPACE = {namespace:?}"))?;
+    Ok((namespace, settings.kubernetes.name.given().unwrap_or("stornx").to_owned()))
+}
+
+/// A name that no other process has, also not the next one in this place: that of the
+/// pod or machine, the process, and when it started.
+fn identity() -> String {
+    let place = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+    let place = place.unwrap_or_else(|_| "stornx".to_owned());
+    let started = SystemClock.now().as_millis();
+    format!("{place}-{}-{started:x}", std::process::id())
 }
 
 fn duration(span: Span) -> Duration {
