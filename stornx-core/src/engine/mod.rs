@@ -13,6 +13,9 @@
 //!   rest of the plan is not tried, not even when it comes back: the plan was made for
 //!   another reign.
 //! - A failed action does not stop the others, except those on the same workload.
+//! - What could not be remembered is not built upon: while the memory of an earlier cycle
+//!   could not be saved, nothing is done. Otherwise a store that refuses would mean no
+//!   cooldown, and a workload that grows with every cycle.
 //! - A cycle ends early between two actions only, at its deadline or when it is told to
 //!   stop: what was done is remembered, what was not is an outcome that says why.
 //!
@@ -27,7 +30,7 @@ mod tests;
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -139,6 +142,15 @@ pub struct Engine {
     checker: Checker,
     rememberer: Rememberer,
     stop: Stop,
+    behind: Mutex<Option<Behind>>,
+}
+
+/// A memory that could not be saved.
+struct Behind {
+    /// What the store may hold instead.
+    held: [Memory; 2],
+    /// What it should hold.
+    next: Memory,
 }
 
 impl Engine {
@@ -153,6 +165,7 @@ impl Engine {
             checker: check::check,
             rememberer: remember::remember,
             stop: Stop::default(),
+            behind: Mutex::new(None),
         }
     }
 
@@ -252,10 +265,44 @@ impl Engine {
 
     async fn recall(&self, outcome: &mut CycleOutcome) -> Option<Memory> {
         match self.ports.store.load().await {
-            Ok(memory) => Some(memory),
+            Ok(memory) => Some(self.not_behind(memory)),
             Err(error) => {
                 outcome.errors.push(CycleError::Load(error));
                 None
+            }
+        }
+    }
+
+    fn behind(&self) -> MutexGuard<'_, Option<Behind>> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The memory to go on with, when the store gave `loaded`: that which could not be
+    /// saved, unless it was after all or somebody else has written since.
+    fn not_behind(&self, loaded: Memory) -> Memory {
+        let mut behind = self.behind();
+        match behind.as_ref() {
+            Some(ours) if ours.held.contains(&loaded) => ours.next.clone(),
+            _ => {
+                *behind = None;
+                loaded
+            }
+        }
+    }
+
+    /// Saves what could not be saved before. Says whether the store is up to date.
+    async fn catch_up(&self, memory: &Memory, outcome: &mut CycleOutcome) -> bool {
+        if self.behind().is_none() {
+            return true;
+        }
+        match self.ports.store.save(memory).await {
+            Ok(()) => {
+                *self.behind() = None;
+                true
+            }
+            Err(error) => {
+                outcome.errors.push(CycleError::Save(error));
+                false
             }
         }
     }
@@ -284,6 +331,10 @@ impl Engine {
             outcome.outcomes = planned.plan.actions.iter().map(|a| Err(not_leader(a))).collect();
             return memory;
         }
+        if !self.catch_up(&memory, outcome).await {
+            outcome.outcomes = none_tried(planned, "what was done before could not be remembered");
+            return memory;
+        }
         let intents = self.intents(snapshot, planned, &memory, now);
         let (stored, unrecorded) = self.store_intents(&intents, &memory, outcome).await;
         watch.lap(Phase::StoreIntents, outcome);
@@ -293,7 +344,7 @@ impl Engine {
         let mut next = (self.rememberer)(memory, snapshot, planned, &outcomes, &self.policy, now);
         keep_uncertain_moves(&mut next, planned, &outcomes, &intents);
         outcome.outcomes = outcomes;
-        let next = self.save(next, &stored, leading, outcome).await;
+        let next = self.save(next, &stored, &snapshot.memory, leading, outcome).await;
         watch.lap(Phase::Save, outcome);
         next
     }
@@ -404,6 +455,7 @@ impl Engine {
         &self,
         next: Memory,
         stored: &Memory,
+        loaded: &Memory,
         leading: bool,
         outcome: &mut CycleOutcome,
     ) -> Memory {
@@ -416,6 +468,8 @@ impl Engine {
             outcome.errors.push(CycleError::Save(PortError::NotLeader { what }));
         } else if let Err(error) = self.ports.store.save(&next).await {
             outcome.errors.push(CycleError::Save(error));
+            let held = [stored.clone(), loaded.clone()];
+            *self.behind() = Some(Behind { held, next: next.clone() });
         }
         next
     }

@@ -5,8 +5,13 @@ use std::{collections::BTreeMap, fmt};
 use thiserror::Error;
 
 use crate::{
-    check::Violation, memory::Memory, model::Snapshot, plan::Planned, ports::PortError,
-    remember::Outcomes, units::{Span, Timestamp},
+    check::Violation,
+    memory::Memory,
+    model::Snapshot,
+    plan::Planned,
+    ports::PortError,
+    remember::Outcomes,
+    units::{Span, Timestamp},
 };
 
 /// The steps of a cycle, in their order.

@@ -26,6 +26,9 @@ struct World {
     failing_saves: Vec<usize>,
     saves: Mutex<Vec<Memory>>,
     stored: Memory,
+    /// What is stored from the second load on.
+    later: Option<Memory>,
+    loads: AtomicU32,
     /// Answers of the gate; the last one stays.
     leader: Mutex<VecDeque<bool>>,
     /// Failures by text of the action.
@@ -91,7 +94,14 @@ impl Actuator for World {
 #[async_trait]
 impl StateStore for World {
     async fn load(&self) -> Result<Memory, PortError> {
-        if self.load_fails { Err(silent("load")) } else { Ok(self.stored.clone()) }
+        if self.load_fails {
+            return Err(silent("load"));
+        }
+        let loads = self.loads.fetch_add(1, Ordering::SeqCst);
+        match &self.later {
+            Some(later) if loads > 0 => Ok(later.clone()),
+            _ => Ok(self.stored.clone()),
+        }
     }
     async fn save(&self, memory: &Memory) -> Result<(), PortError> {
         let number = {
@@ -398,6 +408,39 @@ fn a_failed_save_is_told() {
     let (_, outcome) = run(world, vec![scale("a")]);
     assert!(outcome.outcomes[0].is_ok());
     assert_eq!(outcome.errors[0].phase(), Phase::Save);
+}
+
+#[test]
+fn nothing_is_done_while_what_was_done_is_not_remembered() {
+    let world = Arc::new(World { failing_saves: vec![0, 1], ..World::default() });
+    let engine = engine(&world, vec![scale("a")], false);
+    pollster::block_on(engine.cycle());
+    let outcome = pollster::block_on(engine.cycle());
+    // The plan was made on what was done, not on what the store still holds.
+    assert!(outcome.snapshot.unwrap().memory.workloads[&workload("a")].scaled_at.is_some());
+    assert!(matches!(outcome.outcomes[0], Err(PortError::NotTried { .. })));
+    assert_eq!(outcome.errors[0].phase(), Phase::Save);
+    let outcome = pollster::block_on(engine.cycle());
+    assert!(outcome.outcomes[0].is_ok());
+    let acted = "apply scale a from 1 to 2: new on n1";
+    // The memory that was behind, then the action.
+    assert_eq!(world.diary(), [acted, "save", "save", "save", acted]);
+}
+
+#[test]
+fn a_memory_that_somebody_else_wrote_meanwhile_wins() {
+    let mut world = World { failing_saves: vec![0], ..World::default() };
+    let other = Memory {
+        workloads: [(workload("z"), WorkloadMemory::default())].into(),
+        ..Memory::default()
+    };
+    world.later = Some(other.clone());
+    let world = Arc::new(world);
+    let engine = engine(&world, vec![scale("a")], false);
+    pollster::block_on(engine.cycle());
+    let outcome = pollster::block_on(engine.cycle());
+    assert_eq!(outcome.snapshot.unwrap().memory, other);
+    assert!(outcome.outcomes[0].is_ok());
 }
 
 #[test]

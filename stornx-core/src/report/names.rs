@@ -64,10 +64,7 @@ impl ScaleReason {
     /// The ordinary state of a healthy workload.
     #[must_use]
     pub const fn is_quiet(&self) -> bool {
-        matches!(
-            self,
-            Self::Scaled | Self::WithinBand | Self::NotManaged | Self::Cooldown { .. }
-        )
+        matches!(self, Self::Scaled | Self::WithinBand | Self::NotManaged | Self::Cooldown { .. })
     }
 }
 

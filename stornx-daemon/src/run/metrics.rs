@@ -199,11 +199,11 @@ impl Metrics {
     /// appears with its first error shows nothing.
     fn start_at_zero(&self) {
         for phase in Phase::ALL {
-            self.errors.get_or_create(&PhaseLabels { phase: phase.as_str() });
+            let _ = self.errors.get_or_create(&PhaseLabels { phase: phase.as_str() });
         }
         for cause in Cause::ALL {
             for result in ["clean", "failed", "refused", "partial"] {
-                self.cycles.get_or_create(&CycleLabels { cause: cause.name(), result });
+                let _ = self.cycles.get_or_create(&CycleLabels { cause: cause.name(), result });
             }
         }
     }

@@ -115,7 +115,7 @@ impl Scene {
         })
         .await?;
         self.load.set("calm", 150.0);
-        apps::scale(&self.admin, HERE, "calm", 3).await?;
+        apps::scale(&self.admin, &Workload::new(HERE, "calm", 3), 3).await?;
         Ok(())
     }
 

@@ -90,8 +90,8 @@ async fn two(bed: Arc<TestBed>, log: PathBuf) -> TestResult {
         load.set("busy", if round % 2 == 0 { 600.0 } else { 60.0 });
         let leader = wait_leader(&daemons).await?;
         wait_write(&log, USERS[leader]).await?;
-        let victim = if random.below(4) == 0 { 1 - leader } else { leader };
-        if random.below(2) == 0 {
+        let victim = if random.chance(25) { 1 - leader } else { leader };
+        if random.chance(50) {
             daemons[victim].kill();
             daemons[victim] = Daemon::start(&bed, USERS[victim], USERS[victim], &settings).await?;
         } else {
@@ -198,7 +198,7 @@ fn judge(log: &Path, rounds: u64) -> TestResult {
                 writes += 1;
                 match holder {
                     Some((user, until)) if user == entry.user && entry.answered <= until => {}
-                    found => return Err(format!("{entry:?} without a lease: {found:?}").into()),
+                    found => return Err(format!("{} by {} without a lease ({found:?}): {entry:?}", entry.what, entry.user).into()),
                 }
             }
         }

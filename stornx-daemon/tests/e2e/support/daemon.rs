@@ -149,14 +149,12 @@ impl Daemon {
         let began = std::time::Instant::now();
         let id = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status()?;
-        until("the daemon to end", SOON, || async {
-            match self.child.try_wait() {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => Err("it runs".to_owned()),
-                Err(error) => Err(error.to_string()),
+        while self.child.try_wait()?.is_none() {
+            if began.elapsed() > SOON {
+                return Err("the daemon does not end".into());
             }
-        })
-        .await?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         Ok(began.elapsed())
     }
 
