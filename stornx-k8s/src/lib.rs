@@ -1,1 +1,4 @@
 //! Kubernetes behind the ports of `stornx-core`.
+
+mod error;
+mod map;
