@@ -257,14 +257,15 @@ async fn look(
         serves(client, limit, &groups, DESTINATION_RULES, before.destination_rules).await?;
     let keda = serves(client, limit, &groups, KEDA, before.keda).await?;
     let pod_metrics = serves(client, limit, &groups, POD_METRICS, before.pod_metrics).await?;
-    let missing = [(destination_rules, DESTINATION_RULES), (keda, KEDA), (pod_metrics, POD_METRICS)]
-        .into_iter()
-        .filter(|(served, _)| !served)
-        .map(|(_, api)| MissingApi {
-            api: format!("{}/{} {}", api.group, api.version, api.plural),
-            consequence: api.without,
-        })
-        .collect();
+    let missing =
+        [(destination_rules, DESTINATION_RULES), (keda, KEDA), (pod_metrics, POD_METRICS)]
+            .into_iter()
+            .filter(|(served, _)| !served)
+            .map(|(_, api)| MissingApi {
+                api: format!("{}/{} {}", api.group, api.version, api.plural),
+                consequence: api.without,
+            })
+            .collect();
     Ok(Capabilities { destination_rules, keda, pod_metrics, missing })
 }
 

@@ -25,11 +25,7 @@ use self::join::{Joined, join};
 use crate::watch::kinds::Tables;
 
 /// The facts of the cluster, workloads in `managed` namespaces marked as managed.
-pub(crate) fn assemble(
-    tables: &Tables,
-    managed: &BTreeSet<Namespace>,
-    mesh: Mesh,
-) -> ClusterFacts {
+pub(crate) fn assemble(tables: &Tables, managed: &BTreeSet<Namespace>, mesh: Mesh) -> ClusterFacts {
     let mut joined = join(tables);
     let floors = budgets::floors(tables, &joined);
     let hosts = hosts::hosts(tables, &joined);

@@ -237,9 +237,7 @@ fn keda_wins_over_the_hpa_that_it_makes() {
 #[test]
 fn the_strictest_budget_that_matches_holds() {
     let mut world = World::new();
-    let budget = |name: &str, spec: Value| {
-        json!({ "metadata": { "namespace": "shop", "name": name }, "spec": spec })
-    };
+    let budget = |name: &str, spec: Value| json!({ "metadata": { "namespace": "shop", "name": name }, "spec": spec });
     assert_eq!(world.cart().budget, None);
     let other = json!({ "minAvailable": 2, "selector": { "matchLabels": { "app": "other" } } });
     world.apply::<Budgets>(budget("other", other));
@@ -262,9 +260,12 @@ fn hosts_know_their_workloads_and_rules() {
     assert_eq!(host.backends.len(), 1);
     assert_eq!((host.rule, host.default_split), (Rule::None, DefaultSplit::ByReplicas));
 
-    world.rule("cart", json!({ "host": "cart", "trafficPolicy": {
-        "outlierDetection": {}, "loadBalancer": { "localityLbSetting": { "enabled": true } }
-    }}));
+    world.rule(
+        "cart",
+        json!({ "host": "cart", "trafficPolicy": {
+            "outlierDetection": {}, "loadBalancer": { "localityLbSetting": { "enabled": true } }
+        }}),
+    );
     let host = world.host();
     assert_eq!((host.rule, host.default_split), (Rule::None, DefaultSplit::OwnZoneFirst));
 

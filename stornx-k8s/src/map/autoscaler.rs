@@ -26,7 +26,8 @@ fn target(namespace: &str, group: &str, kind: &str, name: &str) -> Option<Worklo
         _ => return None,
     };
     let namespace = Namespace::new(namespace).ok()?;
-    (group.split('/').next() == Some("apps")).then(|| WorkloadRef::new(&namespace, kind, name).ok())?
+    (group.split('/').next() == Some("apps"))
+        .then(|| WorkloadRef::new(&namespace, kind, name).ok())?
 }
 
 fn bounds(kind: AutoscalerKind, min: i64, max: i64) -> Autoscaler {

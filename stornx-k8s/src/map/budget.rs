@@ -2,8 +2,7 @@
 //! the disruption controller rounds it.
 
 use k8s_openapi::{
-    api::policy::v1::PodDisruptionBudget,
-    apimachinery::pkg::util::intstr::IntOrString,
+    api::policy::v1::PodDisruptionBudget, apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use super::selector::Selector;
@@ -77,9 +76,7 @@ pub(crate) fn record(budget: &PodDisruptionBudget) -> Option<BudgetRecord> {
 fn amount(value: &IntOrString) -> Option<Amount> {
     match value {
         IntOrString::Int(count) => Some(Amount::Count(u32::try_from(*count).ok()?)),
-        IntOrString::String(text) => {
-            Some(Amount::Percent(text.strip_suffix('%')?.parse().ok()?))
-        }
+        IntOrString::String(text) => Some(Amount::Percent(text.strip_suffix('%')?.parse().ok()?)),
     }
 }
 

@@ -91,9 +91,10 @@ fn node_affinity(spec: &PodSpec) -> Vec<NodeTerm> {
 /// A term, or `None` when it matches nothing: an empty one does not, by definition.
 fn term(term: &NodeSelectorTerm) -> Option<NodeTerm> {
     let labels = term.match_expressions.iter().flatten().map(|e| expression(e, &e.key));
-    let fields = term.match_fields.iter().flatten().map(|field| {
-        (field.key == "metadata.name").then(|| expression(field, HOSTNAME)).flatten()
-    });
+    let fields =
+        term.match_fields.iter().flatten().map(|field| {
+            (field.key == "metadata.name").then(|| expression(field, HOSTNAME)).flatten()
+        });
     let expressions: Option<Vec<_>> = labels.chain(fields).collect();
     expressions.filter(|all| !all.is_empty()).map(|expressions| NodeTerm { expressions })
 }

@@ -13,11 +13,13 @@ pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod policy;
 pub(crate) mod quantity;
+pub(crate) mod rank;
 pub(crate) mod requests;
 pub(crate) mod rule;
 pub(crate) mod selector;
 pub(crate) mod service;
 pub(crate) mod template;
+pub(crate) mod usage;
 pub(crate) mod workload;
 
 use std::sync::Arc;

@@ -16,8 +16,7 @@ use stornx_core::{
 
 use super::quantity;
 
-const ZONE: [&str; 2] =
-    ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
+const ZONE: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
 const REGION: [&str; 2] =
     ["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"];
 /// The zone and region of nodes without labels.
@@ -36,9 +35,9 @@ pub(crate) fn record(node: &Object) -> Option<Node> {
     let quantity_of = |resource: &str| allocatable?.get(resource);
     Some(Node {
         name,
-        zone: first(&labels, ZONE).and_then(|zone| ZoneName::new(zone).ok()).or_else(|| {
-            ZoneName::new(UNKNOWN).ok()
-        })?,
+        zone: first(&labels, ZONE)
+            .and_then(|zone| ZoneName::new(zone).ok())
+            .or_else(|| ZoneName::new(UNKNOWN).ok())?,
         region: first(&labels, REGION)
             .and_then(|region| RegionName::new(region).ok())
             .or_else(|| RegionName::new(UNKNOWN).ok())?,

@@ -20,6 +20,17 @@ use stornx_core::{model::WorkloadPolicy, units::Millis};
 
 const PREFIX: &str = "stornx.io/";
 
+/// The annotations that are understood.
+pub const ANNOTATIONS: [&str; 7] = [
+    "stornx.io/policy",
+    "stornx.io/scaling",
+    "stornx.io/moves",
+    "stornx.io/routing",
+    "stornx.io/min-replicas",
+    "stornx.io/max-replicas",
+    "stornx.io/response-time",
+];
+
 /// The policy that annotations ask for, and the mistakes in them. With a mistake the
 /// workload is opted out.
 pub(crate) fn policy(annotations: &BTreeMap<String, String>) -> (WorkloadPolicy, Option<String>) {
@@ -27,7 +38,9 @@ pub(crate) fn policy(annotations: &BTreeMap<String, String>) -> (WorkloadPolicy,
     let mut mistakes = Vec::new();
     for (key, value) in annotations {
         let Some(name) = key.strip_prefix(PREFIX) else { continue };
-        if let Err(allowed) = apply(&mut policy, name, value.trim()) {
+        if !ANNOTATIONS.contains(&key.as_str()) {
+            mistakes.push(format!("{key} is not one of {}", ANNOTATIONS.join(", ")));
+        } else if let Err(allowed) = apply(&mut policy, name, value.trim()) {
             mistakes.push(format!("{key}: {value:?} is not {allowed}"));
         }
     }
@@ -66,10 +79,8 @@ fn apply(policy: &mut WorkloadPolicy, name: &str, value: &str) -> Result<(), &'s
             let millis = millis.filter(|millis| *millis > Millis::ZERO);
             policy.response_time = Some(millis.ok_or("a number of milliseconds above 0")?);
         }
-        _ => {
-            return Err("known: policy, scaling, moves, routing, min-replicas, max-replicas \
-                        and response-time are");
-        }
+        // The caller knows the names; one without a case here would be a mistake too.
+        _ => return Err("understood"),
     }
     Ok(())
 }

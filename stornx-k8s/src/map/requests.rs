@@ -39,10 +39,8 @@ pub(crate) fn requests(spec: &PodSpec) -> Resources {
 /// container has none), `None` when there is no limit at all.
 pub(crate) fn limits(spec: &PodSpec) -> Option<Resources> {
     let (cpu, memory) = (limited(spec, cpu_of), limited(spec, memory_of));
-    (cpu.is_some() || memory.is_some()).then(|| Resources {
-        cpu: cpu.unwrap_or_default(),
-        memory: memory.unwrap_or_default(),
-    })
+    (cpu.is_some() || memory.is_some())
+        .then(|| Resources { cpu: cpu.unwrap_or_default(), memory: memory.unwrap_or_default() })
 }
 
 fn is_sidecar(container: &Container) -> bool {
@@ -62,9 +60,8 @@ where
     if let Some(whole) = request_of(spec.resources.as_ref(), read) {
         return whole + overhead;
     }
-    let of = |container: &Container| {
-        request_of(container.resources.as_ref(), read).unwrap_or_default()
-    };
+    let of =
+        |container: &Container| request_of(container.resources.as_ref(), read).unwrap_or_default();
     let (mut sidecars, mut peak) = (T::default(), T::default());
     for container in spec.init_containers.iter().flatten() {
         if is_sidecar(container) {
@@ -129,8 +126,7 @@ mod tests {
         // The example of the sidecar documentation: a sidecar counts with containers
         // and with the init containers after it, not with those before it.
         let before = json!({ "name": "before", "resources": asks("350m") });
-        let sidecar =
-            json!({ "name": "s", "restartPolicy": "Always", "resources": asks("100m") });
+        let sidecar = json!({ "name": "s", "restartPolicy": "Always", "resources": asks("100m") });
         let after = json!({ "name": "after", "resources": asks("300m") });
         let containers = json!([{ "name": "a", "resources": asks("150m") }]);
         assert_eq!(
@@ -151,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_container_without_a_limit_leaves_the_pod_without() {
-        let limited = json!({ "name": "a", "resources": { "limits": { "cpu": "1", "memory": "1Gi" } } });
+        let limited =
+            json!({ "name": "a", "resources": { "limits": { "cpu": "1", "memory": "1Gi" } } });
         let free = json!({ "name": "b", "resources": { "limits": { "memory": "1Gi" } } });
         let both = limits(&spec(json!({ "containers": [limited, free] }))).unwrap();
         assert_eq!((both.cpu.get(), both.memory.get()), (0, 2 << 30));

@@ -112,8 +112,7 @@ fn rule(
 
 /// Whether our field manager owns the locality settings.
 fn is_ours(object: &DynamicObject) -> bool {
-    const PATH: [&str; 4] =
-        ["f:spec", "f:trafficPolicy", "f:loadBalancer", "f:localityLbSetting"];
+    const PATH: [&str; 4] = ["f:spec", "f:trafficPolicy", "f:loadBalancer", "f:localityLbSetting"];
     object.metadata.managed_fields.iter().flatten().any(|entry| {
         entry.manager.as_deref() == Some(MANAGER)
             && entry.fields_v1.as_ref().is_some_and(|fields| at(Some(&fields.0), &PATH).is_some())

@@ -113,9 +113,13 @@ mod tests {
 
     fn requirement() -> impl Strategy<Value = LabelSelectorRequirement> {
         let operator = prop_oneof!["In", "NotIn", "Exists", "DoesNotExist", "Other"];
-        (word(), operator, prop::collection::vec(word(), 0..3)).prop_map(|(key, operator, values)| {
-            LabelSelectorRequirement { key, operator, values: Some(values) }
-        })
+        (word(), operator, prop::collection::vec(word(), 0..3)).prop_map(
+            |(key, operator, values)| LabelSelectorRequirement {
+                key,
+                operator,
+                values: Some(values),
+            },
+        )
     }
 
     proptest! {

@@ -50,7 +50,6 @@ pub(crate) struct Healths {
 }
 
 impl Healths {
-
     /// A watch is wanted from now on.
     pub(crate) fn expect(&mut self, name: &'static str) {
         self.by_name.entry(name).or_default();

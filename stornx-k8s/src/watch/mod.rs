@@ -29,10 +29,7 @@ use stornx_core::{
     model::{ClusterFacts, Mesh},
     ports::{ClusterSource, PortError},
 };
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 pub use self::health::WatchStats;
 use self::{
@@ -240,8 +237,9 @@ impl Cluster {
     /// what came of it.
     pub async fn wait_synced(&self, deadline: Duration) -> Result<(), PortError> {
         let mut synced = self.shared.synced.subscribe();
-        let done = tokio::time::timeout(deadline, synced.wait_for(|synced| *synced)).await;
-        if matches!(done, Ok(Ok(_))) { Ok(()) } else { self.fit() }
+        let wait = synced.wait_for(|synced| *synced);
+        let done = tokio::time::timeout(deadline, wait).await.is_ok_and(|waited| waited.is_ok());
+        if done { Ok(()) } else { self.fit() }
     }
 
     /// A count that rises with each change of which replicas are ready and where, and
