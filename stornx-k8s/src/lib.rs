@@ -1,1 +1,67 @@
 //! Kubernetes behind the ports of `stornx-core`.
+//!
+//! A [`Connection`] knows the server and which optional APIs it serves. Over it:
+//!
+//! | | port | what it does |
+//! | --- | --- | --- |
+//! | [`Cluster`] | `ClusterSource` | watches, keeps small records, makes facts of them on demand |
+//! | [`KubeActuator`] | `Actuator` | changes replica counts, each with a precondition |
+//! | [`ConfigMapStore`] | `StateStore` | keeps the memory in one ConfigMap |
+//! | [`Lease`] | `LeaderGate` | says who may write, and until when |
+//! | [`EventRecorder`] | | tells the owners of workloads what was done |
+//! | [`PodMetrics`] | part of `MetricsSource` | CPU and memory where Prometheus has none |
+//!
+//! Data flows one way: `watch` receives objects, `map` makes records of them (the only
+//! place that reads Kubernetes types), `facts` joins records to what the core decides
+//! on, `write` carries actions out. Nothing here decides what is good for a cluster;
+//! what is decided is what is safe to believe and to write: no facts from watches that
+//! fail, no write without a precondition, no right to write without a lease.
+//!
+//! ```text
+//! events -> map -> records -> facts -> ClusterFacts
+//! Action -> write -> scale subresource, deletion marks
+//! ```
+//!
+//! Rights needed: list and watch of nodes, pods, deployments, statefulsets,
+//! replicasets, horizontalpodautoscalers, poddisruptionbudgets, services,
+//! endpointslices, destinationrules, scaledobjects; in the managed namespaces get and
+//! patch of `deployments/scale` and `statefulsets/scale`, get of statefulsets, patch of
+//! pods, create of events; list of pods of `metrics.k8s.io`; in the namespace of the
+//! daemon get, create and patch of its ConfigMap and get, create and update of its
+//! Lease.
+
+mod connect;
+mod error;
+mod events;
+mod facts;
+mod lease;
+mod map;
+mod metrics;
+mod store;
+mod watch;
+mod write;
+
+pub use self::{
+    connect::{Access, Capabilities, ConnectError, ConnectOptions, Connection, MissingApi},
+    events::{EventKind, EventRecorder},
+    lease::{Lease, LeaseOptions},
+    map::policy::ANNOTATIONS,
+    metrics::PodMetrics,
+    store::{ConfigMapStore, StoreOptions},
+    watch::{Cluster, ClusterOptions, WatchStats},
+    write::KubeActuator,
+};
+
+/// Parameters of a patch in our name.
+pub(crate) fn write_params() -> kube::api::PatchParams {
+    let field_manager = Some(map::rule::MANAGER.to_owned());
+    kube::api::PatchParams { field_manager, ..kube::api::PatchParams::default() }
+}
+
+/// A random number from 0 to 1, for spreading waits: nothing is decided by it.
+pub(crate) fn random() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    // Each state is seeded anew by the operating system's generator.
+    let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}

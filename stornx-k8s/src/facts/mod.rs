@@ -1,0 +1,49 @@
+//! From records to the facts that are decided on. Pure: no clock, no client.
+//!
+//! | room | joins |
+//! | --- | --- |
+//! | [`join`] | pods with their workloads, through ReplicaSets; what is left reserves nodes |
+//! | [`budgets`] | budgets with the workloads that they cover |
+//! | [`hosts`] | Services with the workloads behind them and the rules over them |
+//! | [`workloads`] | all of it to workloads |
+
+mod budgets;
+mod hosts;
+mod join;
+#[cfg(test)]
+mod tests;
+mod workloads;
+
+use std::collections::BTreeSet;
+
+use stornx_core::{
+    ids::Namespace,
+    model::{ClusterFacts, Mesh, Node},
+};
+
+use self::join::{Joined, join};
+use crate::watch::kinds::Tables;
+
+/// The facts of the cluster, workloads in `managed` namespaces marked as managed.
+pub(crate) fn assemble(tables: &Tables, managed: &BTreeSet<Namespace>, mesh: Mesh) -> ClusterFacts {
+    let mut joined = join(tables);
+    let floors = budgets::floors(tables, &joined);
+    let hosts = hosts::hosts(tables, &joined);
+    ClusterFacts {
+        nodes: nodes(tables, &joined),
+        workloads: workloads::workloads(tables, &mut joined, &floors, managed),
+        hosts,
+        mesh,
+    }
+}
+
+fn nodes(tables: &Tables, joined: &Joined<'_>) -> Vec<Node> {
+    let with_reserved = |(name, node): (&std::sync::Arc<str>, &Node)| {
+        let mut node = node.clone();
+        if let Some((resources, pods)) = joined.reserved.get(&**name) {
+            (node.reserved, node.reserved_pods) = (*resources, *pods);
+        }
+        node
+    };
+    tables.nodes.iter().map(with_reserved).collect()
+}

@@ -1,0 +1,139 @@
+//! The record of a lease, and where it is kept.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::{
+    api::coordination::v1::{Lease as Object, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams};
+use stornx_core::ports::PortError;
+
+use super::LeaseOptions;
+use crate::{error::port_error, map::rule::MANAGER};
+
+/// Who holds the lease, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Nobody when it was released.
+    pub(super) holder: Option<String>,
+    pub(super) duration: Duration,
+    /// How often it has changed hands.
+    pub(super) transitions: i32,
+    /// For people.
+    pub(super) acquired: Option<Timestamp>,
+}
+
+impl Record {
+    pub(super) fn first(identity: &str, duration: Duration) -> Self {
+        let holder = Some(identity.to_owned());
+        Self { holder, duration, transitions: 0, acquired: Some(Timestamp::now()) }
+    }
+
+    pub(super) fn taken(&self, identity: &str, duration: Duration) -> Self {
+        let same = self.holder.as_deref() == Some(identity);
+        let transitions = self.transitions.saturating_add(i32::from(!same));
+        Self { transitions, ..Self::first(identity, duration) }
+    }
+
+    pub(super) fn released(&self) -> Self {
+        Self { holder: None, acquired: None, ..self.clone() }
+    }
+}
+
+/// A record as it stood at a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) record: Record,
+    pub(super) version: String,
+}
+
+/// Where the record is kept. Writes give the new version.
+#[async_trait]
+pub(super) trait Records: Send + Sync {
+    async fn read(&self) -> Result<Option<Seen>, PortError>;
+    async fn create(&self, record: &Record) -> Result<String, PortError>;
+    async fn replace(&self, record: &Record, version: &str) -> Result<String, PortError>;
+}
+
+/// A Lease of the API.
+pub(super) struct KubeRecords {
+    api: Api<Object>,
+    name: String,
+    what: String,
+}
+
+impl KubeRecords {
+    pub(super) fn new(client: Client, options: &LeaseOptions) -> Self {
+        Self {
+            api: Api::namespaced(client, options.namespace.as_str()),
+            name: options.name.clone(),
+            what: format!("lease {}/{}", options.namespace, options.name),
+        }
+    }
+
+    fn object(&self, record: &Record, version: Option<&str>) -> Object {
+        let seconds = i32::try_from(record.duration.as_secs()).unwrap_or(i32::MAX);
+        Object {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                resource_version: version.map(ToOwned::to_owned),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(record.holder.clone().unwrap_or_default()),
+                lease_duration_seconds: Some(seconds.max(1)),
+                lease_transitions: Some(record.transitions),
+                acquire_time: record.acquired.map(MicroTime),
+                renew_time: Some(MicroTime(Timestamp::now())),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    fn version(&self, object: Object) -> Result<String, PortError> {
+        object.metadata.resource_version.ok_or_else(|| PortError::Unavailable {
+            what: self.what.clone(),
+            detail: "an answer without a version".to_owned(),
+        })
+    }
+
+    fn failed(&self, error: &kube::Error) -> PortError {
+        port_error(&self.what, error)
+    }
+}
+
+fn params() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+#[async_trait]
+impl Records for KubeRecords {
+    async fn read(&self) -> Result<Option<Seen>, PortError> {
+        let object = self.api.get_opt(&self.name).await.map_err(|error| self.failed(&error))?;
+        let Some(object) = object else { return Ok(None) };
+        let spec = object.spec.clone().unwrap_or_default();
+        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let record = Record {
+            holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
+            duration: Duration::from_secs(seconds.unwrap_or(15)),
+            transitions: spec.lease_transitions.unwrap_or(0),
+            acquired: spec.acquire_time.map(|time| time.0),
+        };
+        Ok(Some(Seen { record, version: self.version(object)? }))
+    }
+
+    async fn create(&self, record: &Record) -> Result<String, PortError> {
+        let object = self.object(record, None);
+        let answer = self.api.create(&params(), &object).await;
+        self.version(answer.map_err(|error| self.failed(&error))?)
+    }
+
+    async fn replace(&self, record: &Record, version: &str) -> Result<String, PortError> {
+        let object = self.object(record, Some(version));
+        let answer = self.api.replace(&self.name, &params(), &object).await;
+        self.version(answer.map_err(|error| self.failed(&error))?)
+    }
+}

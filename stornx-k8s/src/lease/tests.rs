@@ -1,0 +1,263 @@
+//! Candidates over a record store that is slow, fails, and loses answers; all time is
+//! virtual and every fault comes from a seed.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use stornx_core::testing::{SplitMix64, cases, contract};
+use tokio::time::{sleep, timeout};
+
+use super::*;
+
+const DURATION: Duration = Duration::from_secs(15);
+const WRITE: Duration = Duration::from_secs(5);
+
+/// The one record, and how badly it can be reached.
+struct World {
+    stored: Mutex<Option<(Record, u64)>>,
+    random: Mutex<SplitMix64>,
+    /// Per cent of requests that are lost, half of them after they were carried out.
+    lossy: u64,
+    /// The longest way of a request or an answer, in milliseconds.
+    slow: u64,
+    down: AtomicBool,
+}
+
+impl World {
+    fn new(seed: u64, lossy: u64, slow: u64) -> Arc<Self> {
+        let random = Mutex::new(SplitMix64::new(seed));
+        let stored = Mutex::new(None);
+        Arc::new(Self { stored, random, lossy, slow, down: AtomicBool::new(false) })
+    }
+
+    fn roll(&self, low: u64, high: u64) -> u64 {
+        self.random.lock().unwrap().between(low, high)
+    }
+
+    async fn reach<T>(&self, act: impl FnOnce() -> Result<T, PortError>) -> Result<T, PortError> {
+        let lost = || PortError::Unavailable { what: "lease".into(), detail: "lost".into() };
+        sleep(Duration::from_millis(self.roll(0, self.slow))).await;
+        let fate = self.roll(0, 99);
+        if self.down.load(Ordering::SeqCst) || fate < self.lossy / 2 {
+            return Err(lost());
+        }
+        let answer = act();
+        sleep(Duration::from_millis(self.roll(0, self.slow))).await;
+        if fate >= 100 - self.lossy.div_ceil(2) {
+            // The answer never comes, or as an error.
+            if self.roll(0, 1) == 0 {
+                std::future::pending::<()>().await;
+            }
+            return Err(lost());
+        }
+        answer
+    }
+
+    fn put(&self, record: &Record, expected: Option<&str>) -> Result<String, PortError> {
+        let mut stored = self.stored.lock().unwrap();
+        let found = stored.as_ref().map(|(_, version)| version.to_string());
+        if found.as_deref() != expected {
+            let detail = format!("{found:?} is not {expected:?}");
+            return Err(PortError::Conflict { what: "lease".into(), detail });
+        }
+        let version = stored.as_ref().map_or(1, |(_, version)| version + 1);
+        *stored = Some((record.clone(), version));
+        Ok(version.to_string())
+    }
+
+    fn transitions(&self) -> i32 {
+        self.stored.lock().unwrap().as_ref().unwrap().0.transitions
+    }
+}
+
+#[async_trait]
+impl Records for Arc<World> {
+    async fn read(&self) -> Result<Option<Seen>, PortError> {
+        self.reach(|| {
+            let stored = self.stored.lock().unwrap();
+            Ok(stored.as_ref().map(|(record, version)| Seen {
+                record: record.clone(),
+                version: version.to_string(),
+            }))
+        })
+        .await
+    }
+
+    async fn create(&self, record: &Record) -> Result<String, PortError> {
+        self.reach(|| self.put(record, None)).await
+    }
+
+    async fn replace(&self, record: &Record, version: &str) -> Result<String, PortError> {
+        self.reach(|| self.put(record, Some(version))).await
+    }
+}
+
+fn lease(world: &Arc<World>, identity: &str) -> Lease {
+    let options = LeaseOptions {
+        namespace: "stornx".parse().unwrap(),
+        name: "stornx".to_owned(),
+        identity: identity.to_owned(),
+        duration: DURATION,
+        write_timeout: WRITE,
+    };
+    Lease::over(Arc::clone(world), &options)
+}
+
+async fn leads(lease: &Lease, within: Duration) -> bool {
+    let mut leading = lease.leading();
+    let waited = timeout(within, leading.wait_for(|leading| *leading)).await;
+    matches!(waited, Ok(Ok(_)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_leads_at_once_and_the_second_waits() {
+    let world = World::new(1, 0, 5);
+    let first = lease(&world, "a");
+    assert!(leads(&first, Duration::from_secs(1)).await);
+    contract::leader_gate(&first, true).await;
+    let second = lease(&world, "b");
+    assert!(!leads(&second, Duration::from_secs(300)).await, "while it is renewed");
+    contract::leader_gate(&second, false).await;
+    assert!(first.may_write().await);
+    assert_eq!(second.holder().as_deref(), Some("a"));
+    assert_eq!(world.transitions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_released_lease_is_taken_at_once() {
+    let world = World::new(2, 0, 5);
+    let first = lease(&world, "a");
+    assert!(leads(&first, Duration::from_secs(1)).await);
+    let second = lease(&world, "b");
+    sleep(Duration::from_secs(20)).await;
+    first.release().await;
+    assert!(leads(&second, DURATION / LOOKS + Duration::from_millis(100)).await);
+    assert_eq!(world.transitions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_leader_is_followed_within_the_lease_time() {
+    // The last renewal was seen by the follower at its next look, and runs out then.
+    let longest = DURATION + DURATION / LOOKS + Duration::from_millis(100);
+    for seed in 0..50 {
+        let world = World::new(seed, 0, 5);
+        let first = lease(&world, "a");
+        assert!(leads(&first, Duration::from_secs(1)).await);
+        let second = lease(&world, "b");
+        sleep(Duration::from_millis(world.roll(30_000, 60_000))).await;
+        drop(first);
+        let died = Instant::now();
+        assert!(leads(&second, longest).await, "seed {seed}");
+        assert!(died.elapsed() > DURATION * 5 / 8, "seed {seed}: not before it ran out");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_server_the_gate_closes_in_time_and_opens_again() {
+    let world = World::new(3, 0, 5);
+    let only = lease(&world, "a");
+    assert!(leads(&only, Duration::from_secs(1)).await);
+    sleep(Duration::from_secs(60)).await;
+    world.down.store(true, Ordering::SeqCst);
+    let mut leading = only.leading();
+    let down = Instant::now();
+    leading.wait_for(|leading| !*leading).await.unwrap();
+    assert!(down.elapsed() <= DURATION - WRITE, "a whole write is left of it");
+    assert!(!only.may_write().await);
+    world.down.store(false, Ordering::SeqCst);
+    assert!(leads(&only, DURATION).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_pushed_out_stops_with_the_next_renewal() {
+    let world = World::new(4, 0, 5);
+    let only = lease(&world, "a");
+    assert!(leads(&only, Duration::from_secs(1)).await);
+    let version = world.stored.lock().unwrap().as_ref().unwrap().1.to_string();
+    world.put(&Record::first("admin", DURATION), Some(&version)).unwrap();
+    let mut leading = only.leading();
+    let pushed = timeout(DURATION / RENEWALS, leading.wait_for(|leading| !*leading)).await.is_ok();
+    assert!(pushed);
+    assert!(leads(&only, DURATION * 2).await, "the other one does not renew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_record_is_waited_for_by_whoever_saw_it_held() {
+    let world = World::new(5, 0, 5);
+    let first = lease(&world, "a");
+    assert!(leads(&first, Duration::from_secs(1)).await);
+    let second = lease(&world, "b");
+    sleep(Duration::from_secs(21)).await;
+    *world.stored.lock().unwrap() = None;
+    assert!(!leads(&second, DURATION / 2).await);
+    assert!(first.may_write().await, "it made a new one");
+}
+
+/// A daemon: a lease, and writes whenever it may.
+struct Daemon {
+    lease: Option<Arc<Lease>>,
+    alive: Arc<AtomicBool>,
+}
+
+/// Who writes now; and how often somebody did.
+#[derive(Default)]
+struct Paper {
+    writer: Mutex<Option<String>>,
+    writes: AtomicU64,
+    collisions: AtomicU64,
+}
+
+fn daemon(world: &Arc<World>, paper: &Arc<Paper>, identity: String) -> Daemon {
+    let lease = Arc::new(lease(world, &identity));
+    let alive = Arc::new(AtomicBool::new(true));
+    let (world, paper) = (Arc::clone(world), Arc::clone(paper));
+    let (gate, up) = (Arc::clone(&lease.gate), Arc::clone(&alive));
+    tokio::spawn(async move {
+        while up.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(world.roll(1, 400))).await;
+            if !up.load(Ordering::SeqCst) || !gate.is_open() {
+                continue;
+            }
+            // A write that was sent is carried out whatever becomes of its sender.
+            if paper.writer.lock().unwrap().replace(identity.clone()).is_some() {
+                paper.collisions.fetch_add(1, Ordering::SeqCst);
+            }
+            sleep(Duration::from_millis(world.roll(1, 5000))).await;
+            paper.writer.lock().unwrap().take();
+            paper.writes.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    Daemon { lease: Some(lease), alive }
+}
+
+impl Daemon {
+    /// Killed: nothing is released.
+    fn kill(&mut self) {
+        self.alive.store(false, Ordering::SeqCst);
+        self.lease.take();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_daemons_killed_at_random_never_write_at_once() {
+    let seeds = cases(5, std::env::var("STORNX_CASES").ok().as_deref());
+    for seed in 0..seeds {
+        let world = World::new(seed, 20, 2000);
+        let paper = Arc::new(Paper::default());
+        let mut names = 0..;
+        let mut name = || format!("daemon-{}", names.next().unwrap());
+        let mut daemons = [daemon(&world, &paper, name()), daemon(&world, &paper, name())];
+        for _ in 0..200 {
+            sleep(Duration::from_millis(world.roll(0, 40_000))).await;
+            let which = usize::try_from(world.roll(0, 1)).unwrap();
+            daemons[which].kill();
+            sleep(Duration::from_millis(world.roll(0, 20_000))).await;
+            daemons[which] = daemon(&world, &paper, name());
+        }
+        daemons.iter_mut().for_each(Daemon::kill);
+        sleep(Duration::from_secs(10)).await;
+        let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        assert_eq!(count(&paper.collisions), 0, "seed {seed}: two writers at once");
+        assert!(count(&paper.writes) > 200, "seed {seed}: {} writes", count(&paper.writes));
+        assert!(world.transitions() > 20, "seed {seed}: {} changes", world.transitions());
+    }
+}

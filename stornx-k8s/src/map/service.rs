@@ -1,0 +1,103 @@
+//! Services and EndpointSlices.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use stornx_core::ids::{HostName, Namespace};
+
+use super::selector::Selector;
+
+/// The annotation by which Istio reads `trafficDistribution` from Services of older
+/// servers.
+const ISTIO_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
+/// What is kept of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceRecord {
+    /// Its name as the mesh sees it.
+    pub(crate) host: HostName,
+    /// Which pods of its namespace are behind it.
+    pub(crate) selector: Selector,
+    /// It has an address of its own, so that callers go through the balancing of the
+    /// mesh and not to an address of a pod that they looked up.
+    pub(crate) plain: bool,
+    /// It asks for callers to be sent to their own zone first.
+    pub(crate) own_zone_first: bool,
+}
+
+/// A Service; `None` when no selector says what is behind it.
+pub(crate) fn record(service: &Service) -> Option<ServiceRecord> {
+    let spec = service.spec.as_ref()?;
+    let selector = spec.selector.clone().filter(|selector| !selector.is_empty())?;
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return None;
+    }
+    let meta = &service.metadata;
+    let namespace = Namespace::new(meta.namespace.as_deref()?).ok()?;
+    let annotated = meta.annotations.as_ref().and_then(|all| all.get(ISTIO_DISTRIBUTION));
+    let distribution = spec.traffic_distribution.as_ref().or(annotated);
+    Some(ServiceRecord {
+        host: HostName::of_service(&namespace, meta.name.as_deref()?).ok()?,
+        selector: Selector::of_labels(selector),
+        plain: spec.cluster_ip.as_deref() != Some("None"),
+        own_zone_first: matches!(
+            distribution.map(String::as_str),
+            Some("PreferClose" | "PreferSameZone" | "PreferSameNode")
+        ),
+    })
+}
+
+/// What is kept of an EndpointSlice: whether the endpoints that take requests have
+/// changed. What they are is known from the pods.
+pub(crate) fn endpoints(slice: &EndpointSlice) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for endpoint in &slice.endpoints {
+        let ready = endpoint.conditions.as_ref().is_none_or(|c| c.ready != Some(false));
+        if ready {
+            (&endpoint.addresses, &endpoint.zone).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(spec: Value) -> Option<ServiceRecord> {
+        let value = json!({ "metadata": { "namespace": "shop", "name": "cart" }, "spec": spec });
+        record(&serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn services_are_hosts_by_their_full_names() {
+        let plain = read(json!({ "selector": { "app": "cart" }, "clusterIP": "10.96.0.7" }));
+        let plain = plain.unwrap();
+        assert_eq!(plain.host.as_str(), "cart.shop.svc.cluster.local");
+        assert!(plain.plain && !plain.own_zone_first);
+        let headless = read(json!({ "selector": { "app": "cart" }, "clusterIP": "None" }));
+        assert!(!headless.unwrap().plain);
+        let close =
+            read(json!({ "selector": { "app": "cart" }, "trafficDistribution": "PreferClose" }));
+        assert!(close.unwrap().own_zone_first);
+        assert_eq!(read(json!({ "clusterIP": "10.96.0.7" })), None, "nothing is known behind it");
+        let external = json!({ "selector": { "a": "b" }, "type": "ExternalName" });
+        assert_eq!(read(external), None);
+    }
+
+    #[test]
+    fn slices_change_with_what_is_ready() {
+        let slice = |ready: bool, zone: &str| -> u64 {
+            let value = json!({ "metadata": {}, "addressType": "IPv4", "endpoints": [
+                { "addresses": ["10.0.0.1"], "conditions": { "ready": ready }, "zone": zone }
+            ], "ports": [{ "port": 80 }] });
+            endpoints(&serde_json::from_value(value).unwrap())
+        };
+        assert_eq!(slice(true, "a"), slice(true, "a"));
+        assert_ne!(slice(true, "a"), slice(false, "a"));
+        assert_ne!(slice(true, "a"), slice(true, "b"));
+        assert_eq!(slice(false, "a"), slice(false, "b"));
+    }
+}

@@ -1,0 +1,232 @@
+//! The kinds that are watched: how each becomes a record, what is carried over from
+//! the record before it, and which changes are worth an early cycle.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet, StatefulSet},
+        autoscaling::v2::HorizontalPodAutoscaler,
+        core::v1::{Node as NodeObject, Pod, Service},
+        discovery::v1::EndpointSlice,
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::core::{DynamicObject, PartialObjectMeta};
+use stornx_core::{
+    ids::{PodName, WorkloadKind, WorkloadRef},
+    model::{Node, PodPhase},
+};
+
+use super::table::Table;
+use crate::map::{
+    self,
+    autoscaler::AutoscalerRecord,
+    budget::BudgetRecord,
+    names::Names,
+    pod::PodRecord,
+    rule::RuleRecord,
+    service::ServiceRecord,
+    workload::{ReplicaSetRecord, WorkloadRecord},
+};
+
+/// All records.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) nodes: Table<Arc<str>, Node>,
+    pub(crate) pods: Table<PodName, PodRecord>,
+    pub(crate) deployments: Table<WorkloadRef, WorkloadRecord>,
+    pub(crate) stateful_sets: Table<WorkloadRef, WorkloadRecord>,
+    pub(crate) replica_sets: Table<Arc<str>, ReplicaSetRecord>,
+    pub(crate) hpas: Table<Arc<str>, AutoscalerRecord>,
+    pub(crate) scaled_objects: Table<Arc<str>, AutoscalerRecord>,
+    pub(crate) budgets: Table<Arc<str>, BudgetRecord>,
+    pub(crate) services: Table<Arc<str>, ServiceRecord>,
+    pub(crate) endpoints: Table<Arc<str>, u64>,
+    pub(crate) rules: Table<Arc<str>, RuleRecord>,
+}
+
+/// A kind that is watched.
+pub(crate) trait Kind: Send + Sync + 'static {
+    /// What the API server sends.
+    type Object: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send;
+    /// What records are kept by.
+    type Key: Ord + Clone + Send;
+    /// What is kept.
+    type Record: PartialEq + Send;
+    /// Its name, for people.
+    const NAME: &'static str;
+
+    /// The key of an object; `None` when it cannot be one of ours.
+    fn key(meta: &ObjectMeta) -> Option<Self::Key>;
+    /// The record of an object; `None` when it counts nothing.
+    fn record(object: &Self::Object, names: &mut Names) -> Option<Self::Record>;
+    /// Where records are kept.
+    fn table(tables: &mut Tables) -> &mut Table<Self::Key, Self::Record>;
+    /// Carries over from the record before.
+    fn remember(_before: &Self::Record, _now: &mut Self::Record) {}
+    /// Says what is worth saying once about a record that is new or has changed.
+    fn notice(_key: &Self::Key, _before: Option<&Self::Record>, _now: &Self::Record) {}
+    /// Whether the change is worth an early cycle.
+    fn wakes(_before: Option<&Self::Record>, _now: Option<&Self::Record>) -> bool {
+        false
+    }
+}
+
+macro_rules! kind {
+    (
+        $(#[$doc:meta])* $name:ident, $label:literal, $object:ty,
+        $table:ident: $key:ty => $record:ty,
+        by $by:expr, map $map:expr $(, { $($more:item)* })?
+    ) => {
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl Kind for $name {
+            type Object = $object;
+            type Key = $key;
+            type Record = $record;
+            const NAME: &'static str = $label;
+
+            fn key(meta: &ObjectMeta) -> Option<$key> {
+                let by: fn(&ObjectMeta) -> Option<$key> = $by;
+                by(meta)
+            }
+            fn record(object: &$object, names: &mut Names) -> Option<$record> {
+                let map: fn(&$object, &mut Names) -> Option<$record> = $map;
+                map(object, names)
+            }
+            fn table(tables: &mut Tables) -> &mut Table<$key, $record> {
+                &mut tables.$table
+            }
+            $($($more)*)?
+        }
+    };
+}
+
+kind!(
+    /// Nodes.
+    Nodes, "nodes", NodeObject,
+    nodes: Arc<str> => Node,
+    by |meta| meta.name.as_deref().map(Into::into),
+    map |node, _| map::node::record(node),
+    {
+        fn wakes(before: Option<&Node>, now: Option<&Node>) -> bool {
+            let place = |node: &Node| (node.ready, node.schedulable, node.zone.clone());
+            before.map(place) != now.map(place)
+        }
+    }
+);
+kind!(
+    /// Pods.
+    Pods, "pods", Pod,
+    pods: PodName => PodRecord,
+    by |meta| map::key(meta)?.parse().ok(),
+    map |pod, names| map::pod::record(pod, names),
+    {
+        fn remember(before: &PodRecord, now: &mut PodRecord) {
+            map::pod::remember(before, now);
+        }
+        fn wakes(before: Option<&PodRecord>, now: Option<&PodRecord>) -> bool {
+            let endpoint = |pod: Option<&PodRecord>| {
+                pod.filter(|pod| pod.phase == PodPhase::Ready).map(|pod| pod.node.clone())
+            };
+            endpoint(before) != endpoint(now)
+        }
+    }
+);
+kind!(
+    /// Deployments.
+    Deployments, "deployments", Deployment,
+    deployments: WorkloadRef => WorkloadRecord,
+    by |meta| map::workload::reference(meta, WorkloadKind::Deployment),
+    map |deployment, _| map::workload::deployment(deployment),
+    {
+        fn remember(before: &WorkloadRecord, now: &mut WorkloadRecord) {
+            map::workload::remember(before, now);
+        }
+        fn notice(key: &WorkloadRef, before: Option<&WorkloadRecord>, now: &WorkloadRecord) {
+            notice_mistake(key, before, now);
+        }
+    }
+);
+kind!(
+    /// StatefulSets.
+    StatefulSets, "statefulsets", StatefulSet,
+    stateful_sets: WorkloadRef => WorkloadRecord,
+    by |meta| map::workload::reference(meta, WorkloadKind::StatefulSet),
+    map |set, _| map::workload::stateful_set(set),
+    {
+        fn remember(before: &WorkloadRecord, now: &mut WorkloadRecord) {
+            map::workload::remember(before, now);
+        }
+        fn notice(key: &WorkloadRef, before: Option<&WorkloadRecord>, now: &WorkloadRecord) {
+            notice_mistake(key, before, now);
+        }
+    }
+);
+kind!(
+    /// ReplicaSets, metadata only.
+    ReplicaSets, "replicasets", PartialObjectMeta<ReplicaSet>,
+    replica_sets: Arc<str> => ReplicaSetRecord,
+    by map::key,
+    map |set, _| map::workload::replica_set(set)
+);
+kind!(
+    /// HorizontalPodAutoscalers.
+    Hpas, "horizontalpodautoscalers", HorizontalPodAutoscaler,
+    hpas: Arc<str> => AutoscalerRecord,
+    by map::key,
+    map |hpa, _| map::autoscaler::hpa(hpa)
+);
+kind!(
+    /// ScaledObjects of KEDA.
+    ScaledObjects, "scaledobjects", DynamicObject,
+    scaled_objects: Arc<str> => AutoscalerRecord,
+    by map::key,
+    map |object, _| map::autoscaler::scaled_object(object)
+);
+kind!(
+    /// PodDisruptionBudgets.
+    Budgets, "poddisruptionbudgets", PodDisruptionBudget,
+    budgets: Arc<str> => BudgetRecord,
+    by map::key,
+    map |budget, _| map::budget::record(budget)
+);
+kind!(
+    /// Services.
+    Services, "services", Service,
+    services: Arc<str> => ServiceRecord,
+    by map::key,
+    map |service, _| map::service::record(service)
+);
+kind!(
+    /// EndpointSlices.
+    EndpointSlices, "endpointslices", EndpointSlice,
+    endpoints: Arc<str> => u64,
+    by map::key,
+    map |slice, _| Some(map::service::endpoints(slice)),
+    {
+        fn wakes(before: Option<&u64>, now: Option<&u64>) -> bool {
+            before != now
+        }
+    }
+);
+kind!(
+    /// DestinationRules of Istio.
+    DestinationRules, "destinationrules", DynamicObject,
+    rules: Arc<str> => RuleRecord,
+    by map::key,
+    map |rule, _| map::rule::record(rule)
+);
+
+/// Names a mistake in annotations once, not with every event of the workload.
+fn notice_mistake(key: &WorkloadRef, before: Option<&WorkloadRecord>, now: &WorkloadRecord) {
+    let mistake = |record: &WorkloadRecord| record.mistake.clone();
+    if let Some(text) = &now.mistake
+        && before.and_then(mistake).as_ref() != Some(text)
+    {
+        tracing::warn!(workload = %key, "left alone, its annotations are not clear: {text}");
+    }
+}

@@ -1,0 +1,162 @@
+//! Taking exactly these replicas away.
+//!
+//! Of a Deployment: the victims are marked with the lowest deletion cost, then the
+//! count is lowered. Before anything is written, everything that would make the
+//! controller choose others is looked for: a count in motion, two revisions side by
+//! side, a replica that goes before the victims because it is not Ready. Marks are
+//! taken off when the count was not lowered; marks that a crash left on others are
+//! taken off first.
+//!
+//! Of a StatefulSet: the highest ordinals go, whatever one marks; victims that are not
+//! those are refused.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch},
+};
+use serde_json::{Value, json};
+use stornx_core::{
+    ids::{PodName, WorkloadRef},
+    ports::PortError,
+};
+
+use super::scale::{self, Change, conflict, count};
+use crate::{
+    error::port_error,
+    map::rank::{COST, Candidate, LOWEST, VICTIM, candidate},
+    write_params,
+};
+
+fn refused(what: &str, detail: impl Into<String>) -> PortError {
+    PortError::Conflict { what: what.to_owned(), detail: detail.into() }
+}
+
+fn lowered(observed: u32, victims: &[PodName]) -> Option<u32> {
+    observed.checked_sub(u32::try_from(victims.len()).ok()?)
+}
+
+/// Takes replicas of a Deployment away.
+pub(super) async fn remove(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    observed: u32,
+    victims: &[PodName],
+) -> Result<(), PortError> {
+    let deployments = scale::deployments(client, workload);
+    let failed = |error| port_error(what, &error);
+    let before = deployments.get_scale(workload.name()).await.map_err(failed)?;
+    let wanted = lowered(observed, victims);
+    let (true, Some(wanted)) = (count(&before) == observed, wanted) else {
+        return Err(conflict(what, observed, count(&before)));
+    };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), workload.namespace().as_str());
+    let selector = before.status.and_then(|status| status.selector).unwrap_or_default();
+    let list = pods.list(&ListParams::default().labels(&selector)).await.map_err(failed)?;
+    let candidates: Vec<Candidate> =
+        list.items.iter().filter_map(|pod| candidate(pod, workload.name())).collect();
+    let chosen = choose(&candidates, observed, victims).map_err(|why| refused(what, why))?;
+
+    for left in candidates.iter().filter(|one| one.marked && !chosen.contains(&one)) {
+        unmark(&pods, left).await.map_err(failed)?;
+    }
+    for (at, victim) in chosen.iter().enumerate() {
+        if let Err(error) = mark(&pods, victim).await {
+            // What was asked for may have been done all the same.
+            unmark_all(&pods, &chosen[..=at]).await;
+            return Err(port_error(what, &error));
+        }
+    }
+    let change = Change { what, observed, wanted };
+    let Err(error) = scale::change(&deployments, workload, change).await else { return Ok(()) };
+    // Without an answer the count tells whether it was lowered.
+    if let PortError::Unavailable { .. } = &error {
+        let now = deployments.get_scale(workload.name()).await.map_err(failed)?;
+        if count(&now) == wanted {
+            return Ok(());
+        }
+    }
+    unmark_all(&pods, &chosen).await;
+    Err(error)
+}
+
+/// The victims among the replicas, or why others would go.
+fn choose<'a>(
+    candidates: &'a [Candidate],
+    observed: u32,
+    victims: &[PodName],
+) -> Result<Vec<&'a Candidate>, String> {
+    let names: BTreeSet<&str> = victims.iter().map(PodName::name).collect();
+    let (chosen, others): (Vec<&Candidate>, Vec<&Candidate>) =
+        candidates.iter().partition(|one| names.contains(one.name.as_str()));
+    if let Some(gone) = names.iter().find(|name| !chosen.iter().any(|one| one.name == **name)) {
+        return Err(format!("{gone} is not a replica any more"));
+    }
+    if candidates.len() != usize::try_from(observed).unwrap_or(usize::MAX) {
+        return Err(format!("{} replicas are there, {observed} are wanted", candidates.len()));
+    }
+    let sets: BTreeSet<&str> = candidates.iter().map(|one| one.replica_set.as_str()).collect();
+    if sets.len() > 1 {
+        return Err("replicas of several revisions are there".to_owned());
+    }
+    let last = chosen.iter().map(|one| one.rank).max();
+    match others.iter().find(|other| last.is_some_and(|last| other.rank < last)) {
+        Some(first) => Err(format!("{} is not ready and would go first", first.name)),
+        None => Ok(chosen),
+    }
+}
+
+async fn mark(pods: &Api<Pod>, victim: &Candidate) -> kube::Result<()> {
+    let annotations = json!({ COST: LOWEST, VICTIM: "true" });
+    annotate(pods, victim, annotations).await
+}
+
+/// Takes the mark off and gives the cost back that was there before.
+async fn unmark(pods: &Api<Pod>, victim: &Candidate) -> kube::Result<()> {
+    annotate(pods, victim, json!({ COST: victim.cost, VICTIM: null })).await
+}
+
+async fn unmark_all(pods: &Api<Pod>, marked: &[&Candidate]) {
+    for victim in marked {
+        if let Err(error) = unmark(pods, victim).await {
+            let detail = crate::error::detail(&error);
+            tracing::warn!(pod = victim.name, "its deletion mark stays for now: {detail}");
+        }
+    }
+}
+
+/// The identity in the patch makes it fail on another pod of the same name.
+async fn annotate(pods: &Api<Pod>, pod: &Candidate, annotations: Value) -> kube::Result<()> {
+    let patch = json!({ "metadata": { "uid": pod.uid, "annotations": annotations } });
+    pods.patch_metadata(&pod.name, &write_params(), &Patch::Merge(patch)).await.map(drop)
+}
+
+/// Takes the last replicas of a StatefulSet away.
+pub(super) async fn remove_last(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    observed: u32,
+    victims: &[PodName],
+) -> Result<(), PortError> {
+    let sets = scale::stateful_sets(client, workload);
+    let set = sets.get(workload.name()).await.map_err(|error| port_error(what, &error))?;
+    let spec = set.spec.unwrap_or_default();
+    let found = u32::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+    let wanted = lowered(observed, victims);
+    let (true, Some(wanted)) = (found == observed, wanted) else {
+        return Err(conflict(what, observed, found));
+    };
+    let start = spec.ordinals.and_then(|ordinals| ordinals.start).unwrap_or(0);
+    let start = u32::try_from(start).unwrap_or(0);
+    let last: BTreeSet<String> =
+        (wanted..observed).map(|at| format!("{}-{}", workload.name(), start + at)).collect();
+    if !victims.iter().all(|victim| last.contains(victim.name())) {
+        let last: Vec<String> = last.into_iter().collect();
+        return Err(refused(what, format!("a StatefulSet takes away {}", last.join(", "))));
+    }
+    scale::change(&sets, workload, Change { what, observed, wanted }).await
+}
