@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use crate::{
     error::{QueryError, start_of},
     options::{Auth, PrometheusOptions, check_token},
-    response::{self, Answer, BadAnswer, Row},
+    response::{Answer, BadAnswer, Reader, Row},
     stats::{Counter, Read, Stats},
     tls,
 };
@@ -174,34 +174,31 @@ impl Client {
         if !status.is_success() {
             return Err(self.refused(query, status, response).await);
         }
-        let body = self.body(query, response, self.body_limit).await?;
-        match response::read(&body, each) {
-            Ok(answer) => Ok((answer, body.len())),
-            Err(BadAnswer::Rejected { kind, detail }) => {
-                Err(QueryError::Rejected { query, kind, detail })
-            }
-            Err(BadAnswer::Garbage(detail)) => {
-                Err(QueryError::Garbage { query, detail, start: start_of(&body) })
-            }
+        let mut reader = Reader::default();
+        self.read(query, response, &mut reader, each).await?;
+        let (bytes, head) = (reader.bytes(), start_of(reader.head()));
+        match reader.finish() {
+            Ok(answer) => Ok((answer, bytes)),
+            Err(bad) => Err(bad.of(query, head)),
         }
     }
 
-    async fn body(
+    /// Reads a body up to the limit, row by row.
+    async fn read(
         &self,
         query: &'static str,
         mut response: Response,
-        limit: usize,
-    ) -> Result<Vec<u8>, QueryError> {
-        let mut body = Vec::new();
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| self.failed(query, &error))?
-        {
-            if body.len() + chunk.len() > limit {
-                return Err(QueryError::TooLarge { query, limit });
+        reader: &mut Reader,
+        each: &mut (dyn FnMut(&Row<'_>) + Send),
+    ) -> Result<(), QueryError> {
+        while let Some(part) = response.chunk().await.map_err(|error| self.failed(query, &error))? {
+            if reader.bytes() + part.len() > self.body_limit {
+                return Err(QueryError::TooLarge { query, limit: self.body_limit });
             }
-            body.extend_from_slice(&chunk);
+            let fed = reader.feed(&part, each);
+            fed.map_err(|bad| bad.of(query, start_of(reader.head())))?;
         }
-        Ok(body)
+        Ok(())
     }
 
     /// What a status that is no success means. Prometheus says more in the body (400, 422,
@@ -210,7 +207,7 @@ impl Client {
         &self,
         query: &'static str,
         status: StatusCode,
-        response: Response,
+        mut response: Response,
     ) -> QueryError {
         let mut detail = String::new();
         if let Some(after) = response.headers().get(header::RETRY_AFTER) {
@@ -220,12 +217,20 @@ impl Client {
         if let Some(to) = response.headers().get(header::LOCATION) {
             let _ = write!(detail, "redirects to {}; ", start_of(to.as_bytes()));
         }
-        let body = self.body(query, response, FAILURE_LIMIT).await.unwrap_or_default();
-        match response::read(&body, &mut |_| {}) {
+        let mut reader = Reader::default();
+        // What cannot be read of a failure is not needed.
+        while let Ok(Some(part)) = response.chunk().await {
+            let enough = reader.bytes() + part.len() > FAILURE_LIMIT;
+            if enough || reader.feed(&part, &mut |_| {}).is_err() {
+                break;
+            }
+        }
+        let start = start_of(reader.head());
+        match reader.finish() {
             Err(BadAnswer::Rejected { kind, detail }) => {
                 return QueryError::Rejected { query, kind, detail };
             }
-            _ => detail.push_str(&start_of(&body)),
+            _ => detail.push_str(&start),
         }
         let status = status.as_u16();
         match status {
@@ -241,6 +246,15 @@ impl Client {
             QueryError::Connect { query, detail: chain(error) }
         } else {
             QueryError::Broken { query, detail: chain(error) }
+        }
+    }
+}
+
+impl BadAnswer {
+    fn of(self, query: &'static str, start: String) -> QueryError {
+        match self {
+            Self::Rejected { kind, detail } => QueryError::Rejected { query, kind, detail },
+            Self::Garbage(detail) => QueryError::Garbage { query, detail, start },
         }
     }
 }

@@ -1,5 +1,9 @@
-//! Reads an answer of `/api/v1/query` row by row. Labels are borrowed from the body, no
-//! tree of generic JSON is built, and nothing but the row at hand is kept.
+//! Reads an answer of `/api/v1/query` row by row, as it comes in. Labels are borrowed from
+//! the row, no tree of generic JSON is built, and nothing but the row at hand is kept:
+//! answers of large clusters have hundreds of megabytes.
+//!
+//! A row is an object in a list in an object in the answer (`data.result[..]`); those are
+//! cut out by counting brackets and read one by one, what is left of the answer at its end.
 //!
 //! Refuses: anything but an instant vector. Rows may have been handed over before the
 //! answer turns out to be broken; whoever takes them throws them away then.
@@ -8,7 +12,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
 
 /// One row of an instant vector.
@@ -50,26 +54,153 @@ pub(crate) enum BadAnswer {
     Garbage(String),
 }
 
-/// Reads `body`, handing each row with a finite number to `each`.
-pub(crate) fn read(body: &[u8], each: &mut dyn FnMut(&Row<'_>)) -> Result<Answer, BadAnswer> {
-    let garbage = |error: serde_json::Error| BadAnswer::Garbage(error.to_string());
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let mut answer = Answer::default();
-    let top = Top { answer: &mut answer, each }.deserialize(&mut deserializer).map_err(garbage)?;
-    deserializer.end().map_err(garbage)?;
-    match top.status.as_deref() {
-        Some("success") => {}
-        Some("error") => {
-            return Err(BadAnswer::Rejected {
-                kind: top.error_type.unwrap_or_default().into_owned(),
-                detail: top.error.unwrap_or_default().into_owned(),
-            });
-        }
-        other => return Err(BadAnswer::Garbage(format!("status is {other:?}"))),
+/// How much of an answer is kept to be shown.
+const HEAD: usize = 800;
+
+/// Reads one answer.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    answer: Answer,
+    cutter: Cutter,
+    head: Vec<u8>,
+    bytes: usize,
+}
+
+impl Reader {
+    /// Takes the next part of the body, handing each row with a finite number to `each`.
+    pub(crate) fn feed(
+        &mut self,
+        part: &[u8],
+        each: &mut (dyn FnMut(&Row<'_>) + Send),
+    ) -> Result<(), BadAnswer> {
+        self.bytes += part.len();
+        let room = HEAD.saturating_sub(self.head.len()).min(part.len());
+        self.head.extend_from_slice(&part[..room]);
+        let Self { answer, cutter, .. } = self;
+        cutter.feed(part, |row| answer.take(row, each)).map_err(garbage)
     }
-    match top.result_type.as_deref() {
-        Some("vector") => Ok(answer),
-        other => Err(BadAnswer::Garbage(format!("resultType is {other:?}, not \"vector\""))),
+
+    /// The answer has ended.
+    pub(crate) fn finish(mut self) -> Result<Answer, BadAnswer> {
+        let rest = std::mem::take(&mut self.cutter.rest);
+        let mut deserializer = serde_json::Deserializer::from_slice(&rest);
+        let fields = Top(&mut self.answer).deserialize(&mut deserializer).map_err(garbage)?;
+        deserializer.end().map_err(garbage)?;
+        match fields.status.as_deref() {
+            Some("success") => {}
+            Some("error") => {
+                return Err(BadAnswer::Rejected {
+                    kind: fields.error_type.unwrap_or_default().into_owned(),
+                    detail: fields.error.unwrap_or_default().into_owned(),
+                });
+            }
+            other => return Err(BadAnswer::Garbage(format!("status is {other:?}"))),
+        }
+        match fields.result_type.as_deref() {
+            Some("vector") => Ok(self.answer),
+            other => Err(BadAnswer::Garbage(format!("resultType is {other:?}, not \"vector\""))),
+        }
+    }
+
+    /// How the body begins.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Bytes read so far.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn garbage(error: serde_json::Error) -> BadAnswer {
+    BadAnswer::Garbage(error.to_string())
+}
+
+impl Answer {
+    fn take(
+        &mut self,
+        row: &[u8],
+        each: &mut (dyn FnMut(&Row<'_>) + Send),
+    ) -> Result<(), serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_slice(row);
+        let row = OneRow.deserialize(&mut deserializer)?;
+        self.rows += 1;
+        match row {
+            Some(row) => {
+                self.evaluated = Some(row.evaluated);
+                if row.value.is_finite() { each(&row) } else { self.skipped += 1 }
+            }
+            None => self.skipped += 1,
+        }
+        Ok(())
+    }
+}
+
+/// Cuts rows out of an answer by counting brackets.
+#[derive(Debug, Default)]
+struct Cutter {
+    /// What is no row.
+    rest: Vec<u8>,
+    /// The row at hand.
+    row: Vec<u8>,
+    /// Brackets that are open, the outermost first; deeper ones are only counted.
+    open: [u8; ROW_DEPTH],
+    depth: usize,
+    in_text: bool,
+    escaped: bool,
+}
+
+/// Rows lie in an object, an object and a list.
+const ROW_DEPTH: usize = 3;
+
+impl Cutter {
+    fn feed<E>(
+        &mut self,
+        part: &[u8],
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for byte in part {
+            let among_rows = self.depth == ROW_DEPTH && self.open == *b"{{[";
+            let in_row = self.depth > ROW_DEPTH && self.open == *b"{{[";
+            let begins = among_rows && !self.in_text && *byte == b'{';
+            // Between two rows; a list without its objects needs none.
+            let comma = among_rows && !self.in_text && *byte == b',';
+            if in_row || begins {
+                self.row.push(*byte);
+            } else if !comma {
+                self.rest.push(*byte);
+            }
+            self.step(*byte);
+            if in_row && self.depth == ROW_DEPTH {
+                each(&self.row)?;
+                self.row.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, byte: u8) {
+        if self.in_text {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_text = false,
+                _ => {}
+            }
+            return;
+        }
+        match byte {
+            b'"' => self.in_text = true,
+            b'{' | b'[' => {
+                if let Some(place) = self.open.get_mut(self.depth) {
+                    *place = byte;
+                }
+                self.depth += 1;
+            }
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
     }
 }
 
@@ -103,10 +234,8 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-struct Top<'a> {
-    answer: &'a mut Answer,
-    each: &'a mut dyn FnMut(&Row<'_>),
-}
+/// The answer without its rows.
+struct Top<'a>(&'a mut Answer);
 
 impl<'de> DeserializeSeed<'de> for Top<'_> {
     type Value = Fields<'de>;
@@ -128,16 +257,13 @@ impl<'de> Visitor<'de> for Top<'_> {
                 "errorType" => fields.error_type = Some(map.next_value::<Text<'de>>()?.0),
                 "error" => fields.error = Some(map.next_value::<Text<'de>>()?.0),
                 "warnings" => {
-                    self.answer.warnings =
-                        map.next_value::<Option<Vec<String>>>()?.unwrap_or_default();
+                    self.0.warnings = map.next_value::<Option<Vec<String>>>()?.unwrap_or_default();
                 }
                 "infos" => {
-                    self.answer.infos =
-                        map.next_value::<Option<Vec<String>>>()?.unwrap_or_default();
+                    self.0.infos = map.next_value::<Option<Vec<String>>>()?.unwrap_or_default();
                 }
                 "data" => {
-                    let data = Data { answer: self.answer, each: self.each };
-                    fields.result_type = map.next_value_seed(data)?;
+                    fields.result_type = map.next_value_seed(Data)?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -148,12 +274,9 @@ impl<'de> Visitor<'de> for Top<'_> {
     }
 }
 
-struct Data<'a> {
-    answer: &'a mut Answer,
-    each: &'a mut dyn FnMut(&Row<'_>),
-}
+struct Data;
 
-impl<'de> DeserializeSeed<'de> for Data<'_> {
+impl<'de> DeserializeSeed<'de> for Data {
     type Value = Option<Cow<'de, str>>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         // `null` comes with errors.
@@ -161,7 +284,7 @@ impl<'de> DeserializeSeed<'de> for Data<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Data<'_> {
+impl<'de> Visitor<'de> for Data {
     type Value = Option<Cow<'de, str>>;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("resultType and result")
@@ -185,7 +308,7 @@ impl<'de> Visitor<'de> for Data<'_> {
                         let message = format!("resultType is {other:?}, not \"vector\"");
                         return Err(de::Error::custom(message));
                     }
-                    map.next_value_seed(Rows { answer: self.answer, each: self.each })?;
+                    map.next_value::<NoRows>()?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -196,84 +319,52 @@ impl<'de> Visitor<'de> for Data<'_> {
     }
 }
 
-struct Rows<'a> {
-    answer: &'a mut Answer,
-    each: &'a mut dyn FnMut(&Row<'_>),
-}
+/// A list whose objects were cut out.
+#[derive(Deserialize)]
+struct NoRows([(); 0]);
 
-impl<'de> DeserializeSeed<'de> for Rows<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
+/// A row; none where it is a native histogram.
+struct OneRow;
 
-impl<'de> Visitor<'de> for Rows<'_> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("rows of an instant vector")
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
-        let mut row = Row::default();
-        while let Some(found) = rows.next_element_seed(OneRow(&mut row))? {
-            self.answer.rows += 1;
-            if let Found::Sample = found {
-                self.answer.evaluated = Some(row.evaluated);
-                if row.value.is_finite() {
-                    (self.each)(&row);
-                    continue;
-                }
-            }
-            self.answer.skipped += 1;
-        }
-        Ok(())
-    }
-}
-
-enum Found {
-    Sample,
-    Histogram,
-}
-
-/// Fills a row anew, so that its list of labels is allocated once.
-struct OneRow<'a, 'de>(&'a mut Row<'de>);
-
-impl<'de> DeserializeSeed<'de> for OneRow<'_, 'de> {
-    type Value = Found;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+impl<'de> DeserializeSeed<'de> for OneRow {
+    type Value = Option<Row<'de>>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for OneRow<'_, 'de> {
-    type Value = Found;
+impl<'de> Visitor<'de> for OneRow {
+    type Value = Option<Row<'de>>;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a row with metric and value")
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
-        self.0.labels.clear();
-        let mut found = None;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut row, mut sample, mut histogram) = (Row::default(), false, false);
         while let Some(Text(key)) = map.next_key()? {
             match &*key {
-                "metric" => map.next_value_seed(LabelsOf(&mut self.0.labels))?,
+                "metric" => map.next_value_seed(LabelsOf(&mut row.labels))?,
                 "value" => {
                     let (evaluated, Text(value)) = map.next_value::<(f64, Text<'de>)>()?;
-                    self.0.evaluated = evaluated;
-                    self.0.value = number(&value).ok_or_else(|| {
+                    row.evaluated = evaluated;
+                    row.value = number(&value).ok_or_else(|| {
                         de::Error::custom(format!("{value:?} is not a sample value"))
                     })?;
-                    found = Some(Found::Sample);
+                    sample = true;
                 }
                 "histogram" => {
                     map.next_value::<IgnoredAny>()?;
-                    found = found.or(Some(Found::Histogram));
+                    histogram = true;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        found.ok_or_else(|| de::Error::missing_field("value"))
+        match (sample, histogram) {
+            (true, _) => Ok(Some(row)),
+            (false, true) => Ok(None),
+            (false, false) => Err(de::Error::missing_field("value")),
+        }
     }
 }
 
@@ -315,11 +406,24 @@ mod tests {
 
     type Seen = Vec<(String, f64)>;
 
-    fn rows(body: &str) -> Result<(Answer, Seen), BadAnswer> {
+    /// Reads a body in parts of so many bytes.
+    fn in_parts(body: &str, length: usize) -> Result<(Answer, Seen), BadAnswer> {
         let mut seen = Vec::new();
-        let answer =
-            read(body.as_bytes(), &mut |row| seen.push((row.label("pod").to_owned(), row.value)))?;
-        Ok((answer, seen))
+        let mut reader = Reader::default();
+        for part in body.as_bytes().chunks(length) {
+            reader.feed(part, &mut |row| seen.push((row.label("pod").to_owned(), row.value)))?;
+        }
+        assert_eq!(reader.bytes(), body.len());
+        Ok((reader.finish()?, seen))
+    }
+
+    /// However it comes in, it is the same.
+    fn rows(body: &str) -> Result<(Answer, Seen), BadAnswer> {
+        let whole = in_parts(body, usize::MAX);
+        for length in [1, 2, 3, 7, 64] {
+            assert_eq!(in_parts(body, length), whole, "in parts of {length}");
+        }
+        whole
     }
 
     #[test]
@@ -329,7 +433,7 @@ mod tests {
             {"metric":{"pod":"b"},"value":[1764000000.25,"NaN"]},
             {"metric":{"pod":"c"},"value":[1764000000.25,"+Inf"]},
             {"metric":{"pod":"h"},"histogram":[1764000000.25,{"count":"1"}]},
-            {"metric":{"pod":"q\"uote\u00e9"},"value":[1764000000.25,"2e3"]}],
+            {"metric":{"pod":"q\"uote\u00e9","x":"}]{["},"value":[1764000000.25,"2e3"]}],
             "stats":{"x":[1,{}]}},"warnings":["half is missing"],"infos":["metric might not be a counter"]}"#;
         let (answer, seen) = rows(body).unwrap();
         assert_eq!(seen, [("a".to_owned(), 1.5), ("q\"uote\u{e9}".to_owned(), 2000.0)]);
@@ -344,10 +448,10 @@ mod tests {
         let body = br#"{"status":"success","data":{"resultType":"vector","result":[
             {"metric":{"pod":"a"},"value":[1,"1"]}]}}"#;
         let mut borrowed = 0;
-        read(body, &mut |row| {
+        let mut each = |row: &Row<'_>| {
             borrowed += usize::from(matches!(row.labels[0].1, Cow::Borrowed(_)));
-        })
-        .unwrap();
+        };
+        Reader::default().feed(body, &mut each).unwrap();
         assert_eq!(borrowed, 1);
     }
 
