@@ -4,7 +4,7 @@
 //! process outside, the cluster does not outlive it.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::SocketAddr,
     os::unix::process::CommandExt,
     path::PathBuf,
@@ -38,6 +38,10 @@ pub(crate) struct Up {
     /// Port of 127.0.0.1 for Prometheus; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     prometheus_port: u16,
+    /// Where the kubeconfig is written; `testbed/kubeconfig` of the build folder when
+    /// absent.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -110,7 +114,7 @@ async fn hold(arguments: &Inside) -> Result<()> {
         forward::to_port(&ready.api_server, api_server)?,
         forward::to_port(&ready.prometheus, prometheus.address)?,
     );
-    println!("{}", serde_json::to_string(&ready)?);
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(&ready)?)?;
     let outside_gone = || std::io::stdin().read_to_end(&mut Vec::new());
     tokio::task::spawn_blocking(outside_gone).await??;
     Ok(())
@@ -156,15 +160,17 @@ async fn show(arguments: &Up) -> Result<()> {
         forward::to_socket(api_server, ready.api_server.clone()),
         forward::to_socket(prometheus, ready.prometheus.clone()),
     );
-    let kubeconfig = stornx_testbed::folder().join("kubeconfig");
+    let usual = || stornx_testbed::folder().join("kubeconfig");
+    let kubeconfig = arguments.kubeconfig.clone().unwrap_or_else(usual);
     std::fs::write(&kubeconfig, &ready.kubeconfig)?;
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{} nodes and the boutique's {} pods are there:\n\n    kubectl --kubeconfig {} get pods -A\n\n\
          API server  {url}\nPrometheus  {prometheus_url}\n\nCtrl-C ends everything.",
         ready.nodes,
         ready.pods,
         shown(&kubeconfig).display(),
-    );
+    )?;
     tokio::select! {
         status = child.wait() => bail!("the cluster ended: {}", status?),
         _ = interrupt.recv() => {}

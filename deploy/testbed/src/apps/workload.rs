@@ -75,6 +75,12 @@ impl Workload {
         }
     }
 
+    /// Its owner wants StornX to leave it alone.
+    #[must_use]
+    pub fn opted_out(self) -> Self {
+        self.annotated("stornx.io/policy", "off")
+    }
+
     /// With an annotation on the Deployment, e.g. one by which its owner opts out.
     #[must_use]
     pub fn annotated(mut self, key: &str, value: &str) -> Self {
@@ -239,9 +245,9 @@ pub async fn ready_pods(client: &Client, namespace: &str, selector: &str) -> Res
 }
 
 fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
-        && conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
+        && conditions.any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
 /// Waits until a Deployment has exactly `replicas` Ready pods.
