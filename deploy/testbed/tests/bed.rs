@@ -213,7 +213,7 @@ async fn rights(bed: Arc<TestBed>) -> TestResult {
     let admin = room(&bed, "rights").await?;
     let pods: Api<Pod> = Api::namespaced(bed.client("stornx").await?, "rights");
     let list = ListParams::default();
-    let refused = pods.list(&list).await.expect_err("no rights yet").to_string();
+    let refused = pods.list(&list).await.err().ok_or("no rights yet")?.to_string();
     assert!(refused.contains("forbidden"), "{refused}");
     let rule = PolicyRule {
         api_groups: Some(vec![String::new()]),
@@ -223,7 +223,7 @@ async fn rights(bed: Arc<TestBed>) -> TestResult {
     };
     apps::rights(&admin, "stornx", vec![rule]).await?;
     until("the right to list pods", SOON, || async { pods.list(&list).await.map(drop) }).await?;
-    let refused = pods.get("any").await.expect_err("only list was given").to_string();
+    let refused = pods.get("any").await.err().ok_or("only list was given")?.to_string();
     assert!(refused.contains("forbidden"), "{refused}");
     Ok(())
 }
@@ -247,7 +247,7 @@ async fn destination_rule(bed: Arc<TestBed>) -> TestResult {
         }))
     };
     let bad = rule(json!({"r/a/*": "most"}))?;
-    let refused = api.create(&PostParams::default(), &bad).await.expect_err("a word as weight");
+    let refused = api.create(&PostParams::default(), &bad).await.err().ok_or("a word as weight")?;
     assert!(refused.to_string().contains("distribute"), "{refused}");
     let good = rule(json!({"r/a/*": 80, "r/b/*": 20}))?;
     api.create(&PostParams::default(), &good).await?;
