@@ -10,7 +10,7 @@
 //! | [`dataset`] | published placements and their measure | know the simulated world |
 //! | [`builtin`] | the scenarios that come with the binary | interpret them |
 //! | [`files`] | reading files with errors that name the place | know what a file is for |
-//! | [`world`] | the simulated cluster, its ports and the truth about it | decide |
+//! | [`world`] | the simulated cluster, its ports, the truth about it, and its traffic on pods of others | decide |
 
 pub mod baseline;
 pub mod builtin;

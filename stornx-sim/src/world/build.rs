@@ -1,5 +1,10 @@
-//! The world at the start of a run: nodes with power, the first replicas Ready and an
-//! hour old, the agenda filled.
+//! The world at the start of a run: nodes with power and the agenda filled.
+//!
+//! Pods are owned in one of two ways. A world of its own ([`World::new`]) has its control
+//! plane, its Prometheus and all events of the scenario, and begins with replicas that are
+//! Ready and an hour old. A world that follows another ([`World::following`]) has users,
+//! proxies and processes; its nodes and pods are those that it is told of, and what a
+//! control plane or Prometheus would do is not in its agenda.
 
 use std::collections::VecDeque;
 
@@ -15,48 +20,63 @@ use super::{
     model::{Model, nanos},
     prometheus::{Counters, Prometheus},
     random::{Purpose, Stream},
-    state::{
-        FIRST_REPLICAS_AGE_MILLIS, NodeState, Phase, START_MILLIS, ServiceState, Slowness, World,
-    },
+    state::{FIRST_REPLICAS_AGE_MILLIS, NodeState, Phase, START_MILLIS, ServiceState, World},
+    tally::Tally,
 };
-use crate::scenario::{Scenario, Timespan, service::Placement};
+use crate::scenario::{Event, Scenario, Timespan, service::Placement};
 
 impl World {
+    /// A world of its own.
     pub(crate) fn new(scenario: &Scenario, seed: u64) -> Result<Self, WorldError> {
-        let problems = scenario.problems();
-        if let Some(problem) = problems.first() {
-            return Err(WorldError::Invalid { problem: problem.to_string() });
-        }
-        let model = Model::new(scenario)
-            .map_err(|error: IdError| WorldError::Invalid { problem: error.to_string() })?;
-        let mut world = Self::empty(model, scenario.clone(), seed);
+        let mut world = Self::empty(Self::checked_model(scenario)?, scenario.clone(), seed);
         world.place_ingress();
         for service in 0..world.model.ingress() {
             world.place_service(service)?;
         }
         world.notices.clear();
-        world.fill_agenda();
+        world.expect_users();
+        world.expect_control_plane();
+        world.expect_happenings(|_| true);
         Ok(world)
+    }
+
+    /// A world that follows another: it begins with the places where users enter, and
+    /// counts by series.
+    pub(crate) fn following(scenario: &Scenario, seed: u64) -> Result<Self, WorldError> {
+        let mut model = Self::checked_model(scenario)?;
+        model.nodes.retain(|node| node.gateway);
+        let mut world = Self::empty(model, scenario.clone(), seed);
+        world.tally = Some(Tally::default());
+        world.place_ingress();
+        // Proxies know that there are no endpoints yet.
+        for service in 0..world.model.ingress() {
+            world.publish(service);
+        }
+        world.notices.clear();
+        world.expect_users();
+        // What becomes of zones, pods and metrics, the world that is followed decides.
+        world.expect_happenings(|event| match event {
+            Event::SlowReplica(_)
+            | Event::SlowNode(_)
+            | Event::NodePressure(_)
+            | Event::TrafficShift(_) => true,
+            Event::ZoneLoss(_) | Event::MetricsOutage(_) | Event::Rollout(_) => false,
+        });
+        Ok(world)
+    }
+
+    fn checked_model(scenario: &Scenario) -> Result<Model, WorldError> {
+        let problems = scenario.problems();
+        if let Some(problem) = problems.first() {
+            return Err(WorldError::Invalid { problem: problem.to_string() });
+        }
+        Model::new(scenario)
+            .map_err(|error: IdError| WorldError::Invalid { problem: error.to_string() })
     }
 
     fn empty(model: Model, scenario: Scenario, seed: u64) -> Self {
         let zones = model.zones.len();
-        let nodes = model
-            .nodes
-            .iter()
-            .map(|node| NodeState {
-                up: true,
-                ready: true,
-                down_since: None,
-                not_ready_since: None,
-                requested: stornx_core::units::Resources::default(),
-                pods: 0,
-                slowness: Slowness::NONE,
-                pressure: 0,
-                capacity: node.allocatable.cpu.get().saturating_mul(1000),
-                demand: 0,
-            })
-            .collect();
+        let nodes = model.nodes.iter().map(|node| NodeState::new(node.allocatable.cpu)).collect();
         let services = (0..model.services.len())
             .map(|service| ServiceState {
                 desired: scenario.services.get(service).map_or(0, |s| s.replicas),
@@ -99,6 +119,7 @@ impl World {
             memory: Memory::default(),
             leader: true,
             hops: 0,
+            tally: None,
             model,
             scenario,
         }
@@ -179,25 +200,29 @@ impl World {
         state.cpu_seen = Some(0.0);
     }
 
-    fn fill_agenda(&mut self) {
+    /// Users come, and what becomes of them is measured.
+    fn expect_users(&mut self) {
+        self.agenda.add(self.piece_length(), Kind::Piece, 0, 0);
+        // Without a warm-up everything counts, also what is done before the first instant.
+        if self.scenario.warm_up > Timespan::ZERO {
+            self.agenda.add(nanos(self.scenario.warm_up), Kind::MeasureStart, 0, 0);
+        }
+        for inflow in 0..self.arrivals.len() {
+            self.expect_arrival(u32::try_from(inflow).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The control plane, the autoscalers and Prometheus look, and curves are drawn.
+    fn expect_control_plane(&mut self) {
         let metrics = &self.scenario.metrics;
         let first = [
             (0, Kind::Control),
             (nanos(metrics.scrape_interval), Kind::Scrape),
             (nanos(self.scenario.cluster.hpa_interval), Kind::Autoscale),
-            (self.piece_length(), Kind::Piece),
             (nanos(self.scenario.measure.sample_interval), Kind::Sample),
         ];
         for (at, kind) in first {
             self.agenda.add(at, kind, 0, 0);
-        }
-        // Without a warm-up everything counts, also what is done before the first instant.
-        if self.scenario.warm_up > Timespan::ZERO {
-            self.agenda.add(nanos(self.scenario.warm_up), Kind::MeasureStart, 0, 0);
-        }
-        self.expect_happenings();
-        for inflow in 0..self.arrivals.len() {
-            self.expect_arrival(u32::try_from(inflow).unwrap_or(u32::MAX));
         }
     }
 }

@@ -18,9 +18,9 @@ pub(crate) struct Happening {
 }
 
 impl World {
-    /// Puts every event into the agenda.
-    pub(crate) fn expect_happenings(&mut self) {
-        for event in self.scenario.events.clone() {
+    /// Puts every event that happens here into the agenda.
+    pub(crate) fn expect_happenings(&mut self, here: impl Fn(&Event) -> bool) {
+        for event in self.scenario.events.clone().into_iter().filter(here) {
             // Entries of the agenda: twice the number for the beginning, one more for
             // the end.
             let number = u32::try_from(self.happenings.len() * 2).unwrap_or(u32::MAX);

@@ -250,13 +250,19 @@ impl World {
 
     /// Creates a pod, not bound yet. `node` asks for a place.
     pub(crate) fn create(&mut self, service: usize, node: Option<usize>) -> u32 {
+        let (model, state) = (&self.model.services[service], &self.services[service]);
+        let (revision, ordinal) = (state.revision, state.created);
+        let name = pod_name(model.workload.as_str(), model.workload.name(), revision, ordinal);
+        self.admit(service, name, node)
+    }
+
+    /// Takes a pod of that name in, not bound yet.
+    pub(crate) fn admit(&mut self, service: usize, name: PodName, node: Option<usize>) -> u32 {
         let pod = u32::try_from(self.pods.len()).unwrap_or(NONE);
         let model = &self.model.services[service];
         let state = &mut self.services[service];
         let ordinal = state.created;
         state.created += 1;
-        let name =
-            pod_name(model.workload.as_str(), model.workload.name(), state.revision, ordinal);
         self.pods.push(Pod {
             service: u32::try_from(service).unwrap_or(NONE),
             ordinal,
@@ -281,6 +287,8 @@ impl World {
             cores: 0,
             flushed_at: self.now,
             cpu: 0.0,
+            throttled: false,
+            throttled_time: 0,
             busy_time: 0,
             worker_time: 0,
             served: Counters::default(),
@@ -340,7 +348,7 @@ impl World {
     }
 
     /// Takes a pod out of the API.
-    fn gone(&mut self, pod: u32) {
+    pub(crate) fn gone(&mut self, pod: u32) {
         let state = &mut self.pods[pod as usize];
         state.phase = Phase::Gone;
         state.life += 1;
@@ -366,6 +374,7 @@ impl World {
         let service = state.service as usize;
         let working = u64::from(state.working);
         (state.busy, state.working, state.inside, state.cores) = (0, 0, 0, 0);
+        state.throttled = false;
         state.queue.clear();
         let node = state.node as usize;
         self.nodes[node].demand -= working * self.model.services[service].share;

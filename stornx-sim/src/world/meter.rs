@@ -116,6 +116,7 @@ impl Meter {
             Outcome::Unreachable => self.failures.unreachable += 1,
             Outcome::NoEndpoint => self.failures.no_endpoint += 1,
             Outcome::Downstream => self.failures.downstream += 1,
+            Outcome::GivenUp => self.failures.timed_out += 1,
         }
     }
 

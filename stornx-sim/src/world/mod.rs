@@ -13,6 +13,7 @@
 //! | `kubernetes`, `scheduler`, `hpa` | the control plane |
 //! | `happenings` | the timed events of the scenario |
 //! | `prometheus`, `observe`, `act` | what the ports show and do |
+//! | `outside`, `tally` | a world whose pods are dictated from outside, and its series |
 //! | `meter`, `measure`, `histogram` | the truth |
 //!
 //! What is simplified: network time is half a round trip each way without jitter or
@@ -32,12 +33,14 @@ mod measure;
 mod meter;
 mod model;
 mod observe;
+mod outside;
 mod ports;
 mod prometheus;
 mod random;
 mod run;
 mod scheduler;
 mod state;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -57,6 +60,7 @@ use thiserror::Error;
 
 pub use histogram::Histogram;
 pub use measure::{ByDistance, Failures, Measurements, RequestCounts, Sample, ServiceZonePeak};
+pub use outside::{Emulator, EmulatorError, NodeSeen, PodSeen};
 
 use crate::scenario::Scenario;
 use state::{START_MILLIS, World};

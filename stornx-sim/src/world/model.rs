@@ -59,6 +59,14 @@ pub(crate) struct ServiceModel {
     pub(crate) edges: usize,
 }
 
+impl ServiceModel {
+    /// Whether so many workers at work want more CPU than the limit lets them have.
+    #[inline]
+    pub(crate) fn throttles(&self, working: u32) -> bool {
+        self.limit.is_some_and(|limit| u64::from(working) * self.share > limit)
+    }
+}
+
 /// A kind of request of a service.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OperationModel {

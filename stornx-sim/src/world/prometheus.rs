@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Upper bounds of the buckets of `istio_request_duration_milliseconds`.
-const BOUNDS_MS: [f64; 19] = [
+pub(crate) const BOUNDS_MS: [f64; 19] = [
     0.5,
     1.0,
     5.0,
@@ -49,16 +49,16 @@ const BOUNDS_MS: [f64; 19] = [
 const BYTES_PER_TCP_EXCHANGE: f64 = 1000.0;
 
 /// Measurements by pair of nodes up to so many nodes, by pair of zones alone above.
-const MOST_NODES_IN_PAIRS: usize = 64;
+pub(crate) const MOST_NODES_IN_PAIRS: usize = 64;
 
 /// The counters of one series of requests.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counters {
     pub(crate) requests: u64,
     errors: u64,
-    request_bytes: u64,
-    response_bytes: u64,
-    buckets: [u64; BOUNDS_MS.len() + 1],
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    pub(crate) buckets: [u64; BOUNDS_MS.len() + 1],
 }
 
 impl Counters {
@@ -321,14 +321,27 @@ impl World {
         }
     }
 
+    /// A round trip of twice `half` between two places as the exporter measures it.
+    pub(crate) fn measured(&self, half: Nanos, a: usize, b: usize, at: Nanos) -> Millis {
+        let noise: Percent = self.scenario.metrics.latency_noise;
+        let drawn = hashed(self.seed, [a as u64, b as u64, at]) * 2.0 - 1.0;
+        Millis::saturating(seconds(half) * 2000.0 * (1.0 + drawn * noise.get() / 100.0))
+    }
+
+    /// Half a round trip between two nodes.
+    pub(crate) fn half_between(&self, a: usize, b: usize) -> Nanos {
+        let zones = self.model.zones.len();
+        if a == b {
+            self.model.half_same_node
+        } else {
+            self.model.half_trip[self.model.nodes[a].zone * zones + self.model.nodes[b].zone]
+        }
+    }
+
     /// Round-trip times as the exporter measured them at its last scrape.
     fn latency(&self, at: Nanos) -> Latency {
-        let noise: Percent = self.scenario.metrics.latency_noise;
         let zones = self.model.zones.len();
-        let measured = |half: Nanos, a: usize, b: usize| {
-            let drawn = hashed(self.seed, [a as u64, b as u64, at]) * 2.0 - 1.0;
-            Millis::saturating(seconds(half) * 2000.0 * (1.0 + drawn * noise.get() / 100.0))
-        };
+        let measured = |half: Nanos, a: usize, b: usize| self.measured(half, a, b, at);
         let mut latency = Latency::default();
         for (a, from) in self.model.zones.iter().enumerate() {
             for (b, to) in self.model.zones.iter().enumerate() {
@@ -347,11 +360,7 @@ impl World {
                 if !self.nodes[a].up || !self.nodes[b].up {
                     continue;
                 }
-                let half = if a == b {
-                    self.model.half_same_node
-                } else {
-                    self.model.half_trip[from.zone * zones + to.zone]
-                };
+                let half = self.half_between(a, b);
                 latency.nodes.push(NodeRoundTrip {
                     from: from.name.clone(),
                     to: to.name.clone(),

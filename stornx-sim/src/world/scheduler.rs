@@ -155,6 +155,12 @@ impl World {
 
     /// Binds a pod to a node and starts it.
     pub(crate) fn bind(&mut self, pod: u32, node: usize) {
+        self.seat(pod, node);
+        self.start(pod);
+    }
+
+    /// Binds a pod to a node.
+    pub(crate) fn seat(&mut self, pod: u32, node: usize) {
         let state = &mut self.pods[pod as usize];
         let model = &self.model.services[state.service as usize];
         state.node = u32::try_from(node).unwrap_or(NONE);
@@ -163,7 +169,6 @@ impl World {
         let target = &mut self.nodes[node];
         target.requested = target.requested + model.requests;
         target.pods += 1;
-        self.start(pod);
     }
 }
 

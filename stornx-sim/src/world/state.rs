@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use stornx_core::{
     ids::PodName,
     memory::Memory,
-    units::{Resources, Timestamp},
+    units::{MilliCpu, Resources, Timestamp},
 };
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     model::Model,
     prometheus::{Counters, Prometheus},
     random::Stream,
+    tally::Tally,
 };
 use crate::scenario::Scenario;
 
@@ -130,6 +131,9 @@ pub(crate) struct Pod {
     pub(crate) flushed_at: Nanos,
     /// Core-seconds used.
     pub(crate) cpu: f64,
+    /// Wants more CPU than its limit lets it have; for how long it has so far.
+    pub(crate) throttled: bool,
+    pub(crate) throttled_time: Nanos,
     /// Busy and available worker time since the last piece.
     pub(crate) busy_time: u64,
     pub(crate) worker_time: u64,
@@ -148,6 +152,7 @@ impl Pod {
         if passed > 0 {
             self.cpu += self.cores as f64 * passed as f64 * 1e-15;
             self.busy_time += u64::from(self.busy) * passed;
+            self.throttled_time += if self.throttled { passed } else { 0 };
             if self.alive && matches!(self.phase, Phase::Ready | Phase::Terminating) {
                 self.worker_time += u64::from(workers) * passed;
             }
@@ -178,6 +183,24 @@ pub(crate) struct NodeState {
     /// CPU that there is, and that is wanted (millionths of cores).
     pub(crate) capacity: u64,
     pub(crate) demand: u64,
+}
+
+impl NodeState {
+    /// A node with power and nothing on it.
+    pub(crate) fn new(cpu: MilliCpu) -> Self {
+        Self {
+            up: true,
+            ready: true,
+            down_since: None,
+            not_ready_since: None,
+            requested: Resources::default(),
+            pods: 0,
+            slowness: Slowness::NONE,
+            pressure: 0,
+            capacity: cpu.get().saturating_mul(1000),
+            demand: 0,
+        }
+    }
 }
 
 /// A service as it stands.
@@ -222,7 +245,7 @@ pub(crate) enum Stand {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     Succeeded,
     /// 503 of the replica.
@@ -233,6 +256,8 @@ pub(crate) enum Outcome {
     NoEndpoint,
     /// 500: a call that it needed failed.
     Downstream,
+    /// The caller did not wait for the answer.
+    GivenUp,
 }
 
 /// One call from a pod to a service. Requests of users are calls of the ingress.
@@ -295,6 +320,8 @@ pub(crate) struct World {
     pub(crate) leader: bool,
     /// Calls served by a replica, warm-up included.
     pub(crate) hops: u64,
+    /// Counts by series, where somebody scrapes them.
+    pub(crate) tally: Option<Tally>,
 }
 
 impl World {

@@ -161,6 +161,7 @@ impl World {
             call.stand = Stand::Answering;
             pod.served.record(self.now - call.reached, false, 0, 0);
             self.agenda.add(self.now + call.half, Kind::Answer, handle, call.life);
+            self.tally_served(handle, Outcome::Refused, 0, 0);
         }
     }
 
@@ -174,6 +175,7 @@ impl World {
         pod.flush(self.now, model.workers);
         pod.busy += 1;
         pod.working += 1;
+        pod.throttled = model.throttles(pod.working);
         let node = &mut self.nodes[pod.node as usize];
         node.demand += model.share;
 
@@ -204,6 +206,7 @@ impl World {
         let model = &self.model.services[pod.service as usize];
         pod.flush(self.now, model.workers);
         pod.working -= 1;
+        pod.throttled = model.throttles(pod.working);
         pod.cores -= u64::from(call.cores);
         self.nodes[pod.node as usize].demand -= model.share;
         call.cores = 0;
@@ -350,9 +353,12 @@ impl World {
             spec.request_bytes,
             bytes,
         );
+        let request_bytes = spec.request_bytes;
         self.hops += 1;
         self.meter.hops[distance] += 1;
         self.meter.bytes[distance] += bytes;
+        let seen = if abandoned { Outcome::GivenUp } else { outcome };
+        self.tally_served(handle, seen, request_bytes, bytes);
         if abandoned {
             self.release(handle);
         } else {
@@ -387,7 +393,7 @@ impl World {
             self.meter.retries += 1;
             self.agenda.add(self.now + wait, Kind::Retry, handle, call.life);
         } else {
-            self.end(handle, outcome == Outcome::Succeeded, callee);
+            self.end(handle, outcome, callee);
             self.release(handle);
         }
     }
@@ -412,7 +418,9 @@ impl World {
     }
 
     /// What the caller sees of a call has come to its end.
-    fn end(&mut self, handle: u32, succeeded: bool, callee: u32) {
+    fn end(&mut self, handle: u32, outcome: Outcome, callee: u32) {
+        let succeeded = outcome == Outcome::Succeeded;
+        self.tally_sent(handle, outcome);
         let call = &self.calls[handle as usize];
         let (caller, parent, sent) = (call.caller, call.parent, call.sent);
         let spec = &self.model.calls[call.spec as usize];
@@ -457,8 +465,8 @@ impl World {
         if stand != Stand::Backoff {
             self.no_longer_in_flight(handle);
         }
-        self.meter.failures.timed_out += 1;
-        self.end(handle, false, callee);
+        self.meter.failed_attempt(Outcome::GivenUp);
+        self.end(handle, Outcome::GivenUp, callee);
         self.leave(handle);
     }
 

@@ -10,7 +10,11 @@ use crate::world::state::{NONE, Phase, Stand};
 
 /// Panics when the books of a world do not balance.
 pub(super) fn audit(world: &SimWorld) {
-    let world = world.world();
+    audit_world(&world.world());
+}
+
+/// The same of a world by itself.
+pub(in crate::world) fn audit_world(world: &World) {
     let measured = world.measurements();
     let requests = measured.requests;
     let roots = |call: &&crate::world::state::Call| {

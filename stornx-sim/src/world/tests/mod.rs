@@ -1,7 +1,7 @@
 //! Tests of the world as a whole. Their oracles are textbook formulas, the
 //! documentation of Kubernetes and Istio, and an audit that counts everything anew.
 
-mod audit;
+pub(in crate::world) mod audit;
 mod bad_input;
 mod control;
 mod metrics;
@@ -20,7 +20,7 @@ use super::*;
 
 /// A scenario of three zones of two nodes without network time; `rest` begins with the
 /// services.
-fn scenario(rest: &str) -> Scenario {
+pub(in crate::world) fn scenario(rest: &str) -> Scenario {
     let text = format!(
         "\
 apiVersion: stornx.io/v1alpha1
@@ -44,11 +44,11 @@ fn at(seconds: u64) -> Timestamp {
     SimWorld::start().after(Span::from_seconds(seconds))
 }
 
-fn zone(name: &str) -> ZoneName {
+pub(in crate::world) fn zone(name: &str) -> ZoneName {
     ZoneName::new(name).unwrap()
 }
 
-fn host(service: &str) -> HostName {
+pub(in crate::world) fn host(service: &str) -> HostName {
     format!("{service}.default.svc.cluster.local").parse().unwrap()
 }
 
@@ -56,7 +56,7 @@ fn reference(service: &str) -> WorkloadRef {
     format!("default/Deployment/{service}").parse().unwrap()
 }
 
-fn split(weights: &[(&str, u8)]) -> Distribution {
+pub(in crate::world) fn split(weights: &[(&str, u8)]) -> Distribution {
     Distribution::new(weights.iter().map(|(name, weight)| (zone(name), *weight)).collect()).unwrap()
 }
 
@@ -83,7 +83,7 @@ fn near(count: u64, expected: f64) -> bool {
 
 /// How many cases a property test runs: `usual` times `STORNX_CASES` per cent, where
 /// that is set.
-fn cases(usual: u32) -> u32 {
+pub(in crate::world) fn cases(usual: u32) -> u32 {
     let setting = std::env::var("STORNX_CASES").ok();
     let percent = setting.map_or(100, |text| text.parse().expect("a whole number"));
     usual.saturating_mul(percent) / 100

@@ -1,0 +1,304 @@
+//! From a caller's and a callee's view to routes between zones, as decision 0012 says.
+//!
+//! Assumes that callers choose as the rule in force says, else as the mesh does without
+//! one; what was measured corrects that. Where only one side reports, the other is
+//! assumed: callers alike over their replicas, callees as the start has them.
+
+use stornx_core::{
+    model::{DefaultSplit, Edge, Latency, Protocol, RouteTraffic},
+    units::{BytesPerSecond, Millis, Rps, Share},
+};
+
+use crate::{
+    fit::Table,
+    places::Places,
+    sums::{Column, EdgeKey, Flows},
+};
+
+/// Bytes, both directions together, that count as one exchange over a plain connection.
+/// The mesh counts bytes there and no requests. It is the simulator's figure, with which
+/// the settings of the planner were found; a planner that is given no requests takes a
+/// figure of its own (10,000), which only matters where nobody estimates.
+pub(crate) const BYTES_PER_TCP_EXCHANGE: f64 = 1000.0;
+
+/// A route with fewer requests per second than this has none: one in eleven days.
+const LEAST_RATE: f64 = 1e-6;
+
+/// What both sides say about one edge.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EdgeView<'a> {
+    /// Requests and errors by zone of the caller.
+    pub(crate) sent: Option<&'a Flows>,
+    /// Bytes of requests and responses by zone of the caller.
+    pub(crate) bytes: Option<&'a Flows>,
+    /// By zone of the callee.
+    pub(crate) served: Option<&'a [Column]>,
+    /// Bytes over plain connections, to the callee and back, by zone of the caller.
+    pub(crate) tcp_sent: Option<&'a Flows>,
+    /// The same by zone of the callee.
+    pub(crate) tcp_served: Option<&'a [Column]>,
+}
+
+/// The edge; none when it carries nothing, or nobody knows where its callers are.
+pub(crate) fn edge(
+    places: &Places<'_>,
+    latency: Option<&Latency>,
+    key: EdgeKey,
+    view: &EdgeView<'_>,
+) -> Option<Edge> {
+    let http = http_routes(places, latency, key, view);
+    let tcp = tcp_routes(places, key, view);
+    let (protocol, routes) = match (http.is_empty(), tcp.is_empty()) {
+        (true, true) => return None,
+        (true, false) => (Protocol::Tcp, tcp),
+        // One host may have both kinds of port. Requests say more: bytes are added.
+        (false, _) => (Protocol::Http, with_bytes(http, &tcp)),
+    };
+    Some(Edge {
+        caller: places.workloads[key.caller].id.clone(),
+        callee: places.workloads[key.callee].id.clone(),
+        host: places.hosts[key.host].name.clone(),
+        protocol,
+        routes,
+    })
+}
+
+fn http_routes(
+    places: &Places<'_>,
+    latency: Option<&Latency>,
+    key: EdgeKey,
+    view: &EdgeView<'_>,
+) -> Vec<RouteTraffic> {
+    let zones = places.zones.len();
+    let rows = placed(places, key.caller, view.sent);
+    let columns = view.served.unwrap_or_default();
+    let column_rates: Vec<f64> = columns.iter().map(|column| column.sums[0]).collect();
+    let Some(table) = estimate(places, key, &rate_of(&rows, 0), &column_rates) else {
+        return Vec::new();
+    };
+    let bytes = placed(places, key.caller, view.bytes);
+    let callee_errors = |to: usize| match columns.get(to) {
+        Some(column) if column.sums[0] > 0.0 => (column.sums[1] / column.sums[0]).min(1.0),
+        _ => 0.0,
+    };
+    let mut routes = Vec::new();
+    for from in 0..zones {
+        let sum = table.row_sum(from);
+        if sum < LEAST_RATE {
+            continue;
+        }
+        let errors = RowErrors::of(&table, from, sum, &rows, &callee_errors);
+        for to in 0..zones {
+            let rate = table.get(from, to);
+            if rate < LEAST_RATE {
+                continue;
+            }
+            let part = |which: usize| {
+                BytesPerSecond::saturating(bytes.get(from).map_or(0.0, |b| b[which]) * rate / sum)
+            };
+            routes.push(RouteTraffic {
+                from: places.zones[from].name.clone(),
+                to: places.zones[to].name.clone(),
+                requests: Rps::saturating(rate),
+                request_bytes: part(0),
+                response_bytes: part(1),
+                p95: columns
+                    .get(to)
+                    .and_then(Column::p95)
+                    .map(|p95| Millis::saturating(p95 + round_trip(places, latency, from, to))),
+                errors: Share::saturating(errors.share(callee_errors(to))),
+            });
+        }
+    }
+    routes
+}
+
+/// How what callees say of failures becomes what the callers of one zone see.
+struct RowErrors {
+    factor: f64,
+    unseen: f64,
+}
+
+impl RowErrors {
+    /// Failures that no callee saw are spread over the requests of the callers that saw
+    /// them. Where callees saw more (a retry hid them), theirs are scaled down.
+    fn of(
+        table: &Table,
+        from: usize,
+        sum: f64,
+        rows: &[[f64; 2]],
+        callee: &impl Fn(usize) -> f64,
+    ) -> Self {
+        let by_callees: f64 = (0..table.zones()).map(|to| table.get(from, to) * callee(to)).sum();
+        match rows.get(from) {
+            Some([requests, errors]) if *requests > 0.0 => {
+                if *errors >= by_callees {
+                    Self { factor: 1.0, unseen: (errors - by_callees) / sum }
+                } else {
+                    Self { factor: errors / by_callees, unseen: 0.0 }
+                }
+            }
+            _ => Self { factor: 1.0, unseen: 0.0 },
+        }
+    }
+
+    fn share(&self, callee: f64) -> f64 {
+        callee * self.factor + self.unseen
+    }
+}
+
+fn tcp_routes(places: &Places<'_>, key: EdgeKey, view: &EdgeView<'_>) -> Vec<RouteTraffic> {
+    let zones = places.zones.len();
+    let rows = placed(places, key.caller, view.tcp_sent);
+    let columns = view.tcp_served.unwrap_or_default();
+    let both = |sums: &[f64; 2]| sums[0] + sums[1];
+    let row_bytes: Vec<f64> = rows.iter().map(both).collect();
+    let column_bytes: Vec<f64> = columns.iter().map(|column| both(&column.sums)).collect();
+    let Some(table) = estimate(places, key, &row_bytes, &column_bytes) else {
+        return Vec::new();
+    };
+    let mut routes = Vec::new();
+    for from in 0..zones {
+        for to in 0..zones {
+            let bytes = table.get(from, to);
+            let requests = bytes / BYTES_PER_TCP_EXCHANGE;
+            if requests < LEAST_RATE {
+                continue;
+            }
+            let one_way = |sums: &[f64; 2]| (both(sums) > 0.0).then(|| sums[0] / both(sums));
+            let there = rows.get(from).and_then(one_way);
+            let there = there.or_else(|| columns.get(to).and_then(|c| one_way(&c.sums)));
+            let request_bytes = bytes * there.unwrap_or(0.5);
+            routes.push(RouteTraffic {
+                from: places.zones[from].name.clone(),
+                to: places.zones[to].name.clone(),
+                requests: Rps::saturating(requests),
+                request_bytes: BytesPerSecond::saturating(request_bytes),
+                response_bytes: BytesPerSecond::saturating(bytes - request_bytes),
+                p95: None,
+                errors: Share::ZERO,
+            });
+        }
+    }
+    routes
+}
+
+fn with_bytes(mut http: Vec<RouteTraffic>, tcp: &[RouteTraffic]) -> Vec<RouteTraffic> {
+    for more in tcp {
+        match http.iter_mut().find(|route| route.from == more.from && route.to == more.to) {
+            Some(route) => {
+                route.request_bytes += more.request_bytes;
+                route.response_bytes += more.response_bytes;
+            }
+            None => http.push(RouteTraffic { requests: Rps::ZERO, ..more.clone() }),
+        }
+    }
+    http
+}
+
+fn rate_of(rows: &[[f64; 2]], which: usize) -> Vec<f64> {
+    rows.iter().map(|row| row[which]).collect()
+}
+
+/// Sums by zone of the caller; what has no zone is spread over the caller's replicas.
+/// Empty when nothing is known.
+fn placed(places: &Places<'_>, caller: usize, flows: Option<&Flows>) -> Vec<[f64; 2]> {
+    let Some(flows) = flows else { return Vec::new() };
+    let mut zones = flows.zones.clone();
+    if flows.unplaced.iter().any(|sum| *sum > 0.0)
+        && let Some(spread) = places.spread(caller)
+    {
+        for (sums, share) in zones.iter_mut().zip(spread) {
+            for (sum, unplaced) in sums.iter_mut().zip(flows.unplaced) {
+                *sum += unplaced * share;
+            }
+        }
+    }
+    zones
+}
+
+/// The table of an edge from the sums of its rows and columns, either of which may be
+/// unknown (no entries, or nothing but zeros). `None` when there is nothing, or when
+/// nobody knows where the callers are.
+fn estimate(places: &Places<'_>, key: EdgeKey, rows: &[f64], columns: &[f64]) -> Option<Table> {
+    let (sent, served): (f64, f64) = (rows.iter().sum(), columns.iter().sum());
+    let rows: Vec<f64> = match (sent > 0.0, served > 0.0) {
+        (true, _) => rows.to_vec(),
+        // The callers' proxies say nothing: all callers are taken to be alike.
+        (false, true) => places.spread(key.caller)?.iter().map(|share| share * served).collect(),
+        (false, false) => return None,
+    };
+    let total: f64 = rows.iter().sum();
+    let columns: Option<Vec<f64>> =
+        (served > 0.0).then(|| columns.iter().map(|column| column * total / served).collect());
+    let mut table = start(places, key, &rows, columns.as_deref());
+    match columns {
+        Some(columns) => table.fit(&rows, &columns),
+        None => table.scale_rows(&rows),
+    }
+    Some(table)
+}
+
+/// How callers choose, as far as the cluster says: the weights in force, else what the
+/// mesh does without. Where that contradicts what was measured (a rule or an endpoint
+/// changed within the window), what was measured opens the way.
+fn start(places: &Places<'_>, key: EdgeKey, rows: &[f64], columns: Option<&[f64]>) -> Table {
+    let mut table = Table::new(places.zones.len());
+    for (from, rate) in rows.iter().enumerate().filter(|(_, rate)| **rate > 0.0) {
+        let share = chosen(places, key, from);
+        for (cell, share) in table.row_mut(from).iter_mut().zip(share) {
+            *cell = share * rate;
+        }
+    }
+    let Some(columns) = columns else { return table };
+    let total: f64 = columns.iter().sum();
+    for (to, column) in columns.iter().enumerate() {
+        if *column > 0.0 && table.column_sum(to) <= 0.0 {
+            for (from, rate) in rows.iter().enumerate() {
+                table.row_mut(from)[to] = rate * column / total;
+            }
+        }
+    }
+    table
+}
+
+/// The shares of destination zones for callers of one zone; sums to 1 unless the callee
+/// has no replica anywhere.
+fn chosen(places: &Places<'_>, key: EdgeKey, from: usize) -> Vec<f64> {
+    let host = &places.hosts[key.host];
+    let ready = &places.workloads[key.callee].ready;
+    let shares = |weight: &dyn Fn(usize) -> f64| -> Option<Vec<f64>> {
+        let weights: Vec<f64> = (0..ready.len()).map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        (sum > 0.0).then(|| weights.iter().map(|weight| weight / sum).collect())
+    };
+    let zones = &places.zones;
+    if let Some(row) = host.weights.and_then(|table| table.get(zones[from].name)) {
+        // The mesh leaves out zones without endpoints and keeps the ratio of the rest.
+        let named = |to: usize| {
+            if ready[to] > 0.0 { f64::from(row.weight(zones[to].name)) } else { 0.0 }
+        };
+        if let Some(shares) = shares(&named) {
+            return shares;
+        }
+    }
+    if host.default_split == DefaultSplit::OwnZoneFirst {
+        let own = |to: usize| if to == from { ready[to] } else { 0.0 };
+        let region =
+            |to: usize| if zones[to].region == zones[from].region { ready[to] } else { 0.0 };
+        if let Some(shares) = shares(&own).or_else(|| shares(&region)) {
+            return shares;
+        }
+    }
+    shares(&|to| ready[to])
+        .or_else(|| places.spread(key.callee))
+        .unwrap_or_else(|| vec![0.0; ready.len()])
+}
+
+/// The measured round trip between two zones; nothing where it was not measured.
+fn round_trip(places: &Places<'_>, latency: Option<&Latency>, from: usize, to: usize) -> f64 {
+    let (from, to) = (places.zones[from].name, places.zones[to].name);
+    let pairs = latency.map(|latency| latency.zones.as_slice()).unwrap_or_default();
+    let found = pairs.binary_search_by(|pair| (&pair.from, &pair.to).cmp(&(from, to)));
+    found.map_or(0.0, |at| pairs[at].rtt.get())
+}
