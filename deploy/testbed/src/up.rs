@@ -16,7 +16,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use stornx_testbed::{
-    NodeSpec, Options, Programs, TestBed, apps::Boutique, cluster::ADMIN, forward, namespace,
+    NodeSpec, Options, Programs, TestBed,
+    apps::{Boutique, boutique_scenario},
+    cluster::ADMIN,
+    emulate::{Emulation, Settings},
+    forward, namespace,
     prometheus::Scrape,
 };
 use tokio::{
@@ -49,6 +53,10 @@ struct Cluster {
     /// Nodes, over three zones; those of the boutique when absent.
     #[arg(long)]
     nodes: Option<usize>,
+    /// Seconds that pass for the traffic in one second: 10 shows what an hour brings in
+    /// six minutes.
+    #[arg(long, default_value_t = 1.0)]
+    factor: f64,
     /// Keeps the data folder, with all logs.
     #[arg(long)]
     keep: bool,
@@ -93,10 +101,12 @@ async fn hold(arguments: &Inside) -> Result<()> {
     let boutique = Boutique::new();
     let admin = bed.client(ADMIN).await?;
     boutique.deploy(&admin).await?;
-    let prometheus = bed.start_prometheus(&Scrape::each_second([])).await?;
     boutique.wait_ready(&admin, Duration::from_secs(60)).await?;
+    let traffic = Settings::new(boutique_scenario().clone()).faster(arguments.cluster.factor);
+    let emulation = Emulation::start(&admin, traffic).await?;
+    let prometheus = bed.start_prometheus(&Scrape::each_second([emulation.address()])).await?;
     eprintln!(
-        "testbed: {} pods and Prometheus after {:.1} s; memory: {}",
+        "testbed: {} pods, traffic and Prometheus after {:.1} s; memory: {}",
         boutique.pods(),
         start.elapsed().as_secs_f64(),
         memory(&bed)
@@ -165,7 +175,7 @@ async fn show(arguments: &Up) -> Result<()> {
     std::fs::write(&kubeconfig, &ready.kubeconfig)?;
     writeln!(
         std::io::stdout(),
-        "{} nodes and the boutique's {} pods are there:\n\n    kubectl --kubeconfig {} get pods -A\n\n\
+        "{} nodes, the boutique's {} pods and its traffic are there:\n\n    kubectl --kubeconfig {} get pods -A\n\n\
          API server  {url}\nPrometheus  {prometheus_url}\n\nCtrl-C ends everything.",
         ready.nodes,
         ready.pods,
@@ -195,6 +205,7 @@ fn start(cluster: &Cluster, url: &str) -> Result<Child> {
     if let Some(nodes) = cluster.nodes {
         command.args(["--nodes", &nodes.to_string()]);
     }
+    command.args(["--factor", &cluster.factor.to_string()]);
     if cluster.keep {
         command.arg("--keep");
     }

@@ -26,8 +26,9 @@ use stornx_testbed::{
     Options, Server, TestBed,
     apps::{self, Boutique, Roll, Workload, ready_pods, wait_ready},
     cluster::{ADMIN, stages},
+    emulate::{Emulation, Settings},
     harness::{Test, TestResult},
-    prometheus::Scrape,
+    prometheus::{Prometheus, Scrape},
     wait::until,
 };
 
@@ -48,6 +49,11 @@ fn main() -> ExitCode {
             Test::shared("istio's schema judges a DestinationRule", destination_rule),
             Test::shared("keda's object exists without keda", scaled_object),
             Test::shared("prometheus scrapes a pod's address", scrape).needs_namespace(),
+            Test::own(
+                "traffic runs over the pods and follows the rules",
+                Options::default(),
+                traffic,
+            ),
             Test::own("the API server is killed and comes back", without_boutique(), api_server),
             Test::own(
                 "a store that stands still stops writes for as long",
@@ -296,6 +302,82 @@ async fn scrape(bed: Arc<TestBed>) -> TestResult {
     prometheus.query("up").await?;
     server.abort();
     Ok(())
+}
+
+async fn traffic(bed: Arc<TestBed>) -> TestResult {
+    let client = bed.client(ADMIN).await?;
+    let boutique = Boutique::new();
+    boutique.deploy(&client).await?;
+    boutique.wait_ready(&client, SOON).await?;
+    let scenario = apps::boutique_scenario();
+    let emulation = Emulation::start(&client, Settings::new(scenario.clone())).await?;
+    let prometheus = bed.start_prometheus(&Scrape::each_second([emulation.address()])).await?;
+
+    // Every user's request reaches the frontend: 150 a second, as the scenario says.
+    let rates = scenario.entries.iter().flat_map(|entry| entry.rates.values());
+    let offered: f64 = rates.map(|profile| profile.points()[0].per_second.get()).sum();
+    let frontend = "sum(rate(istio_requests_total{reporter=\"destination\",\
+                    destination_workload=\"frontend\"}[5s]))";
+    let served = async || {
+        let rate = value(&prometheus, frontend).await?;
+        if (rate / offered - 1.0).abs() < 0.2 {
+            Ok(())
+        } else {
+            Err(format!("{rate} of {offered}"))
+        }
+    };
+    until("the rate of the frontend", SOON, served).await?;
+
+    // One zone for everybody: the others' pods see nothing any more.
+    let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "DestinationRule");
+    let rules: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), "boutique", &ApiResource::from_gvk(&kind));
+    let rule = json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "currency"},
+        "spec": {"host": "currency", "trafficPolicy": {"loadBalancer": {"localityLbSetting": {
+            "distribute": [{"from": "*", "to": {"region-1/zone-a/*": 100}}],
+        }}}},
+    });
+    rules.create(&PostParams::default(), &serde_json::from_value(rule)?).await?;
+    let mut inside = Vec::new();
+    for pod in ready_pods(&client, "boutique", "app=currency").await? {
+        if node_of(&pod).starts_with("zone-a") {
+            inside.push(pod.name_any());
+        }
+    }
+    let pods = inside.join("|");
+    let total = "istio_requests_total{reporter=\"destination\",destination_workload=\"currency\"";
+    let moved = async || {
+        let here = value(&prometheus, &format!("sum(rate({total},pod=~\"{pods}\"}}[3s]))")).await?;
+        let there =
+            value(&prometheus, &format!("sum(rate({total},pod!~\"{pods}\"}}[3s]))")).await?;
+        if here > 0.0 && there == 0.0 { Ok(()) } else { Err(format!("{here} and {there}")) }
+    };
+    until("all requests in one zone", SOON, moved).await?;
+
+    // A pod that comes is served, and shows itself.
+    let frontend = boutique.workload("frontend").ok_or("no frontend")?;
+    apps::scale(&client, frontend, 7).await?;
+    wait_ready(&client, frontend, 7, SOON).await?;
+    let count = "count(sum by (pod) (rate(istio_requests_total{reporter=\"destination\",\
+                 destination_workload=\"frontend\"}[3s]) > 0))";
+    let seven = async || match value(&prometheus, count).await? {
+        7.0 => Ok(()),
+        other => Err(format!("{other} pods")),
+    };
+    until("requests at the seventh pod", SOON, seven).await?;
+    assert!(emulation.left_out().is_zero(), "the machine keeps up");
+    Ok(())
+}
+
+/// The one number that a query gives.
+async fn value(prometheus: &Prometheus, query: &str) -> Result<f64, String> {
+    let samples = prometheus.query(query).await.map_err(|error| error.to_string())?;
+    let text = samples.first().and_then(|sample| sample["value"][1].as_str());
+    let text = text.ok_or_else(|| "no sample".to_owned())?;
+    text.parse().map_err(|_| text.to_owned())
 }
 
 async fn api_server(bed: Arc<TestBed>) -> TestResult {

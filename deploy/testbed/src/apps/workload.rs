@@ -41,6 +41,8 @@ pub struct Workload {
     pub pod_annotations: BTreeMap<String, String>,
     /// Labels that a node must have.
     pub node_selector: BTreeMap<String, String>,
+    /// Its pods are spread evenly over the zones, whatever it costs.
+    pub spread: bool,
     /// Mounts the claim `NAME-data`.
     pub claim: bool,
     /// `spec.paused`.
@@ -70,6 +72,7 @@ impl Workload {
             annotations: BTreeMap::new(),
             pod_annotations: BTreeMap::new(),
             node_selector: BTreeMap::new(),
+            spread: false,
             claim: false,
             paused: false,
         }
@@ -106,6 +109,13 @@ impl Workload {
     #[must_use]
     pub fn in_zone(mut self, zone: &str) -> Self {
         self.node_selector.insert("topology.kubernetes.io/zone".to_owned(), zone.to_owned());
+        self
+    }
+
+    /// Spread evenly over the zones.
+    #[must_use]
+    pub fn spread(mut self) -> Self {
+        self.spread = true;
         self
     }
 
@@ -150,6 +160,14 @@ impl Workload {
         }
         pod["containers"] = json!([container]);
         let labels = json!({"app": self.name});
+        if self.spread {
+            pod["topologySpreadConstraints"] = json!([{
+                "maxSkew": 1,
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": labels},
+            }]);
+        }
         typed(
             &format!("Deployment {}", self.name),
             json!({
