@@ -8,7 +8,9 @@
 //! 3. [`TestBed`] starts etcd, kube-apiserver, kube-controller-manager, kube-scheduler
 //!    and kwok there, with keys, ports and a data folder of their own.
 //! 4. [`apps`] deploys the boutique and workloads that are special in one way.
-//! 5. [`prometheus`] starts the real Prometheus over what a test names.
+//! 5. [`emulate`] runs the simulator's traffic over the pods that are there and shows it
+//!    as metrics.
+//! 6. [`prometheus`] starts the real Prometheus over them, or over what a test names.
 //!
 //! [`harness`] makes tests of all this; [`forward`] lets people look in from outside.
 //!
@@ -18,10 +20,12 @@
 //! | `process` | look for programs by name |
 //! | `cluster` | restart anything by itself |
 //! | `apps` | have a source of its own for the boutique |
+//! | `emulate` | decide about pods, or read rules with the code under test |
 
 pub mod apps;
 pub mod cluster;
 mod dirs;
+pub mod emulate;
 mod error;
 pub mod forward;
 pub mod harness;

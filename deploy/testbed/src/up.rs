@@ -4,7 +4,7 @@
 //! process outside, the cluster does not outlive it.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::SocketAddr,
     os::unix::process::CommandExt,
     path::PathBuf,
@@ -16,7 +16,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use stornx_testbed::{
-    NodeSpec, Options, Programs, TestBed, apps::Boutique, cluster::ADMIN, forward, namespace,
+    NodeSpec, Options, Programs, TestBed,
+    apps::{Boutique, boutique_scenario},
+    cluster::ADMIN,
+    emulate::{Emulation, Settings},
+    forward, namespace,
     prometheus::Scrape,
 };
 use tokio::{
@@ -38,6 +42,10 @@ pub(crate) struct Up {
     /// Port of 127.0.0.1 for Prometheus; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     prometheus_port: u16,
+    /// Where the kubeconfig is written; `testbed/kubeconfig` of the build folder when
+    /// absent.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -45,6 +53,10 @@ struct Cluster {
     /// Nodes, over three zones; those of the boutique when absent.
     #[arg(long)]
     nodes: Option<usize>,
+    /// Seconds that pass for the traffic in one second: 10 shows what an hour brings in
+    /// six minutes.
+    #[arg(long, default_value_t = 1.0)]
+    factor: f64,
     /// Keeps the data folder, with all logs.
     #[arg(long)]
     keep: bool,
@@ -89,10 +101,12 @@ async fn hold(arguments: &Inside) -> Result<()> {
     let boutique = Boutique::new();
     let admin = bed.client(ADMIN).await?;
     boutique.deploy(&admin).await?;
-    let prometheus = bed.start_prometheus(&Scrape::each_second([])).await?;
     boutique.wait_ready(&admin, Duration::from_secs(60)).await?;
+    let traffic = Settings::new(boutique_scenario().clone()).faster(arguments.cluster.factor);
+    let emulation = Emulation::start(&admin, traffic).await?;
+    let prometheus = bed.start_prometheus(&Scrape::each_second([emulation.address()])).await?;
     eprintln!(
-        "testbed: {} pods and Prometheus after {:.1} s; memory: {}",
+        "testbed: {} pods, traffic and Prometheus after {:.1} s; memory: {}",
         boutique.pods(),
         start.elapsed().as_secs_f64(),
         memory(&bed)
@@ -110,7 +124,7 @@ async fn hold(arguments: &Inside) -> Result<()> {
         forward::to_port(&ready.api_server, api_server)?,
         forward::to_port(&ready.prometheus, prometheus.address)?,
     );
-    println!("{}", serde_json::to_string(&ready)?);
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(&ready)?)?;
     let outside_gone = || std::io::stdin().read_to_end(&mut Vec::new());
     tokio::task::spawn_blocking(outside_gone).await??;
     Ok(())
@@ -156,15 +170,17 @@ async fn show(arguments: &Up) -> Result<()> {
         forward::to_socket(api_server, ready.api_server.clone()),
         forward::to_socket(prometheus, ready.prometheus.clone()),
     );
-    let kubeconfig = stornx_testbed::folder().join("kubeconfig");
+    let usual = || stornx_testbed::folder().join("kubeconfig");
+    let kubeconfig = arguments.kubeconfig.clone().unwrap_or_else(usual);
     std::fs::write(&kubeconfig, &ready.kubeconfig)?;
-    println!(
-        "{} nodes and the boutique's {} pods are there:\n\n    kubectl --kubeconfig {} get pods -A\n\n\
+    writeln!(
+        std::io::stdout(),
+        "{} nodes, the boutique's {} pods and its traffic are there:\n\n    kubectl --kubeconfig {} get pods -A\n\n\
          API server  {url}\nPrometheus  {prometheus_url}\n\nCtrl-C ends everything.",
         ready.nodes,
         ready.pods,
         shown(&kubeconfig).display(),
-    );
+    )?;
     tokio::select! {
         status = child.wait() => bail!("the cluster ended: {}", status?),
         _ = interrupt.recv() => {}
@@ -189,6 +205,7 @@ fn start(cluster: &Cluster, url: &str) -> Result<Child> {
     if let Some(nodes) = cluster.nodes {
         command.args(["--nodes", &nodes.to_string()]);
     }
+    command.args(["--factor", &cluster.factor.to_string()]);
     if cluster.keep {
         command.arg("--keep");
     }

@@ -2,7 +2,8 @@
 //!
 //! From the scenario: namespace, services, replicas, requests, limits, budgets, HPAs,
 //! and which services speak plain TCP. A service that is pinned gets a volume in the
-//! zone of its placement; other placements are left to the scheduler. How long pods take
+//! zone of its placement; other placements are left to the scheduler. Users enter by an
+//! ingress with one pod in each zone, in a namespace of its own that nobody manages. How long pods take
 //! to start is left to the options of the cluster: tests do not wait for a JVM.
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
@@ -13,7 +14,7 @@ use serde_json::json;
 use stornx_core::model::Protocol;
 use stornx_sim::{
     builtin,
-    scenario::{Scenario, Service, service::Placement},
+    scenario::{INGRESS, Scenario, Service, service::Placement},
 };
 
 use super::{
@@ -48,6 +49,8 @@ pub struct Boutique {
     pub namespace: String,
     /// Them, in the order of the scenario.
     pub workloads: Vec<Workload>,
+    /// Where users come in.
+    pub ingress: Workload,
     /// Pods that must stay, by workload.
     pub budgets: BTreeMap<String, u32>,
     /// Lower bound, upper bound and target CPU utilisation in per cent, by workload.
@@ -74,6 +77,7 @@ impl Boutique {
                 .filter_map(|one| Some((one.name.clone(), one.min_ready?)))
                 .collect(),
             autoscalers: services.iter().filter_map(autoscaler).collect(),
+            ingress: Workload::new(INGRESS, INGRESS, count(scenario.topology.zones.len())).spread(),
             volumes: services.iter().filter(|one| one.constraints.pinned).map(volume).collect(),
             namespace,
         }
@@ -85,10 +89,14 @@ impl Boutique {
         self.workloads.iter().find(|one| one.name == name)
     }
 
-    /// Pods of all workloads together.
+    /// Pods of all workloads and the ingress together.
     #[must_use]
     pub fn pods(&self) -> u32 {
-        self.workloads.iter().map(|one| one.replicas).sum()
+        self.all().map(|one| one.replicas).sum()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Workload> {
+        self.workloads.iter().chain([&self.ingress])
     }
 
     /// Creates everything.
@@ -97,10 +105,11 @@ impl Boutique {
     /// When the API server refuses.
     pub async fn deploy(&self, client: &Client) -> Result<()> {
         namespace(client, &self.namespace).await?;
+        namespace(client, &self.ingress.namespace).await?;
         for volume in &self.volumes {
             self.create_volume(client, volume).await?;
         }
-        for workload in &self.workloads {
+        for workload in self.all() {
             workload.create(client).await?;
             if let Some(min) = self.budgets.get(&workload.name) {
                 create(client, &disruption_budget(workload, *min)?).await?;
@@ -118,7 +127,7 @@ impl Boutique {
     /// [`BedError::Deadline`](crate::BedError::Deadline) for the first workload that is
     /// not.
     pub async fn wait_ready(&self, client: &Client, limit: Duration) -> Result<()> {
-        for workload in &self.workloads {
+        for workload in self.all() {
             let replicas = usize::try_from(workload.replicas).unwrap_or(usize::MAX);
             wait_ready(client, workload, replicas, limit).await?;
         }
@@ -161,6 +170,11 @@ impl Default for Boutique {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Of zones, which are few.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn workload(namespace: &str, services: &[Service], service: &Service) -> Workload {

@@ -41,6 +41,8 @@ pub struct Workload {
     pub pod_annotations: BTreeMap<String, String>,
     /// Labels that a node must have.
     pub node_selector: BTreeMap<String, String>,
+    /// Its pods are spread evenly over the zones, whatever it costs.
+    pub spread: bool,
     /// Mounts the claim `NAME-data`.
     pub claim: bool,
     /// `spec.paused`.
@@ -70,9 +72,16 @@ impl Workload {
             annotations: BTreeMap::new(),
             pod_annotations: BTreeMap::new(),
             node_selector: BTreeMap::new(),
+            spread: false,
             claim: false,
             paused: false,
         }
+    }
+
+    /// Its owner wants StornX to leave it alone.
+    #[must_use]
+    pub fn opted_out(self) -> Self {
+        self.annotated("stornx.io/policy", "off")
     }
 
     /// With an annotation on the Deployment, e.g. one by which its owner opts out.
@@ -100,6 +109,13 @@ impl Workload {
     #[must_use]
     pub fn in_zone(mut self, zone: &str) -> Self {
         self.node_selector.insert("topology.kubernetes.io/zone".to_owned(), zone.to_owned());
+        self
+    }
+
+    /// Spread evenly over the zones.
+    #[must_use]
+    pub fn spread(mut self) -> Self {
+        self.spread = true;
         self
     }
 
@@ -144,6 +160,14 @@ impl Workload {
         }
         pod["containers"] = json!([container]);
         let labels = json!({"app": self.name});
+        if self.spread {
+            pod["topologySpreadConstraints"] = json!([{
+                "maxSkew": 1,
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": labels},
+            }]);
+        }
         typed(
             &format!("Deployment {}", self.name),
             json!({
@@ -239,9 +263,9 @@ pub async fn ready_pods(client: &Client, namespace: &str, selector: &str) -> Res
 }
 
 fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
-        && conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
+        && conditions.any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
 /// Waits until a Deployment has exactly `replicas` Ready pods.

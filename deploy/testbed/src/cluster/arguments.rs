@@ -97,6 +97,8 @@ impl Facts<'_> {
             "--secure-port=0".to_owned(),
             format!("--service-account-private-key-file={}", self.file(keys::ACCOUNTS_KEY)),
             format!("--root-ca-file={}", self.file(keys::AUTHORITY)),
+            // A claim that it missed is bound at its next look: 15 s by default.
+            "--pvclaimbinder-sync-period=1s".to_owned(),
         ];
         if self.options.large {
             arguments.extend(limits());

@@ -282,8 +282,9 @@ impl TestBed {
         servers.iter().filter_map(|(server, process)| Some((*server, process.memory()?))).collect()
     }
 
-    /// Makes a node not ready, or ready again; its pods follow as the node controller
-    /// decides.
+    /// Does at once what the node controller does with a node that has been silent for
+    /// its grace period: readiness unknown, pods not ready; or takes that back. Pods that
+    /// start on it at this moment still become Ready.
     ///
     /// # Errors
     /// When the API server refuses.

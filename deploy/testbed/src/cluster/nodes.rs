@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::Node;
+use futures::{TryStreamExt, stream};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
@@ -27,15 +31,15 @@ fn limit(count: usize) -> Duration {
 }
 
 pub(super) async fn create(client: &Client, nodes: &[NodeSpec]) -> Result<()> {
-    let api: Api<Node> = Api::all(client.clone());
-    let api = &api;
-    stream::iter(nodes)
-        .map(|spec| async move {
-            let creating = || format!("create node {}", spec.name);
-            api.create(&PostParams::default(), &node(spec)?).await.tried(creating)
+    let nodes = nodes.iter().map(node).collect::<Result<Vec<Node>>>()?;
+    stream::iter(nodes.into_iter().map(Ok))
+        .try_for_each_concurrent(SIDE_BY_SIDE, |node| {
+            let api: Api<Node> = Api::all(client.clone());
+            async move {
+                let created = api.create(&PostParams::default(), &node).await;
+                created.map(drop).tried(|| format!("create node {}", node.name_any()))
+            }
         })
-        .buffer_unordered(SIDE_BY_SIDE)
-        .try_for_each(|_| std::future::ready(Ok(())))
         .await
 }
 
@@ -93,17 +97,37 @@ pub(super) async fn wait_ready(client: &Client, count: usize) -> Result<()> {
 }
 
 fn takes_pods(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let tainted = node.spec.as_ref().is_some_and(|spec| spec.taints.is_some());
-    !tainted && conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
+    !tainted && conditions.any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
-/// Makes a node not ready, or ready again.
+/// Does at once what the node controller does with a node that has been silent for its
+/// grace period: the node's readiness is unknown and its pods are not ready. Or takes
+/// that back, as the kubelet of a node that returns does.
 pub(super) async fn fail(client: &Client, name: &str, failed: bool) -> Result<()> {
-    let api: Api<Node> = Api::all(client.clone());
+    let failing = || format!("node {name}, failed: {failed}");
+    let nodes: Api<Node> = Api::all(client.clone());
     let patch = json!({"metadata": {"annotations": {FAILED: failed.to_string()}}});
-    api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-        .tried(|| format!("annotate node {name}"))?;
+    nodes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.tried(failing)?;
+
+    let on_node = ListParams::default().fields(&format!("spec.nodeName={name}"));
+    let pods = Api::<Pod>::all(client.clone()).list(&on_node).await.tried(failing)?;
+    for pod in pods.items.iter().filter(|pod| condition(pod, "ContainersReady")) {
+        let ready = if failed { "False" } else { "True" };
+        let patch = json!({"status": {"conditions": [{
+            "type": "Ready", "status": ready, "lastTransitionTime": Time(Timestamp::now()),
+        }]}});
+        let namespace = pod.namespace().unwrap_or_default();
+        let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(&patch))
+            .await
+            .tried(failing)?;
+    }
     Ok(())
+}
+
+fn condition(pod: &Pod, kind: &str) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|one| one.type_ == kind && one.status == "True")
 }

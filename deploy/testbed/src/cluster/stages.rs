@@ -1,6 +1,9 @@
 //! How kwok plays the kubelets: pods get their address at once and become Ready after a
 //! delay, unless they are asked not to; deletions finish; nodes fail on demand.
 //!
+//! Containers, not pods, are what a stage looks at: a pod that the node controller has
+//! marked not ready stays so, as with a kubelet that is gone.
+//!
 //! The stages lie in `stages.yaml`. Durations in annotations are those of Go (`20s`).
 
 use std::time::Duration;
@@ -11,7 +14,7 @@ pub const READY: &str = "testbed.stornx.io/ready";
 /// Annotation of a pod: from being scheduled to Ready, e.g. `20s`.
 pub const READY_AFTER: &str = "testbed.stornx.io/ready-after";
 
-/// Annotation of a node: `true` makes it not ready.
+/// Annotation of a node: `true` makes its readiness unknown.
 pub const FAILED: &str = "testbed.stornx.io/failed";
 
 const STAGES: &str = include_str!("stages.yaml");
