@@ -65,7 +65,7 @@ pub struct LeaseOptions {
 pub struct Lease {
     gate: Arc<Gate>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the task says and others ask.
@@ -132,7 +132,7 @@ impl Lease {
             failing: false,
         };
         let task = tokio::spawn(candidate.run(stop.clone()));
-        Self { gate, stop, task }
+        Self { gate, stop, task: tokio::sync::Mutex::new(Some(task)) }
     }
 
     /// Whether writes may begin; changes as soon as they may not any more.
@@ -149,18 +149,22 @@ impl Lease {
 
     /// Gives the lease back, so that nobody has to wait for it to run out. No write may
     /// be under way.
-    pub async fn release(mut self) {
+    pub async fn release(&self) {
         self.gate.hold(None);
         self.stop.cancel();
         // The task ends by itself; a panic of it has nothing left to release.
-        let _ = (&mut self.task).await;
+        if let Some(task) = self.task.lock().await.take() {
+            let _ = task.await;
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.gate.hold(None);
-        self.task.abort();
+        if let Some(task) = self.task.get_mut().take() {
+            task.abort();
+        }
     }
 }
 
