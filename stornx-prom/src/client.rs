@@ -8,6 +8,7 @@
 
 use std::{
     fmt::Write as _,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -54,18 +55,18 @@ pub(crate) struct Client {
 pub(crate) struct Round {
     /// The header of a token; or the file that holds none, and why.
     authorization: Result<Option<HeaderValue>, (String, String)>,
-    state: std::sync::Mutex<Reached>,
+    state: Mutex<Reached>,
 }
 
-/// Whether Prometheus is there.
+/// Whether Prometheus is there, as far as this round has shown.
 #[derive(Debug, Default)]
-enum Reached {
-    #[default]
-    NotKnown,
+struct Reached {
     /// It has answered a query.
-    Yes,
-    /// It has not, and the rest need not be asked.
-    No(String),
+    answered: bool,
+    /// Queries since then that it has not answered in time.
+    silent: usize,
+    /// Why the rest need not be asked.
+    given_up: Option<String>,
 }
 
 impl Client {
@@ -109,7 +110,7 @@ impl Client {
                 header.map_err(|why| (path.display().to_string(), why))
             }
         };
-        Round { authorization, state: std::sync::Mutex::default() }
+        Round { authorization, state: Mutex::default() }
     }
 
     /// Asks one query; hands each row to `each`.
@@ -137,6 +138,8 @@ impl Client {
             rows: answer.rows,
             skipped: answer.skipped,
             bytes: *bytes as u64,
+            warnings: answer.warnings.len() as u64,
+            remarks: answer.infos.len() as u64,
         });
         self.counter.count(query, begun.elapsed(), read);
         if let Err(error) = &result {
@@ -263,25 +266,29 @@ impl Round {
     /// Why the rest need not be asked. Without this a Prometheus that is down would be
     /// waited for once for each batch of queries.
     fn given_up(&self) -> Option<String> {
-        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match &*state {
-            Reached::No(detail) => Some(detail.clone()),
-            Reached::NotKnown | Reached::Yes => None,
-        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.given_up.clone()
     }
 
-    /// No connection means that nobody is there. A time-out means it only as long as
-    /// nothing was answered: one query may be too heavy where the others are not.
+    /// Nobody is there when there is no connection, when the first query is not answered
+    /// in time, or when as many in a row are not as are under way at once. One query alone
+    /// may be too heavy where the others are not.
     fn learn(&self, result: Result<(), &QueryError>) {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match result {
-            Ok(()) => *state = Reached::Yes,
-            Err(error @ (QueryError::Connect { .. } | QueryError::Timeout { .. }))
-                if matches!(*state, Reached::NotKnown) =>
-            {
-                *state = Reached::No(error.to_string());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = match result {
+            Ok(()) => {
+                (state.answered, state.silent) = (true, 0);
+                return;
             }
-            Err(_) => {}
+            Err(QueryError::Connect { .. }) => true,
+            Err(QueryError::Timeout { .. }) => {
+                state.silent += 1;
+                !state.answered || state.silent >= AT_ONCE
+            }
+            Err(_) => false,
+        };
+        if let (true, Err(error)) = (gone, result) {
+            state.given_up.get_or_insert_with(|| error.to_string());
         }
     }
 }

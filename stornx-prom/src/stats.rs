@@ -21,6 +21,10 @@ pub struct QueryStats {
     pub rows: u64,
     /// Bytes read, decompressed.
     pub bytes: u64,
+    /// Warnings that came with answers: their text is in the facts.
+    pub warnings: u64,
+    /// Remarks (`infos`) that came with answers: their text is in the log, level debug.
+    pub remarks: u64,
 }
 
 /// Counts since the start.
@@ -48,6 +52,8 @@ pub(crate) struct Read {
     pub(crate) rows: u64,
     pub(crate) skipped: u64,
     pub(crate) bytes: u64,
+    pub(crate) warnings: u64,
+    pub(crate) remarks: u64,
 }
 
 impl Counter {
@@ -66,6 +72,8 @@ impl Counter {
                 stats.rows += read.rows;
                 stats.skipped += read.skipped;
                 stats.bytes += read.bytes;
+                stats.warnings += read.warnings;
+                stats.remarks += read.remarks;
                 counts.last_success = Some(Instant::now());
             }
             Err(error) => *stats.results.entry(error.kind()).or_default() += 1,

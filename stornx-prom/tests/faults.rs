@@ -100,6 +100,25 @@ async fn one_slow_query_takes_its_group_alone() {
 }
 
 #[tokio::test]
+async fn gone_in_the_middle() {
+    let fake = Fake::with(&answers()).await;
+    for query in QUERIES.into_iter().filter(|query| query.name != "last_samples") {
+        fake.set(query.name, json("{}").set_delay(Duration::from_secs(60)));
+    }
+    let options = fake.options().timeout(Duration::from_secs(1)).build().unwrap();
+    let source = Prometheus::new(options).unwrap();
+    let metrics = observe(&source).await;
+    assert!(reason(&metrics.traffic).contains("no answer within 1s"));
+    let count = |kind| {
+        let stats = source.stats();
+        let results = stats.queries.values().filter_map(|query| query.results.get(kind));
+        results.sum::<u64>()
+    };
+    // Four are under way at once: the rest is not waited for.
+    assert_eq!((count("ok"), count("timeout"), count("not_asked")), (1, 4, 5));
+}
+
+#[tokio::test]
 async fn each_failing_query_takes_its_own_group() {
     let fake = Fake::with(&answers()).await;
     let source = fake.source();
@@ -133,12 +152,15 @@ async fn partial_answers_are_used_and_their_warnings_carried() {
     let fake = Fake::with(&answers()).await;
     let more = r#","warnings":["store 3 is not there","store 4 is not there"],"infos":["metric might not be a counter"]"#;
     fake.set("usage", json(&answers()["usage"].body(EVALUATED, more)));
-    let metrics = observe(&fake.source()).await;
+    let source = fake.source();
+    let metrics = observe(&source).await;
     assert_eq!(metrics.usage.fresh().unwrap().len(), 5);
     assert_eq!(
         metrics.warnings,
         ["query usage: store 3 is not there", "query usage: store 4 is not there"]
     );
+    let stats = &source.stats().queries["usage"];
+    assert_eq!((stats.warnings, stats.remarks, stats.rows), (2, 1, 20));
 }
 
 #[tokio::test]

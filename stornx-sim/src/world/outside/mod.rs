@@ -9,7 +9,8 @@
 //! them happen.
 //!
 //! Users enter at the ingress. Where the pods seen include some of the service `ingress`,
-//! the first by name in each zone lends its name to what enters there; elsewhere users
+//! the first by name in each zone lends its name to what enters there (a zone without one
+//! shows what enters there on the callees' side alone); where there are none at all, users
 //! come from outside of the mesh.
 //!
 //! Refuses: nodes in zones that the scenario does not have (there is no distance to

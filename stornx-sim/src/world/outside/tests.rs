@@ -438,6 +438,17 @@ fn the_same_world_shows_the_same_whatever_the_order_of_the_lists() {
 }
 
 #[test]
+fn an_emulator_may_live_on_another_thread() {
+    let emulator = emulator(SHOP, &pods());
+    let there = std::thread::spawn(move || {
+        let mut emulator = emulator;
+        emulator.advance(Span::from_seconds(1));
+        emulator.elapsed()
+    });
+    assert_eq!(there.join().unwrap(), Span::from_seconds(1));
+}
+
+#[test]
 fn what_does_not_fit_is_refused_whole() {
     let mut emulator = emulator(SHOP, &pods());
     let before = emulator.expose();
