@@ -1,5 +1,8 @@
 //! The adapter against a small API server in this process.
 
+// This is test code: a broken assumption has to stop the test there and then.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 #[path = "../support/shop.rs"]
 mod shop;
 #[path = "../support/mod.rs"]

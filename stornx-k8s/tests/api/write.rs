@@ -168,7 +168,8 @@ async fn marks_left_by_a_crash_are_taken_off_others() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_marked_when_others_would_go() {
-    let changes: [(&str, fn(&Api)); 4] = [
+    type Change = fn(&Api);
+    let changes: [(&str, Change); 4] = [
         ("is not a replica any more", |api| api.remove(PODS, "shop/cart-7d9f-b")),
         ("is not ready and would go first", |api| {
             let mut unready = pod("cart", "cart-7d9f-a", "n1");

@@ -21,11 +21,11 @@ use stornx_k8s::{ConnectOptions, Connection};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// How often optional APIs are looked for in tests.
-pub const LOOK: Duration = Duration::from_secs(30);
+pub(crate) const LOOK: Duration = Duration::from_secs(30);
 
 /// What goes wrong with the next matching requests.
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It is answered with this status.
     Status(u16),
     /// It is never answered.
@@ -52,7 +52,7 @@ struct State {
 
 /// The server.
 #[derive(Clone, Default)]
-pub struct Api(Arc<Mutex<State>>);
+pub(crate) struct Api(Arc<Mutex<State>>);
 
 struct Path {
     collection: String,
@@ -109,7 +109,7 @@ fn failure(code: u16, message: &str) -> (u16, Value) {
 
 impl Api {
     /// A server of Kubernetes 1.34 with nothing in it.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let api = Self::default();
         for required in [
             "apps/v1",
@@ -129,13 +129,13 @@ impl Api {
     }
 
     /// A group appears, with these resources.
-    pub fn serve(&self, group_version: &str, plurals: &[&str]) {
+    pub(crate) fn serve(&self, group_version: &str, plurals: &[&str]) {
         let plurals = plurals.iter().map(|plural| (*plural).to_owned()).collect();
         self.state().apis.insert(group_version.to_owned(), plurals);
     }
 
     /// A group vanishes, with all objects in it.
-    pub fn unserve(&self, group_version: &str) {
+    pub(crate) fn unserve(&self, group_version: &str) {
         let mut state = self.state();
         state.apis.remove(group_version);
         let prefix = format!("/apis/{group_version}/");
@@ -144,19 +144,19 @@ impl Api {
     }
 
     /// The next requests whose method and path contain these go wrong, one by one.
-    pub fn fail(&self, method: &str, path: &str, faults: impl IntoIterator<Item = Fault>) {
+    pub(crate) fn fail(&self, method: &str, path: &str, faults: impl IntoIterator<Item = Fault>) {
         let faults = faults.into_iter().collect();
         self.state().faults.push((method.to_owned(), path.to_owned(), faults));
     }
 
     /// Nothing goes wrong any more.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.state().faults.clear();
     }
 
     /// Ends every watch of a collection; those who come back are too late for what was
     /// before now.
-    pub fn compact(&self, collection: &str) {
+    pub(crate) fn compact(&self, collection: &str) {
         let mut state = self.state();
         state.version += 1;
         state.compacted = state.version;
@@ -164,39 +164,39 @@ impl Api {
     }
 
     /// Ends every watch of a collection.
-    pub fn close(&self, collection: &str) {
+    pub(crate) fn close(&self, collection: &str) {
         self.state().watchers.retain(|(watched, _)| watched != collection);
     }
 
     /// How many watches of a collection are open.
-    pub fn watchers(&self, collection: &str) -> usize {
+    pub(crate) fn watchers(&self, collection: &str) -> usize {
         self.state().watchers.iter().filter(|(watched, _)| watched == collection).count()
     }
 
     /// What was asked so far, `METHOD path?query`.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
 
     /// Forgets what was asked.
-    pub fn forget_requests(&self) {
+    pub(crate) fn forget_requests(&self) {
         self.state().requests.clear();
     }
 
     /// Sets an object.
-    pub fn put(&self, collection: &str, object: Value) -> Value {
+    pub(crate) fn put(&self, collection: &str, object: Value) -> Value {
         self.state().put(collection, object)
     }
 
     /// Sets an object without telling anybody: as if the event had been lost.
-    pub fn remove_quietly(&self, collection: &str, key: &str) {
+    pub(crate) fn remove_quietly(&self, collection: &str, key: &str) {
         let mut state = self.state();
         state.version += 1;
         state.objects.get_mut(collection).unwrap().remove(key).unwrap();
     }
 
     /// Removes an object.
-    pub fn remove(&self, collection: &str, key: &str) {
+    pub(crate) fn remove(&self, collection: &str, key: &str) {
         let mut state = self.state();
         let mut object = state.objects.get_mut(collection).unwrap().remove(key).unwrap();
         state.version += 1;
@@ -205,17 +205,17 @@ impl Api {
     }
 
     /// An object.
-    pub fn get(&self, collection: &str, key: &str) -> Option<Value> {
+    pub(crate) fn get(&self, collection: &str, key: &str) -> Option<Value> {
         self.state().objects.get(collection)?.get(key).cloned()
     }
 
     /// All objects of a collection.
-    pub fn all(&self, collection: &str) -> Vec<Value> {
+    pub(crate) fn all(&self, collection: &str) -> Vec<Value> {
         self.state().objects.get(collection).into_iter().flatten().map(|(_, o)| o.clone()).collect()
     }
 
     /// A client of this server.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let (service, mut handle) =
             tower_test::mock::pair::<Request<Body>, Response<Channel<Bytes>>>();
         handle.allow(u64::MAX >> 1);
@@ -229,7 +229,7 @@ impl Api {
     }
 
     /// A connection to this server.
-    pub async fn connect(&self) -> Connection {
+    pub(crate) async fn connect(&self) -> Connection {
         let options = ConnectOptions { look_every: LOOK, ..ConnectOptions::default() };
         Connection::over(self.client(), &options).await.unwrap()
     }

@@ -1,21 +1,23 @@
 //! A small shop to put into the server.
 
+#![allow(dead_code)] // Each test binary uses its own part.
+
 use serde_json::{Value, json};
 
 use crate::support::Api;
 
-pub const NODES: &str = "/api/v1/nodes";
-pub const PODS: &str = "/api/v1/pods";
-pub const SERVICES: &str = "/api/v1/services";
-pub const CONFIG_MAPS: &str = "/api/v1/configmaps";
-pub const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
-pub const STATEFUL_SETS: &str = "/apis/apps/v1/statefulsets";
-pub const REPLICA_SETS: &str = "/apis/apps/v1/replicasets";
-pub const EVENTS: &str = "/apis/events.k8s.io/v1/events";
-pub const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
-pub const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
+pub(crate) const NODES: &str = "/api/v1/nodes";
+pub(crate) const PODS: &str = "/api/v1/pods";
+pub(crate) const SERVICES: &str = "/api/v1/services";
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/configmaps";
+pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
+pub(crate) const STATEFUL_SETS: &str = "/apis/apps/v1/statefulsets";
+pub(crate) const REPLICA_SETS: &str = "/apis/apps/v1/replicasets";
+pub(crate) const EVENTS: &str = "/apis/events.k8s.io/v1/events";
+pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
+pub(crate) const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
 
-pub fn node(name: &str, zone: &str) -> Value {
+pub(crate) fn node(name: &str, zone: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": { "name": name, "labels": {
@@ -30,7 +32,7 @@ pub fn node(name: &str, zone: &str) -> Value {
     })
 }
 
-pub fn deployment(name: &str, replicas: u32) -> Value {
+pub(crate) fn deployment(name: &str, replicas: u32) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": { "namespace": "shop", "name": name, "generation": 1,
@@ -47,7 +49,7 @@ pub fn deployment(name: &str, replicas: u32) -> Value {
     })
 }
 
-pub fn replica_set(deployment: &str) -> Value {
+pub(crate) fn replica_set(deployment: &str) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "ReplicaSet",
         "metadata": {
@@ -61,7 +63,7 @@ pub fn replica_set(deployment: &str) -> Value {
 }
 
 /// A Ready replica, with as much around what is read as a real one has.
-pub fn pod(deployment: &str, name: &str, node: &str) -> Value {
+pub(crate) fn pod(deployment: &str, name: &str, node: &str) -> Value {
     let condition = |kind: &str, second: u32| {
         json!({ "type": kind, "status": "True", "lastProbeTime": null,
             "lastTransitionTime": format!("2026-11-25T12:00:{second:02}Z") })
@@ -98,7 +100,7 @@ pub fn pod(deployment: &str, name: &str, node: &str) -> Value {
 }
 
 /// Two zones, `cart` with two replicas, one in each, and its Service.
-pub fn shop(api: &Api) {
+pub(crate) fn shop(api: &Api) {
     api.put(NODES, node("n1", "a"));
     api.put(NODES, node("n2", "b"));
     api.put(DEPLOYMENTS, deployment("cart", 2));
