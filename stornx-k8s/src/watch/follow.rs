@@ -69,20 +69,23 @@ pub(crate) async fn follow<K: Kind>(api: Api<K::Object>, page: u32, shared: Arc<
                 continue;
             }
         };
-        wait.reset();
         loop {
             let began = Instant::now();
-            match watch::<K>(&api, &mut version, &shared).await {
-                // Closed by the server. One that closes at once is not asked at once.
-                Ok(()) if began.elapsed() < SETTLING => sleep(wait.next()).await,
-                Ok(()) => wait.reset(),
-                Err(End::Gone) => break,
-                Err(end) => {
-                    if began.elapsed() > LONGEST_WAIT {
-                        wait.reset();
-                    }
-                    fail::<K>(&shared, end, &mut wait).await;
-                }
+            let end = watch::<K>(&api, &mut version, &shared).await;
+            // What ends as soon as it has begun is not begun again at once, whatever
+            // the reason.
+            let lived = began.elapsed() >= SETTLING;
+            if lived {
+                wait.reset();
+            }
+            let gone = matches!(end, Err(End::Gone));
+            match end {
+                Err(end @ End::Failed(..)) => fail::<K>(&shared, end, &mut wait).await,
+                Ok(()) | Err(End::Gone) if !lived => sleep(wait.next()).await,
+                Ok(()) | Err(End::Gone) => {}
+            }
+            if gone {
+                break;
             }
         }
     }

@@ -60,7 +60,7 @@ pub(super) async fn remove(
         list.items.iter().filter_map(|pod| candidate(pod, workload.name())).collect();
     let chosen = choose(&candidates, observed, victims).map_err(|why| refused(what, why))?;
 
-    for left in candidates.iter().filter(|one| one.marked && !chosen.contains(&one)) {
+    for left in candidates.iter().filter(|one| one.marked && !chosen.contains(one)) {
         unmark(&pods, left).await.map_err(failed)?;
     }
     for (at, victim) in chosen.iter().enumerate() {

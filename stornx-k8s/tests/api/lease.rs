@@ -1,0 +1,42 @@
+//! The lease as an object of the API.
+
+use std::time::Duration;
+
+use stornx_core::{ports::LeaderGate, testing::contract};
+use stornx_k8s::{Connection, Lease, LeaseOptions};
+
+use crate::{shop::LEASES, support::Api, until};
+
+fn lease(connection: &Connection, identity: &str) -> Lease {
+    let options = LeaseOptions {
+        namespace: "stornx".parse().unwrap(),
+        name: "stornx".to_owned(),
+        identity: identity.to_owned(),
+        duration: Duration::from_secs(15),
+        write_timeout: Duration::from_secs(5),
+    };
+    Lease::start(connection, options)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_says_who_leads_and_is_given_back() {
+    let api = Api::new();
+    let connection = api.connect().await;
+    let first = lease(&connection, "a");
+    until("it leads", async || first.may_write().await).await;
+    let spec = || api.get(LEASES, "stornx/stornx").unwrap()["spec"].clone();
+    assert_eq!(spec()["holderIdentity"], "a");
+    assert_eq!(spec()["leaseDurationSeconds"], 15);
+    assert!(spec()["renewTime"].is_string() && spec()["acquireTime"].is_string());
+    let second = lease(&connection, "b");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    contract::leader_gate(&first, true).await;
+    contract::leader_gate(&second, false).await;
+
+    first.release().await;
+    until("the other leads", async || second.may_write().await).await;
+    assert_eq!(spec()["holderIdentity"], "b");
+    assert_eq!(spec()["leaseTransitions"], 1);
+    second.release().await;
+    assert_eq!(spec()["holderIdentity"], "");
+}

@@ -1,0 +1,203 @@
+//! Watching: syncing, following, breaking, catching up.
+
+use std::time::Duration;
+
+use serde_json::json;
+use stornx_core::{
+    model::{ClusterFacts, Mesh, Rule},
+    ports::{ClusterSource, PortError},
+    testing::contract,
+};
+use stornx_k8s::{Cluster, ClusterOptions, Connection, WatchStats};
+
+use crate::{
+    shop::{DEPLOYMENTS, NODES, PODS, RULES, deployment, node, pod, shop},
+    support::{Api, Fault},
+    until,
+};
+
+fn start(connection: &Connection) -> Cluster {
+    let namespaces = ["shop".parse().unwrap()].into();
+    Cluster::start(connection, ClusterOptions { namespaces, page_size: 2, ..Default::default() })
+}
+
+async fn started(api: &Api) -> (Connection, Cluster) {
+    let connection = api.connect().await;
+    let cluster = start(&connection);
+    cluster.wait_synced(Duration::from_secs(10)).await.unwrap();
+    (connection, cluster)
+}
+
+async fn facts(cluster: &Cluster) -> ClusterFacts {
+    cluster.observe().await.unwrap()
+}
+
+fn stats(cluster: &Cluster, name: &str) -> WatchStats {
+    cluster.stats().into_iter().find(|stats| stats.name == name).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_contract_of_a_cluster_source_is_kept() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    contract::cluster_source(&cluster).await;
+    let facts = facts(&cluster).await;
+    assert_eq!((facts.nodes.len(), facts.workloads.len(), facts.hosts.len()), (2, 1, 1));
+    assert_eq!(facts.workloads[0].pods.len(), 2);
+    assert_eq!(facts.mesh, Mesh::Absent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_known_before_every_list_is_complete() {
+    let api = Api::new();
+    shop(&api);
+    api.fail("GET", "/poddisruptionbudgets", [Fault::Status(403), Fault::Silence]);
+    let connection = api.connect().await;
+    let cluster = start(&connection);
+    let error = cluster.wait_synced(Duration::from_secs(5)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("watch poddisruptionbudgets") && text.contains("403"), "{text}");
+    assert!(!cluster.synced());
+    let observed = cluster.observe().await;
+    assert!(matches!(observed, Err(PortError::Unavailable { .. })), "{observed:?}");
+    cluster.wait_synced(Duration::from_secs(60)).await.unwrap();
+    assert!(cluster.observe().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_followed_and_wake_only_for_endpoints_and_nodes() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    until("the watches are open", async || api.watchers(PODS) == 1 && api.watchers(NODES) == 1)
+        .await;
+    let changes = cluster.changes();
+    let before = *changes.borrow();
+
+    api.put(DEPLOYMENTS, deployment("cart", 3));
+    until("the count is seen", async || facts(&cluster).await.workloads[0].desired == 3).await;
+    assert_eq!(*changes.borrow(), before, "a count is no endpoint");
+
+    api.put(PODS, pod("cart", "cart-7d9f-c", "n1"));
+    until("the pod is seen", async || facts(&cluster).await.workloads[0].pods.len() == 3).await;
+    assert_eq!(*changes.borrow(), before + 1);
+    api.put(NODES, node("n3", "c"));
+    until("the node is seen", async || facts(&cluster).await.nodes.len() == 3).await;
+    assert_eq!(*changes.borrow(), before + 2);
+    let mut same = node("n3", "c");
+    same["status"]["nodeInfo"] = json!({ "kubeletVersion": "v1.34.5" });
+    api.put(NODES, same);
+    api.remove(PODS, "shop/cart-7d9f-c");
+    until("the pod is gone", async || facts(&cluster).await.workloads[0].pods.len() == 2).await;
+    assert_eq!(*changes.borrow(), before + 3, "what a kubelet reports is no change");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_state_lists_nothing() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, _cluster) = started(&api).await;
+    until("every watch is open", async || api.watchers(PODS) == 1).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    api.forget_requests();
+    for number in 0..20 {
+        api.put(PODS, pod("cart", &format!("cart-7d9f-x{number}"), "n1"));
+        api.close(PODS);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+    }
+    let listed: Vec<_> = api
+        .requests()
+        .into_iter()
+        .filter(|request| !request.contains("watch=true") && !request.starts_with("GET /apis "))
+        .filter(|request| request.contains("limit="))
+        .collect();
+    assert_eq!(listed, [] as [String; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_expired_version_what_vanished_is_gone() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    until("the watch is open", async || api.watchers(PODS) == 1).await;
+    assert_eq!(stats(&cluster, "pods").lists, 1);
+    api.remove_quietly(PODS, "shop/cart-7d9f-b");
+    api.compact(PODS);
+    until("the pod is gone", async || facts(&cluster).await.workloads[0].pods.len() == 1).await;
+    assert_eq!(stats(&cluster, "pods").lists, 2);
+    assert_eq!(stats(&cluster, "pods").errors, 0, "an expired version is no failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_fails_for_long_is_not_decided_on() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    until("the watch is open", async || api.watchers(PODS) == 1).await;
+    api.fail("GET", "/api/v1/pods", std::iter::repeat_n(Fault::Status(500), 1000));
+    api.close(PODS);
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert!(cluster.observe().await.is_ok(), "a short break changes nothing");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let error = cluster.observe().await.unwrap_err().to_string();
+    assert!(error.contains("watch pods") && error.contains("500"), "{error}");
+    assert!(stats(&cluster, "pods").failing_for.unwrap() > Duration::from_secs(60));
+    let tries = api.requests().iter().filter(|r| r.starts_with("GET /api/v1/pods")).count();
+    assert!(tries < 20, "it backs off: {tries} tries");
+
+    api.put(PODS, pod("cart", "cart-7d9f-c", "n1"));
+    api.heal();
+    until("it recovers", async || cluster.observe().await.is_ok()).await;
+    until("it catches up", async || facts(&cluster).await.workloads[0].pods.len() == 3).await;
+    assert_eq!(stats(&cluster, "pods").lists, 1, "it goes on where it stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_dies_in_silence_is_noticed() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    until("the watch is open", async || api.watchers(NODES) == 1).await;
+    api.fail("GET", "/api/v1/nodes", std::iter::repeat_n(Fault::Silence, 1000));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let error = cluster.observe().await.unwrap_err().to_string();
+    assert!(error.contains("watch nodes"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_are_watched_while_their_kind_is_served() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    assert_eq!(facts(&cluster).await.mesh, Mesh::Absent);
+    api.serve("networking.istio.io/v1", &["destinationrules"]);
+    api.put(
+        RULES,
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": { "namespace": "shop", "name": "cart" },
+            "spec": { "host": "cart", "trafficPolicy": { "loadBalancer": {
+                "localityLbSetting": { "distribute": [
+                    { "from": "eu/a/*", "to": { "eu/a/*": 100 } }
+                ]}
+            }}}
+        }),
+    );
+    let foreign = async || match cluster.observe().await {
+        Ok(facts) => matches!(facts.hosts[0].rule, Rule::Foreign(_)),
+        Err(_) => false,
+    };
+    until("the rule is seen", foreign).await;
+    assert_eq!(facts(&cluster).await.mesh, Mesh::Routable);
+
+    api.unserve("networking.istio.io/v1");
+    let none = async || match cluster.observe().await {
+        Ok(facts) => facts.mesh == Mesh::Absent && facts.hosts[0].rule == Rule::None,
+        Err(error) => panic!("a kind that vanished stops nothing: {error}"),
+    };
+    until("the rule is forgotten", none).await;
+    assert!(cluster.stats().iter().all(|stats| stats.name != "destinationrules"));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(cluster.observe().await.is_ok());
+}
