@@ -91,10 +91,11 @@ async fn hold(arguments: &Inside) -> Result<()> {
     let mut options = Options { keep: arguments.cluster.keep, ..Options::default() };
     if let Some(count) = arguments.cluster.nodes {
         options.nodes = NodeSpec::many(count);
-        // Where the defaults of the controllers begin to be felt.
-        options.large = count > 50;
     }
     let nodes = options.nodes.len();
+    // Where the defaults of the controllers begin to be felt.
+    let many = nodes > 50;
+    options.large = many;
     let bed = TestBed::start(options).await?;
     eprintln!("testbed: {nodes} nodes after {:.1} s", start.elapsed().as_secs_f64());
 
@@ -104,7 +105,12 @@ async fn hold(arguments: &Inside) -> Result<()> {
     boutique.wait_ready(&admin, Duration::from_secs(60)).await?;
     let traffic = Settings::new(boutique_scenario().clone()).faster(arguments.cluster.factor);
     let emulation = Emulation::start(&admin, traffic).await?;
-    let prometheus = bed.start_prometheus(&Scrape::each_second([emulation.address()])).await?;
+    let mut scrape = Scrape::each_second([emulation.address()]);
+    if many {
+        // Round-trip times between all pairs of nodes: 90,000 series for 300 of them.
+        scrape.interval = Duration::from_secs(15);
+    }
+    let prometheus = bed.start_prometheus(&scrape).await?;
     eprintln!(
         "testbed: {} pods, traffic and Prometheus after {:.1} s; memory: {}",
         boutique.pods(),

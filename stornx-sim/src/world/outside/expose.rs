@@ -201,10 +201,12 @@ impl<'a> Page<'a> {
         };
         put("reporter", if reporter == Reporter::Source { "source" } else { "destination" });
         // Users enter by a pod of the ingress, or from outside of the mesh.
-        let from_mesh =
-            edge.caller != model.ingress() || self.entrances.iter().any(Option::is_some);
+        let entrance = self.entrances.iter().flatten().next().map(PodName::namespace);
+        let from_mesh = edge.caller != model.ingress() || entrance.is_some();
         let caller = &model.services[edge.caller].workload;
-        let namespace = caller.namespace();
+        // Its pods may lie in a namespace of their own.
+        let entrance = entrance.filter(|_| edge.caller == model.ingress());
+        let namespace = entrance.unwrap_or_else(|| caller.namespace());
         let caller = from_mesh.then(|| (caller.name(), namespace.as_str()));
         side("source", caller, &mut put);
         let callee = &model.services[edge.callee].workload;

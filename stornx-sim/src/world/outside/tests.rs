@@ -186,6 +186,27 @@ fn each_caller_pod_sends_its_part() {
 }
 
 #[test]
+fn the_ingress_is_known_by_the_namespace_of_its_pods() {
+    let mut pods = pods();
+    for seen in pods.iter_mut().filter(|seen| seen.service == "ingress") {
+        seen.pod = format!("edge/{}", seen.pod.name()).parse().unwrap();
+    }
+    let mut emulator = emulator(SHOP, &pods);
+    emulator.advance(Span::from_seconds(10));
+    let lines = lines(&emulator.expose());
+    let named = |workload: &str, namespace: &str| {
+        let labels = [
+            ("reporter", "destination"),
+            ("source_workload", workload),
+            ("source_workload_namespace", namespace),
+        ];
+        sum(&lines, "istio_requests_total", &labels)
+    };
+    assert!(named("ingress", "edge") > 0.0 && named("front", "default") > 0.0);
+    assert!(named("ingress", "default") == 0.0 && named("front", "edge") == 0.0);
+}
+
+#[test]
 fn rules_are_followed() {
     let mut emulator = emulator(SHOP, &pods());
     let table = ["a", "b", "c"].map(|from| (zone(from), split(&[("b", 30), ("c", 70)])));
