@@ -44,6 +44,8 @@ struct Recipe {
     package: &'static str,
     /// Build tags.
     tags: &'static str,
+    /// The module whose version the program names when asked, if it would not by itself.
+    named_by: Option<&'static str>,
     /// How long it took from nothing on two cores, for people who wait.
     cold: &'static str,
 }
@@ -53,13 +55,19 @@ impl Program {
 
     const fn recipe(self) -> Recipe {
         match self {
-            Self::ControlPlane => {
-                Recipe { name: "controlplane", package: ".", tags: "", cold: "3 to 5 minutes" }
-            }
+            // A Kubernetes that is not built by its own scripts calls itself 0.0.0.
+            Self::ControlPlane => Recipe {
+                name: "controlplane",
+                package: ".",
+                tags: "",
+                named_by: Some("k8s.io/kubernetes"),
+                cold: "3 to 5 minutes",
+            },
             Self::Kwok => Recipe {
                 name: "kwok",
                 package: "sigs.k8s.io/kwok/cmd/kwok",
                 tags: "",
+                named_by: None,
                 cold: "1 minute",
             },
             // Without the service discoveries of cloud providers and their libraries.
@@ -67,6 +75,7 @@ impl Program {
                 name: "prometheus",
                 package: "github.com/prometheus/prometheus/cmd/prometheus",
                 tags: "remove_all_sd,enable_kubernetes_sd",
+                named_by: None,
                 cold: "5 minutes",
             },
         }
@@ -74,9 +83,37 @@ impl Program {
 
     fn path(self) -> Result<PathBuf> {
         let recipe = self.recipe();
-        let key = key_of(&module(recipe.name), recipe.tags)?;
+        let key = key_of(&module(recipe.name), &format!("{} {}", recipe.tags, recipe.link()?))?;
         Ok(bin().join(format!("{}-{key:016x}", recipe.name)))
     }
+}
+
+impl Recipe {
+    /// What the linker is told: no symbols, and the version of a Kubernetes program.
+    fn link(&self) -> Result<String> {
+        let Some(named_by) = self.named_by else {
+            return Ok("-s -w".to_owned());
+        };
+        let file = module(self.name).join("go.mod");
+        let version = version_of(&dirs::read(&file)?, named_by).ok_or_else(|| {
+            let detail = format!("{} requires no {named_by}", file.display());
+            BedError::Build { what: self.name, detail }
+        })?;
+        let mut parts = version.trim_start_matches('v').split('.');
+        let (major, minor) = (parts.next().unwrap_or("0"), parts.next().unwrap_or("0"));
+        let place = "k8s.io/component-base/version";
+        Ok(format!(
+            "-s -w -X {place}.gitVersion={version} -X {place}.gitMajor={major} \
+             -X {place}.gitMinor={minor} -X {place}.gitTreeState=clean"
+        ))
+    }
+}
+
+/// The version that a `go.mod` requires of a module.
+fn version_of(text: &str, module: &str) -> Option<String> {
+    let mut lines = text.lines().map(str::split_whitespace);
+    lines
+        .find_map(|mut words| (words.next()? == module).then(|| words.next().map(str::to_owned))?)
 }
 
 /// The module from whose files the DestinationRule CRD is taken. Istio's CRDs are half
@@ -170,9 +207,9 @@ fn module(name: &str) -> PathBuf {
     dirs::sources().join("programs").join(name)
 }
 
-/// A hash of the files of a module. The algorithm of the standard library may change
+/// A hash of the files of a module and of how it is built. The algorithm of the standard library may change
 /// with a toolchain, which costs one build.
-fn key_of(module: &Path, tags: &str) -> Result<u64> {
+fn key_of(module: &Path, how: &str) -> Result<u64> {
     let reading = || format!("read {}", module.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(module).tried(reading)? {
@@ -180,7 +217,7 @@ fn key_of(module: &Path, tags: &str) -> Result<u64> {
     }
     files.sort();
     let mut hasher = DefaultHasher::new();
-    tags.hash(&mut hasher);
+    how.hash(&mut hasher);
     for file in files {
         file.file_name().hash(&mut hasher);
         std::fs::read(&file).tried(|| format!("read {}", file.display()))?.hash(&mut hasher);
@@ -211,12 +248,13 @@ fn check_go() -> Result<()> {
 }
 
 fn build(recipe: &Recipe, to: &Path) -> Result<()> {
-    let Recipe { name, package, tags, cold } = *recipe;
+    let Recipe { name, package, tags, cold, .. } = *recipe;
+    let link = recipe.link()?;
     eprintln!("testbed: building {name} (the first time {cold} on two cores)");
     let unfinished = to.with_extension("unfinished");
     let mut command = Command::new("go");
     command
-        .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-tags", tags])
+        .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", &link, "-tags", tags])
         .arg("-o")
         .arg(&unfinished)
         .arg(package)
@@ -302,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_changes_with_each_file_and_with_the_tags() {
+    fn the_key_changes_with_each_file_and_with_how_it_is_built() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("go.mod"), "module a").unwrap();
         let first = key_of(folder.path(), "").unwrap();
@@ -310,6 +348,15 @@ mod tests {
         assert_ne!(first, key_of(folder.path(), "some_tag").unwrap());
         std::fs::write(folder.path().join("go.sum"), "").unwrap();
         assert_ne!(first, key_of(folder.path(), "").unwrap());
+    }
+
+    #[test]
+    fn kubernetes_names_the_version_that_its_module_requires() {
+        let link = Program::ControlPlane.recipe().link().unwrap();
+        assert!(link.contains("gitVersion=v1.") && link.contains("gitMajor=1 "), "{link}");
+        let text = "require (\n\tk8s.io/kubernetes-tools v9.9.9\n\tk8s.io/kubernetes v1.34.4\n)";
+        assert_eq!(version_of(text, "k8s.io/kubernetes").as_deref(), Some("v1.34.4"));
+        assert_eq!(version_of(text, "k8s.io/api"), None);
     }
 
     #[test]

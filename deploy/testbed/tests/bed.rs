@@ -85,6 +85,8 @@ async fn starts_in_seconds() -> TestResult {
     let megabytes: u64 = bed.memory().values().sum::<u64>() / 1_000_000;
     println!("started in {:.1} s, {megabytes} MB in all", started.as_secs_f64());
     assert!(started < SOON, "{started:?}");
+    let version = bed.client(ADMIN).await?.apiserver_version().await?;
+    assert_eq!((version.major.as_str(), version.minor.as_str()), ("1", "34"));
     let (folder, ids) = (bed.folder().to_path_buf(), bed.ids());
     assert_eq!(ids.len(), 5, "{ids:?}");
     drop(bed);
