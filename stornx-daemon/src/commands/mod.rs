@@ -42,10 +42,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// What is decided: on a recorded snapshot, or on the live cluster.
-fn decided(
-    recorded: Option<&Path>,
-    effective: &Effective,
-) -> anyhow::Result<(Snapshot, Planned)> {
+fn decided(recorded: Option<&Path>, effective: &Effective) -> anyhow::Result<(Snapshot, Planned)> {
     match recorded {
         Some(path) => {
             let snapshot = snapshot(path)?;

@@ -17,13 +17,13 @@ use stornx_core::{
     units::Span,
 };
 
+#[cfg(test)]
+pub(crate) use self::values::SettingValue;
+pub(crate) use self::values::{Headers, LogFilter, Schedule, Text};
 pub(crate) use self::{
     problems::Refused,
     show::{as_env, as_markdown, as_yaml},
 };
-pub(crate) use self::values::{Headers, LogFilter, Schedule, Text};
-#[cfg(test)]
-pub(crate) use self::values::SettingValue;
 use self::{
     problems::{SettingProblem, near},
     table::SETTINGS,

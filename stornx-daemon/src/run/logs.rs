@@ -1,7 +1,8 @@
 //! Logs on standard error, as JSON or for people. The level can change while StornX runs.
 
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt as _, reload,
+    util::SubscriberInitExt as _,
 };
 
 use crate::config::{Environment, LogFilter, LogFormat, Settings};
@@ -12,7 +13,7 @@ pub(crate) struct LogLevel(reload::Handle<EnvFilter, Registry>);
 
 /// Starts logging, once for the process.
 pub(crate) fn start(settings: &Settings) -> LogLevel {
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(settings.log.as_str()));
+    let (filter, handle) = reload::Layer::new(directives(&settings.log));
     let lines = fmt::layer().with_writer(std::io::stderr);
     let json = match settings.log_format {
         LogFormat::Auto => settings.environment == Environment::Production,
@@ -30,10 +31,17 @@ pub(crate) fn start(settings: &Settings) -> LogLevel {
     LogLevel(handle)
 }
 
+/// The client of the Kubernetes API logs each failed attempt as an error; the watches
+/// and the lease say once what that means. Whoever names the client in the setting gets
+/// its lines.
+fn directives(filter: &LogFilter) -> EnvFilter {
+    EnvFilter::new(format!("kube_client=off,{}", filter.as_str()))
+}
+
 impl LogLevel {
     /// What is logged from now on.
     pub(crate) fn set(&self, filter: &LogFilter) {
-        if self.0.reload(EnvFilter::new(filter.as_str())).is_ok() {
+        if self.0.reload(directives(filter)).is_ok() {
             tracing::info!(level = filter.as_str(), "what is logged has changed");
         }
     }

@@ -136,7 +136,11 @@ impl Metrics {
 
     fn register(&mut self) {
         let to = &mut self.registry;
-        to.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        to.register(
+            "build",
+            "The version that runs",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
         to.register("cycles", "Cycles by cause and result", self.cycles.clone());
         to.register_with_unit(
             "cycle_duration",
@@ -176,7 +180,11 @@ impl Metrics {
             self.last_cycle.clone(),
         );
         to.register("leading", "1 while this process may write", self.leading.clone());
-        to.register("lease_changes", "Times that leadership was won or lost", self.lease_changes.clone());
+        to.register(
+            "lease_changes",
+            "Times that leadership was won or lost",
+            self.lease_changes.clone(),
+        );
         to.register("events_waiting", "Events that wait to be sent", self.events_waiting.clone());
         to.register("events_failed", "Events that could not be sent", self.events_failed.clone());
         to.register_with_unit(
@@ -191,8 +199,16 @@ impl Metrics {
             Unit::Seconds,
             self.watch_age.clone(),
         );
-        to.register("watch_errors", "Errors of each watch since the start", self.watch_errors.clone());
-        to.register("prometheus_queries", "Queries since the start by result", self.queries.clone());
+        to.register(
+            "watch_errors",
+            "Errors of each watch since the start",
+            self.watch_errors.clone(),
+        );
+        to.register(
+            "prometheus_queries",
+            "Queries since the start by result",
+            self.queries.clone(),
+        );
     }
 
     /// Counters that may never count are there from the start: a rate over a series that
@@ -258,7 +274,9 @@ impl Metrics {
                 .get_or_create(&StateLabels { input: name, state: input.state.name() })
                 .set(1);
             if let Some(age) = input.age {
-                self.input_age.get_or_create(&InputLabels { input: name }).set(age.as_seconds_f64());
+                self.input_age
+                    .get_or_create(&InputLabels { input: name })
+                    .set(age.as_seconds_f64());
             }
         }
 

@@ -158,7 +158,9 @@ impl Controller {
         self.traces.end();
         match &self.lease {
             Some(lease) if orderly => lease.release().await,
-            Some(_) => tracing::warn!("a write may still be under way: the lease runs out by itself"),
+            Some(_) => {
+                tracing::warn!("a write may still be under way: the lease runs out by itself")
+            }
             None => {}
         }
         Ok(())
@@ -284,11 +286,7 @@ fn refresh(world: Arc<World>) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
 
 /// Follows `LOG_LEVEL` in the settings file. Other settings need a restart: a half of
 /// new ones in the middle of a cycle helps nobody.
-async fn follow_file(
-    file: Option<PathBuf>,
-    level: logs::LogLevel,
-    mut current: config::LogFilter,
-) {
+async fn follow_file(file: Option<PathBuf>, level: logs::LogLevel, mut current: config::LogFilter) {
     let Some(file) = file else { return };
     let mut every = time::interval(LOOK_AT_FILE);
     let mut seen = None;

@@ -54,11 +54,7 @@ pub(crate) struct Wakeups {
 }
 
 impl Wakeups {
-    pub(crate) const fn new(
-        schedule: Schedule,
-        pace: Pace,
-        changes: watch::Receiver<u64>,
-    ) -> Self {
+    pub(crate) const fn new(schedule: Schedule, pace: Pace, changes: watch::Receiver<u64>) -> Self {
         Self { schedule, pace, changes }
     }
 

@@ -160,8 +160,8 @@ impl LeaderGate for NeverWrites {
 /// Where the memory and the lease lie, and their name.
 fn own(settings: &Settings, here: &str) -> anyhow::Result<(Namespace, String)> {
     let namespace = settings.kubernetes.own_namespace.given().unwrap_or(here);
-    let namespace = Namespace::new(namespace)
-        .with_context(|| format!("OWN_NAMESPACE = {namespace:?}"))?;
+    let namespace =
+        Namespace::new(namespace).with_context(|| format!("OWN_NAMESPACE = {namespace:?}"))?;
     Ok((namespace, settings.kubernetes.name.given().unwrap_or("stornx").to_owned()))
 }
 

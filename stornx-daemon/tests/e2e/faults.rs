@@ -205,8 +205,8 @@ async fn memory_stays(bed: Arc<TestBed>) -> TestResult {
     while done < cycles {
         for _ in 0..20 {
             change += 1;
-            let label = json!({"metadata": {"labels": {"testbed.stornx.io/change": change.to_string()}}});
-            nodes.patch(&name, &PatchParams::default(), &Patch::Merge(label)).await?;
+            let cordon = json!({"spec": {"unschedulable": change % 2 == 1}});
+            nodes.patch(&name, &PatchParams::default(), &Patch::Merge(cordon)).await?;
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
         done = 0.0;

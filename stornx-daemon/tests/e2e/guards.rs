@@ -106,7 +106,8 @@ async fn guards(bed: Arc<TestBed>) -> TestResult {
     .await?;
     for (name, reason) in [("busy", "ScaledUp"), ("idle", "ScaledDown")] {
         until(&format!("the event on {name}"), SOON, || async {
-            let events = seen::events(&admin, HERE, name, reason).await.map_err(|e| e.to_string())?;
+            let events =
+                seen::events(&admin, HERE, name, reason).await.map_err(|e| e.to_string())?;
             if events.is_empty() { Err("none".to_owned()) } else { Ok(()) }
         })
         .await?;

@@ -6,6 +6,7 @@
 //! (memory).
 
 mod bare;
+mod boutique;
 mod faults;
 mod guards;
 mod replay;
@@ -23,6 +24,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let mut tests = Vec::new();
+    tests.extend(boutique::tests());
     tests.extend(guards::tests());
     tests.extend(replay::tests());
     tests.extend(bare::tests());

@@ -71,8 +71,7 @@ async fn replay(bed: Arc<TestBed>) -> TestResult {
 
     // Recording from outside gives a file that can be replayed as well.
     let file = bed.folder().join("outside.yaml");
-    let output =
-        stornx(&bed, "stornx", &settings).args(["record", "--out"]).arg(&file).output()?;
+    let output = stornx(&bed, "stornx", &settings).args(["record", "--out"]).arg(&file).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }

@@ -62,7 +62,8 @@ async fn used(bed: Arc<TestBed>, log: &Path) -> TestResult {
         load.set(name, used);
         Workload::new(HERE, name, replicas).create(&admin).await?;
     }
-    let mut daemon = Daemon::start(&bed, "stornx", "stornx", &quick(HERE, &prometheus.url())).await?;
+    let mut daemon =
+        Daemon::start(&bed, "stornx", "stornx", &quick(HERE, &prometheus.url())).await?;
     daemon.wait_ready().await?;
     until("both to be scaled and told", SOON, || async {
         let up = seen::events(&admin, HERE, "busy", "ScaledUp").await.map_err(|e| e.to_string())?;
@@ -88,12 +89,18 @@ async fn used(bed: Arc<TestBed>, log: &Path) -> TestResult {
     if used.iter().any(|right| !expected.contains(right) && !not_provoked.contains(right)) {
         return Err(format!("used and not granted: {:?}", used.difference(&expected)).into());
     }
-    println!("rights: {} used, {} of those not expected here: {provoked:?}", used.len(), provoked.len());
+    println!(
+        "rights: {} used, {} of those not expected here: {provoked:?}",
+        used.len(),
+        provoked.len()
+    );
     Ok(())
 }
 
 /// What was used, and what was refused.
-fn audited(log: &Path) -> Result<(BTreeSet<Right>, BTreeSet<Right>), Box<dyn std::error::Error + Send + Sync>> {
+fn audited(
+    log: &Path,
+) -> Result<(BTreeSet<Right>, BTreeSet<Right>), Box<dyn std::error::Error + Send + Sync>> {
     let (mut used, mut refused) = (BTreeSet::new(), BTreeSet::new());
     for line in std::fs::read_to_string(log)?.lines() {
         let event: Value = serde_json::from_str(line)?;

@@ -150,7 +150,10 @@ async fn scale(bed: Arc<TestBed>, pods: usize, log: PathBuf) -> TestResult {
     for (phase, before) in &cycles_before.1 {
         println!("  {phase}: {:.3} s a cycle", per_cycle(after.1[phase] - before));
     }
-    println!("queries of Prometheus a cycle: {:.1}", per_cycle(queries(&daemon).await? - queries_before));
+    println!(
+        "queries of Prometheus a cycle: {:.1}",
+        per_cycle(queries(&daemon).await? - queries_before)
+    );
     let requests_after = counts(&log)?;
     let new: BTreeMap<_, _> = requests_after
         .iter()

@@ -63,12 +63,11 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 async fn two(bed: Arc<TestBed>, log: PathBuf) -> TestResult {
-    let rounds: u64 =
-        std::env::var("STORNX_E2E_ROUNDS").map_or(Ok(6), |text| text.parse())?;
+    let rounds: u64 = std::env::var("STORNX_E2E_ROUNDS").map_or(Ok(6), |text| text.parse())?;
     let admin = bed.client("admin").await?;
     apps::namespace(&admin, HERE).await?;
     rights::grant_to(&admin, &USERS, &[HERE]).await?;
-    let load = Load::start(admin.clone(), HERE).await?;
+    let load = Arc::new(Load::start(admin.clone(), HERE).await?);
     let prometheus = bed.start_prometheus(&Scrape::each_second([load.address])).await?;
     load.set("busy", 150.0);
     let workload = Workload::new(HERE, "busy", 3);
@@ -85,9 +84,15 @@ async fn two(bed: Arc<TestBed>, log: PathBuf) -> TestResult {
         daemons.push(Daemon::start(&bed, user, user, &settings).await?);
     }
     let mut random = SplitMix64::new(5);
-    for round in 0..rounds {
-        // Load that changes makes writes that matter.
-        load.set("busy", if round % 2 == 0 { 600.0 } else { 60.0 });
+    // Load that comes and goes makes writes that matter.
+    let tide = load.clone();
+    let tide = tokio::spawn(async move {
+        for milli_cores in [600.0, 60.0].into_iter().cycle() {
+            tide.set("busy", milli_cores);
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
+    });
+    for _ in 0..rounds {
         let leader = wait_leader(&daemons).await?;
         wait_write(&log, USERS[leader]).await?;
         let victim = if random.chance(25) { 1 - leader } else { leader };
@@ -102,6 +107,7 @@ async fn two(bed: Arc<TestBed>, log: PathBuf) -> TestResult {
         }
     }
     wait_leader(&daemons).await?;
+    tide.abort();
     drop(daemons);
     judge(&log, rounds)
 }
@@ -187,7 +193,10 @@ fn judge(log: &Path, rounds: u64) -> TestResult {
                 {
                     handovers += 1;
                     if holder.is_some_and(|(_, until)| entry.received < until) {
-                        return Err(format!("taken from {user}, whose lease was current: {entry:?}").into());
+                        return Err(format!(
+                            "taken from {user}, whose lease was current: {entry:?}"
+                        )
+                        .into());
                     }
                     longest = longest.max(entry.received - at);
                 }
@@ -198,7 +207,13 @@ fn judge(log: &Path, rounds: u64) -> TestResult {
                 writes += 1;
                 match holder {
                     Some((user, until)) if user == entry.user && entry.answered <= until => {}
-                    found => return Err(format!("{} by {} without a lease ({found:?}): {entry:?}", entry.what, entry.user).into()),
+                    found => {
+                        return Err(format!(
+                            "{} by {} without a lease ({found:?}): {entry:?}",
+                            entry.what, entry.user
+                        )
+                        .into());
+                    }
                 }
             }
         }

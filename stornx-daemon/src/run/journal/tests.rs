@@ -7,8 +7,8 @@ use stornx_core::{
     model::AutoscalerKind,
     plan::{Plan, Planned},
     report::{
-        ActionReport, Expected, InputReport, InputState, MoveReason, ScaleReason, ScaleWhy, Trigger,
-        Why, WorkloadReport, ZoneLoss,
+        ActionReport, Expected, InputReport, InputState, MoveReason, ScaleReason, ScaleWhy,
+        Trigger, Why, WorkloadReport, ZoneLoss,
     },
     units::{Percent, Rps, Span, Timestamp},
 };
@@ -110,7 +110,10 @@ fn what_is_done_is_always_told_and_what_is_not_only_once() {
         let notes = journal.notes(&scaled(used, Ok(())));
         let [note] = about(&notes, "action")[..] else { panic!("{notes:?}") };
         assert_eq!(note.reason, "add-replicas-done");
-        assert_eq!(note.text, format!("cart goes from 2 to 3 replicas: its replicas are used to {used} %"));
+        assert_eq!(
+            note.text,
+            format!("cart goes from 2 to 3 replicas: its replicas are used to {used} %")
+        );
         assert_eq!(note.event, EventReason::normal("ScaledUp"));
     }
 

@@ -70,11 +70,8 @@ impl Daemon {
         let log = bed.folder().join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
         let before = std::fs::metadata(&log)?.len();
-        let child = stornx(bed, user, settings)
-            .arg("run")
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()?;
+        let child =
+            stornx(bed, user, settings).arg("run").stdout(Stdio::null()).stderr(file).spawn()?;
         let mut daemon = Self { child, log, port: 0 };
         let found = until("the daemon to say where it listens", SOON, || async {
             port_in(&daemon.log, before).ok_or("not yet".to_owned())

@@ -128,7 +128,8 @@ async fn serve(listener: TcpListener, namespace: String, state: Arc<Mutex<State>
 }
 
 fn page(namespace: &str, state: &State) -> String {
-    let series = |pod: &str| format!("{{namespace=\"{namespace}\",pod=\"{pod}\",container=\"app\"}}");
+    let series =
+        |pod: &str| format!("{{namespace=\"{namespace}\",pod=\"{pod}\",container=\"app\"}}");
     let mut page = String::from("# TYPE container_cpu_usage_seconds_total counter\n");
     for (pod, (_, used)) in &state.used {
         page += &format!("container_cpu_usage_seconds_total{} {used}\n", series(pod));

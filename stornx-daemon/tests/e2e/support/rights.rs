@@ -35,9 +35,7 @@ pub(crate) async fn grant_to(
     namespaces: &[&str],
 ) -> Result<(), Failure> {
     apps::namespace(client, OWN).await?;
-    let subject = |user: &&str| {
-        json!({"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"})
-    };
+    let subject = |user: &&str| json!({"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"});
     let subjects: Vec<Value> = users.iter().map(subject).collect();
     for namespace in namespaces {
         for mut object in objects()? {
