@@ -92,7 +92,7 @@ impl EventRecorder {
             metadata: ObjectMeta {
                 namespace: namespace.clone(),
                 // Names of workloads may be as long as names of events.
-                generate_name: Some(format!("{}.", cut(workload.name(), 200))),
+                generate_name: Some(format!("{}-", cut(workload.name(), 200))),
                 ..ObjectMeta::default()
             },
             action: Some(reason.to_owned()),
