@@ -268,7 +268,7 @@ impl Daemon {
 
 #[tokio::test(start_paused = true)]
 async fn two_daemons_cut_off_and_killed_at_random_never_write_at_once() {
-    let seeds = cases(5, std::env::var("STORNX_CASES").ok().as_deref());
+    let seeds = cases(20, std::env::var("STORNX_CASES").ok().as_deref());
     for seed in 0..seeds {
         let world = World::new(seed, 20, 4000);
         let paper = Arc::new(Paper::default());
