@@ -4,7 +4,8 @@
 //! at the start, all of it at once, instead of failing later. Optional APIs
 //! (DestinationRules, KEDA, pod metrics) are looked for again every half a minute: they
 //! appear when somebody installs them and vanish when somebody removes them. A look
-//! that fails changes nothing of what is known.
+//! that fails changes nothing of what is known, and what has vanished is believed at
+//! the second look in a row: a server that has just started does not know of all kinds.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -51,8 +52,7 @@ pub(crate) const POD_METRICS: OptionalApi = OptionalApi {
 };
 
 /// Groups that the adapter cannot do without, and since when Kubernetes has them.
-const REQUIRED: [(&str, &str, &str); 6] = [
-    ("apps", "v1", "1.9"),
+const REQUIRED: [(&str, &str, &str); 5] = [
     ("autoscaling", "v2", "1.23"),
     ("coordination.k8s.io", "v1", "1.14"),
     ("discovery.k8s.io", "v1", "1.21"),
@@ -86,6 +86,13 @@ pub struct Capabilities {
     pub pod_metrics: bool,
     /// Those that are not there.
     pub missing: Vec<MissingApi>,
+}
+
+impl Capabilities {
+    /// Whether something that `before` has is missing here.
+    fn lacks(&self, before: &Self) -> bool {
+        self.missing.iter().any(|api| !before.missing.contains(api))
+    }
 }
 
 /// Where the connection comes from.
@@ -240,10 +247,19 @@ impl Groups {
     }
 }
 
+/// A server that has just started answers before it knows its own APIs; `apps/v1` is
+/// older than anything that could be missing for good.
 async fn groups(client: &Client, limit: Duration) -> Result<Groups, PortError> {
-    let list = within(limit, "get /apis", client.list_api_groups()).await?;
+    let what = "get /apis";
+    let list = within(limit, what, client.list_api_groups()).await?;
     let versions = list.groups.into_iter().flat_map(|group| group.versions);
-    Ok(Groups(versions.map(|version| version.group_version).collect()))
+    let groups = Groups(versions.map(|version| version.group_version).collect());
+    if groups.serve("apps", "v1") {
+        Ok(groups)
+    } else {
+        let detail = "the server does not know its own APIs yet".to_owned();
+        Err(PortError::Unavailable { what: what.to_owned(), detail })
+    }
 }
 
 /// Looks for the optional APIs.
@@ -301,13 +317,20 @@ async fn keep_looking(
     every: Duration,
     capabilities: Arc<watch::Sender<Capabilities>>,
 ) {
-    let mut failing = false;
+    let (mut failing, mut doubted) = (false, None);
     loop {
         sleep(every).await;
         let before = capabilities.borrow().clone();
         match look(&client, limit, &before).await {
+            // An API server that has just started does not know of all kinds yet: what
+            // has vanished is believed when the next look says the same.
+            Ok(found) if found.lacks(&before) && doubted.as_ref() != Some(&found) => {
+                failing = false;
+                doubted = Some(found);
+            }
             Ok(found) => {
                 failing = false;
+                doubted = None;
                 note_changes(&before, &found);
                 capabilities.send_if_modified(|known| {
                     let changed = *known != found;

@@ -91,9 +91,8 @@ impl EventRecorder {
         Event {
             metadata: ObjectMeta {
                 namespace: namespace.clone(),
-                // As Kubernetes' own recorders name them. Names of workloads may be as
-                // long as names of events. `generateName` may not end with a dot.
-                name: Some(format!("{}.{:x}", cut(workload.name(), 200), now.as_nanosecond())),
+                // Names of workloads may be as long as names of events.
+                generate_name: Some(format!("{}-", cut(workload.name(), 200))),
                 ..ObjectMeta::default()
             },
             action: Some(reason.to_owned()),

@@ -56,7 +56,8 @@ pub struct LeaseOptions {
     pub identity: String,
     /// For how long it holds without being renewed; renewed at a third of it.
     pub duration: Duration,
-    /// The longest that one action of the actuator may take.
+    /// The longest that one action of the actuator may take. Has to be well below two
+    /// thirds of the duration: that is what is left when a renewal is due.
     pub write_timeout: Duration,
 }
 

@@ -131,4 +131,16 @@ mod tests {
             read(&[("stornx.io/min-replicas", "5"), ("stornx.io/max-replicas", "4")]);
         assert!(policy.opted_out && mistake.unwrap().contains("above max-replicas"));
     }
+
+    #[test]
+    fn every_annotation_is_documented_and_understood() {
+        let page = include_str!("../../../docs/annotations.md");
+        for key in ANNOTATIONS {
+            assert!(page.contains(&format!("| `{key}` |")), "{key}");
+            let mut policy = WorkloadPolicy::default();
+            let values = ["off", "3"];
+            let name = key.trim_start_matches(PREFIX);
+            assert!(values.iter().any(|value| apply(&mut policy, name, value).is_ok()), "{key}");
+        }
+    }
 }

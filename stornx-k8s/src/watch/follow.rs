@@ -7,7 +7,8 @@
 //!
 //! - A version that is too old (410, by answer or by event) leads to a new list, whose
 //!   end drops what has vanished meanwhile.
-//! - A watch that the server closes is opened again where it stopped.
+//! - A watch that the server closes is opened again where it stopped; one that was
+//!   closed without a word was none, and counts as a failure.
 //! - Failures wait, doubling from [`FIRST_WAIT`] to [`LONGEST_WAIT`], each wait spread
 //!   by a fifth so that daemons do not retry in step.
 
@@ -69,23 +70,28 @@ pub(crate) async fn follow<K: Kind>(api: Api<K::Object>, page: u32, shared: Arc<
                 continue;
             }
         };
+        // Whether the version is the one of the list.
+        let mut listed = true;
         loop {
             let began = Instant::now();
             let end = watch::<K>(&api, &mut version, &shared).await;
-            // What ends as soon as it has begun is not begun again at once, whatever
-            // the reason.
             let lived = began.elapsed() >= SETTLING;
             if lived {
                 wait.reset();
             }
-            let gone = matches!(end, Err(End::Gone));
+            let just_listed = std::mem::replace(&mut listed, false);
             match end {
-                Err(end @ End::Failed(..)) => fail::<K>(&shared, end, &mut wait).await,
-                Ok(()) | Err(End::Gone) if !lived => sleep(wait.next()).await,
-                Ok(()) | Err(End::Gone) => {}
-            }
-            if gone {
-                break;
+                Ok(()) if lived => {}
+                // Closed again and again, each time after a word or two.
+                Ok(()) => sleep(wait.next()).await,
+                // A list that is too old as soon as it is complete is not asked for
+                // again at once.
+                Err(End::Gone) if just_listed && !lived => {
+                    fail::<K>(&shared, End::Gone, &mut wait).await;
+                    break;
+                }
+                Err(End::Gone) => break,
+                Err(end) => fail::<K>(&shared, end, &mut wait).await,
             }
         }
     }
@@ -94,8 +100,8 @@ pub(crate) async fn follow<K: Kind>(api: Api<K::Object>, page: u32, shared: Arc<
 async fn fail<K: Kind>(shared: &Shared, end: End, wait: &mut Wait) {
     let (class, detail, unnoticed) = match end {
         End::Failed(class, detail, unnoticed) => (class, detail, unnoticed),
-        // The list itself took longer than its version lives.
-        End::Gone => (410, "its list expired before it was complete".to_owned(), false),
+        // The list took longer than its version lives.
+        End::Gone => (410, "its list has expired already".to_owned(), false),
     };
     shared.healths().failed(K::NAME, class, &detail, unnoticed);
     sleep(wait.next()).await;
@@ -152,6 +158,11 @@ async fn watch<K: Kind>(
                 continue;
             }
             Err(_) => return Err(silent(SILENCE)),
+            // Not a word: nobody knows whether anything was watched.
+            Ok(None) if limit == SETTLING => {
+                let detail = "closed as soon as it was opened".to_owned();
+                return Err(End::Failed(2, detail, false));
+            }
             Ok(None) => return Ok(()),
             Ok(Some(Err(error))) => return Err(End::of(&error)),
             Ok(Some(Ok(event))) => event,

@@ -4,8 +4,8 @@
 //! again when somebody else wrote in between, so test and change are one. It answers a
 //! failed test with 422, like much else: the count that is found then tells which.
 //!
-//! A count of zero is not in the object at all (the API omits it), so there is nothing
-//! to test. Then the version of the object is tested instead.
+//! A count of zero is not in the object at all (the API omits it): then the test is
+//! that the specification is empty, since the count is all that it holds.
 
 use std::fmt::Debug;
 
@@ -84,13 +84,8 @@ where
             { "op": "replace", "path": "/spec/replicas", "value": wanted }
         ])
     } else {
-        let scale = api.get_scale(name).await.map_err(|error| port_error(what, &error))?;
-        if count(&scale) != 0 {
-            return Err(conflict(what, 0, count(&scale)));
-        }
         json!([
-            { "op": "test", "path": "/metadata/resourceVersion",
-              "value": scale.metadata.resource_version },
+            { "op": "test", "path": "/spec", "value": {} },
             { "op": "add", "path": "/spec/replicas", "value": wanted }
         ])
     };
@@ -100,8 +95,11 @@ where
         Err(error @ Error::Api(_)) if is_unprocessable(&error) => {
             let scale = api.get_scale(name).await.map_err(|error| port_error(what, &error))?;
             let found = count(&scale);
-            let moved_on = found != observed || observed == 0;
-            Err(if moved_on { conflict(what, observed, found) } else { port_error(what, &error) })
+            Err(if found == observed {
+                port_error(what, &error)
+            } else {
+                conflict(what, observed, found)
+            })
         }
         Err(error) => Err(port_error(what, &error)),
     }

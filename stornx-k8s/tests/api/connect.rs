@@ -43,6 +43,17 @@ async fn optional_apis_appear_and_vanish() {
     tokio::time::sleep(crate::support::LOOK * 2).await;
     assert!(capabilities.borrow().destination_rules && capabilities.borrow().pod_metrics);
 
+    // A server that starts knows nothing, then not all; neither is believed at once.
+    api.unserve("apps/v1");
+    tokio::time::sleep(crate::support::LOOK * 2).await;
+    api.serve("apps/v1", &[]);
+    api.unserve("metrics.k8s.io/v1beta1");
+    tokio::time::sleep(crate::support::LOOK).await;
+    assert!(capabilities.borrow().pod_metrics, "missing in one look");
+    api.serve("metrics.k8s.io/v1beta1", &["pods"]);
+    tokio::time::sleep(crate::support::LOOK).await;
+    assert!(capabilities.borrow().pod_metrics);
+
     api.unserve("networking.istio.io/v1");
     capabilities.wait_for(|now| !now.destination_rules).await.unwrap();
 }

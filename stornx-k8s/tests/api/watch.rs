@@ -121,6 +121,7 @@ async fn after_an_expired_version_what_vanished_is_gone() {
     shop(&api);
     let (_connection, cluster) = started(&api).await;
     until("the watch is open", async || api.watchers(PODS) == 1).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(stats(&cluster, "pods").lists, 1);
     api.remove_quietly(PODS, "shop/cart-7d9f-b");
     api.compact(PODS);
@@ -163,6 +164,22 @@ async fn a_connection_that_dies_in_silence_is_noticed() {
     tokio::time::sleep(Duration::from_secs(120)).await;
     let error = cluster.observe().await.unwrap_err().to_string();
     assert!(error.contains("watch nodes"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_every_watch_at_once_is_not_believed() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    until("the watch is open", async || api.watchers(PODS) == 1).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for _ in 0..12_000 {
+        api.close(PODS);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let error = cluster.observe().await.unwrap_err().to_string();
+    assert!(error.contains("closed as soon as it was opened"), "{error}");
+    assert!(stats(&cluster, "pods").opened < 20, "it backs off");
 }
 
 #[tokio::test(start_paused = true)]
