@@ -19,7 +19,7 @@ use stornx_k8s::{
 use stornx_prom::{Auth, Labels, Prometheus, PrometheusOptions, Secret};
 
 use super::clock::SystemClock;
-use crate::config::{Environment, PrometheusSettings, Settings};
+use crate::config::{Environment, PrometheusSettings, Settings, Text};
 
 /// The adapters of one process.
 pub(crate) struct World {
@@ -41,8 +41,16 @@ impl World {
             Environment::Production => Access::InCluster,
             Environment::Development => Access::Kubeconfig { context: None },
         };
-        let options = ConnectOptions { access, ..ConnectOptions::default() };
-        let connection = Connection::connect(&options).await?;
+        // Two looks, after which a CRD that vanished is believed to be gone, are over
+        // before its watch has failed for too long.
+        let look_every = duration(settings.kubernetes.max_age) / 3;
+        let options = ConnectOptions { access, look_every, ..ConnectOptions::default() };
+        let connection = Connection::connect(&options).await.context(match settings.environment {
+            Environment::Production => {
+                "with ENV=production StornX runs in a cluster; ENV=development takes the kubeconfig"
+            }
+            Environment::Development => "with ENV=development StornX takes the kubeconfig",
+        })?;
         let own = own(settings, connection.client().default_namespace())?;
         let timeout = duration(settings.kubernetes.write_timeout);
         let namespaces = settings.policy.namespaces.clone();
@@ -180,8 +188,7 @@ fn duration(span: Span) -> Duration {
 
 fn prometheus_options(settings: &Settings) -> anyhow::Result<PrometheusOptions> {
     let given = &settings.prometheus;
-    let pod = given.pod_label.given().unwrap_or("pod");
-    let namespace = given.namespace_label.given().unwrap_or("namespace");
+    let or = |text: &Text, usual: &str| text.given().unwrap_or(usual).to_owned();
     let mut builder = PrometheusOptions::builder(given.url.as_str())
         .timeout(duration(given.timeout))
         .body_limit(usize::try_from(given.body_limit).unwrap_or(usize::MAX) << 20)
@@ -190,11 +197,11 @@ fn prometheus_options(settings: &Settings) -> anyhow::Result<PrometheusOptions> 
         .max_sample_age(settings.engine.metrics_max_age)
         .latency_metric(given.latency_metric.given().unwrap_or_default())
         .labels(Labels {
-            mesh_pod: pod.to_owned(),
-            mesh_namespace: namespace.to_owned(),
-            usage_pod: pod.to_owned(),
-            usage_namespace: namespace.to_owned(),
-            container: given.container_label.given().unwrap_or("container").to_owned(),
+            mesh_pod: or(&given.mesh_pod_label, "pod"),
+            mesh_namespace: or(&given.mesh_namespace_label, "namespace"),
+            usage_pod: or(&given.usage_pod_label, "pod"),
+            usage_namespace: or(&given.usage_namespace_label, "namespace"),
+            container: or(&given.container_label, "container"),
         });
     for (name, value) in given.headers.iter() {
         builder = builder.header(name, value);
