@@ -1,11 +1,10 @@
 //! Least rights: what `deploy/rbac` grants is what the API server's audit log says was
 //! used, and nothing is refused.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
-use serde_json::Value;
 use stornx_testbed::{
-    Options, Server, TestBed,
+    Options, TestBed,
     apps::{self, Workload},
     harness::Test,
     prometheus::Scrape,
@@ -14,6 +13,7 @@ use stornx_testbed::{
 
 use crate::support::{
     SOON, TestResult,
+    audit::Audit,
     daemon::{Daemon, quick},
     load::Load,
     rights::{self, Right},
@@ -38,21 +38,11 @@ const NOT_PROVOKED: [(&str, &str); 6] = [
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (policy, log) = (folder.join("audit-policy.yaml"), folder.join("audit.log"));
-    let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n  users: [stornx]\n  omitStages: [RequestReceived]\n- level: None\n";
-    std::fs::write(&policy, text).expect("the folder for tests can be written");
-    let _ = std::fs::remove_file(&log);
-    let arguments = vec![
-        format!("--audit-policy-file={}", policy.display()),
-        format!("--audit-log-path={}", log.display()),
-    ];
-    let options =
-        Options { arguments: [(Server::ApiServer, arguments)].into(), ..Options::default() };
+    let (options, log) = Audit::of("rights-audit", "Metadata", &["stornx"], Options::default());
     vec![Test::own("least_rights", options, move |bed| async move { used(bed, &log).await })]
 }
 
-async fn used(bed: Arc<TestBed>, log: &Path) -> TestResult {
+async fn used(bed: Arc<TestBed>, log: &Audit) -> TestResult {
     let admin = bed.client("admin").await?;
     apps::namespace(&admin, HERE).await?;
     rights::grant(&admin, "stornx", &[HERE]).await?;
@@ -99,11 +89,10 @@ async fn used(bed: Arc<TestBed>, log: &Path) -> TestResult {
 
 /// What was used, and what was refused.
 fn audited(
-    log: &Path,
+    log: &Audit,
 ) -> Result<(BTreeSet<Right>, BTreeSet<Right>), Box<dyn std::error::Error + Send + Sync>> {
     let (mut used, mut refused) = (BTreeSet::new(), BTreeSet::new());
-    for line in std::fs::read_to_string(log)?.lines() {
-        let event: Value = serde_json::from_str(line)?;
+    for event in log.entries()? {
         let target = &event["objectRef"];
         let (Some(verb), Some(resource)) = (event["verb"].as_str(), target["resource"].as_str())
         else {

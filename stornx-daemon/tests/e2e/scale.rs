@@ -8,7 +8,6 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::SocketAddr,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 use serde_json::Value;
 use stornx_testbed::{
-    Options, Server, TestBed,
+    Options, TestBed,
     apps::{self, Workload},
     cluster::NodeSpec,
     harness::Test,
@@ -34,6 +33,7 @@ use crate::{
     bare::wait_cycles,
     support::{
         TestResult,
+        audit::Audit,
         daemon::{Daemon, quick},
         rights,
     },
@@ -59,25 +59,12 @@ pub(crate) fn tests() -> Vec<Test> {
     else {
         return vec![];
     };
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (policy, log) = (folder.join("scale-policy.yaml"), folder.join("scale-audit.log"));
-    let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n  users: [stornx]\n- level: None\n";
-    std::fs::write(&policy, text).expect("the folder for tests can be written");
-    let _ = std::fs::remove_file(&log);
-    let arguments = vec![
-        format!("--audit-policy-file={}", policy.display()),
-        format!("--audit-log-path={}", log.display()),
-    ];
-    let options = Options {
-        nodes: NodeSpec::many(nodes),
-        large: true,
-        arguments: [(Server::ApiServer, arguments)].into(),
-        ..Options::default()
-    };
+    let large = Options { nodes: NodeSpec::many(nodes), large: true, ..Options::default() };
+    let (options, log) = Audit::of("scale-audit", "Metadata", &["stornx"], large);
     vec![Test::own("scale", options, move |bed| scale(bed, pods, log))]
 }
 
-async fn scale(bed: Arc<TestBed>, pods: usize, log: PathBuf) -> TestResult {
+async fn scale(bed: Arc<TestBed>, pods: usize, log: Audit) -> TestResult {
     let admin = bed.client("admin").await?;
     apps::namespace(&admin, HERE).await?;
     rights::grant(&admin, "stornx", &[HERE]).await?;
@@ -173,10 +160,9 @@ fn name(number: usize) -> String {
 }
 
 /// Requests by verb and resource.
-fn counts(log: &Path) -> Result<BTreeMap<String, u64>, Failure> {
+fn counts(log: &Audit) -> Result<BTreeMap<String, u64>, Failure> {
     let mut counts = BTreeMap::new();
-    for line in std::fs::read_to_string(log)?.lines() {
-        let event: Value = serde_json::from_str(line)?;
+    for event in log.entries()? {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let what = format!("{} {}", text(&event["verb"]), text(&event["objectRef"]["resource"]));
         *counts.entry(what).or_insert(0) += 1;

@@ -8,18 +8,12 @@
 //!
 //! `STORNX_E2E_ROUNDS=200` runs the long form.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
-    time::Duration,
-};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use serde_json::Value;
 use stornx_core::testing::SplitMix64;
 use stornx_testbed::{
-    Options, Server, TestBed,
+    Options, TestBed,
     apps::{self, Workload},
     harness::Test,
     prometheus::Scrape,
@@ -28,6 +22,7 @@ use stornx_testbed::{
 
 use crate::support::{
     SOON, TestResult,
+    audit::Audit,
     daemon::{Daemon, quick},
     load::Load,
     rights,
@@ -46,24 +41,11 @@ const LEASE: Duration = Duration::from_secs(3);
 const TAKEN_OVER: Duration = Duration::from_millis(3000 + 500);
 
 pub(crate) fn tests() -> Vec<Test> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (policy, log) = (folder.join("two-policy.yaml"), folder.join("two-audit.log"));
-    let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Request\n  users: [stornx-a, stornx-b]\n  verbs: [create, update, patch, delete]\n- level: None\n";
-    std::fs::write(&policy, text).expect("the folder for tests can be written");
-    let _ = std::fs::remove_file(&log);
-    let arguments = vec![
-        format!("--audit-policy-file={}", policy.display()),
-        format!("--audit-log-path={}", log.display()),
-    ];
-    let options = Options {
-        users: USERS.map(ToOwned::to_owned).into(),
-        arguments: [(Server::ApiServer, arguments)].into(),
-        ..Options::default()
-    };
+    let (options, log) = Audit::of("two-audit", "Request", &USERS, Options::default());
     vec![Test::own("two_daemons", options, move |bed| two(bed, log))]
 }
 
-async fn two(bed: Arc<TestBed>, log: PathBuf) -> TestResult {
+async fn two(bed: Arc<TestBed>, log: Audit) -> TestResult {
     let rounds: u64 = std::env::var("STORNX_E2E_ROUNDS").map_or(Ok(6), |text| text.parse())?;
     let admin = bed.client("admin").await?;
     apps::namespace(&admin, HERE).await?;
@@ -126,7 +108,7 @@ async fn wait_leader(daemons: &[Daemon]) -> Result<usize, Failure> {
 }
 
 /// Waits for one more write of a user.
-async fn wait_write(log: &Path, user: &str) -> TestResult {
+async fn wait_write(log: &Audit, user: &str) -> TestResult {
     let count = || {
         let entries = entries(log).unwrap_or_default();
         entries.iter().filter(|entry| entry.user == user && entry.lease.is_none()).count()
@@ -151,10 +133,9 @@ struct Entry {
     lease: Option<String>,
 }
 
-fn entries(log: &Path) -> Result<Vec<Entry>, Failure> {
+fn entries(log: &Audit) -> Result<Vec<Entry>, Failure> {
     let mut entries = Vec::new();
-    for line in std::fs::read_to_string(log)?.lines() {
-        let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
+    for event in log.entries()? {
         let accepted = event["responseStatus"]["code"].as_i64().is_some_and(|code| code < 300);
         let target = &event["objectRef"];
         if !accepted || target["resource"] == "events" {
@@ -178,7 +159,7 @@ fn entries(log: &Path) -> Result<Vec<Entry>, Failure> {
     Ok(entries)
 }
 
-fn judge(log: &Path, rounds: u64) -> TestResult {
+fn judge(log: &Audit, rounds: u64) -> TestResult {
     let entries = entries(log)?;
     let lease = i64::try_from(LEASE.as_millis())?;
     // Who holds the lease, and until when.

@@ -1,5 +1,6 @@
 //! What the end-to-end tests have in common.
 
+pub(crate) mod audit;
 pub(crate) mod daemon;
 pub(crate) mod load;
 pub(crate) mod rights;
