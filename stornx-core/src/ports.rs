@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     memory::Memory,
     model::{ClusterFacts, MetricsFacts},
-    plan::Action,
+    plan::{Action, ActionKind},
     units::Timestamp,
 };
 
@@ -75,6 +75,12 @@ pub trait MetricsSource: Send + Sync {
 /// Carries out one action.
 #[async_trait]
 pub trait Actuator: Send + Sync {
+    /// Whether actions of this kind are carried out at all. Others are planned and
+    /// reported, and nothing is remembered of them.
+    fn carries_out(&self, _kind: ActionKind) -> bool {
+        true
+    }
+
     /// Applies `action`, or refuses when what it expects is not there.
     ///
     /// # Errors

@@ -113,7 +113,9 @@ pub fn main_outside(tests: Vec<Test>) -> ExitCode {
 }
 
 fn run(options: Options, tests: Vec<Test>, inside: bool) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // A cluster takes two cores and a gigabyte: one at a time, unless asked for otherwise.
+    arguments.test_threads.get_or_insert(1);
     let wanted = !arguments.list && tests.iter().any(|test| asked_for(&arguments, test.name));
     let mut place = None;
     if wanted && !programs::left_out() {

@@ -5,17 +5,17 @@
 //!
 //! - A plan that fails its check is dropped whole: nothing is written, the memory
 //!   neither.
-//! - The record of a move is stored before its surge is asked for. A crash in between
-//!   leaves a record without a surge, which the next cycle clears; the other way round
-//!   it would leave a replica that nobody knows of. Nothing is taken *out* of the
-//!   memory before acting: a crash then still finds what is to be finished.
+//! - What an action leaves in the memory is stored before it: the record of a move, the
+//!   time of a change of a count. A crash in between leaves a record without a surge,
+//!   which the next cycle clears, or a cooldown too many; the other way round it would
+//!   leave a replica that nobody knows of, or a workload that grows twice. While the
+//!   store refuses, nothing is done: without memory there is no cooldown. Nothing is
+//!   taken *out* of the memory before acting: a crash then still finds what is to be
+//!   finished.
 //! - The right to write is asked for again before each write. Once it is lost, the
 //!   rest of the plan is not tried, not even when it comes back: the plan was made for
 //!   another reign.
 //! - A failed action does not stop the others, except those on the same workload.
-//! - What could not be remembered is not built upon: while the memory of an earlier cycle
-//!   could not be saved, nothing is done. Otherwise a store that refuses would mean no
-//!   cooldown, and a workload that grows with every cycle.
 //! - A cycle ends early between two actions only, at its deadline or when it is told to
 //!   stop: what was done is remembered, what was not is an outcome that says why.
 //!
@@ -30,7 +30,7 @@ mod tests;
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -40,9 +40,9 @@ use crate::{
     check::{self, Violation},
     decide,
     ids::WorkloadRef,
-    memory::{Memory, MoveInFlight},
+    memory::{Memory, WorkloadMemory},
     model::Snapshot,
-    plan::{Action, Planned},
+    plan::{Action, ActionKind, Planned},
     policy::Policy,
     ports::{Actuator, Clock, ClusterSource, LeaderGate, MetricsSource, PortError, StateStore},
     remember::{self, Outcomes},
@@ -142,15 +142,6 @@ pub struct Engine {
     checker: Checker,
     rememberer: Rememberer,
     stop: Stop,
-    behind: Mutex<Option<Behind>>,
-}
-
-/// A memory that could not be saved.
-struct Behind {
-    /// What the store may hold instead.
-    held: [Memory; 2],
-    /// What it should hold.
-    next: Memory,
 }
 
 impl Engine {
@@ -165,7 +156,6 @@ impl Engine {
             checker: check::check,
             rememberer: remember::remember,
             stop: Stop::default(),
-            behind: Mutex::new(None),
         }
     }
 
@@ -202,7 +192,9 @@ impl Engine {
     /// is, or nothing could be seen: then nothing was written and nothing remembered.
     pub async fn glance(&self) -> Option<CycleOutcome> {
         let thought = self.think().await.ok()?;
-        if !thought.planned.report.is_pressing() {
+        // What is pressing is routes; where they are not written, nothing is.
+        let writes = self.ports.actuator.carries_out(ActionKind::SetRoutes);
+        if !(writes && thought.planned.report.is_pressing()) {
             return None;
         }
         Some(self.go_on(thought).await)
@@ -265,44 +257,10 @@ impl Engine {
 
     async fn recall(&self, outcome: &mut CycleOutcome) -> Option<Memory> {
         match self.ports.store.load().await {
-            Ok(memory) => Some(self.not_behind(memory)),
+            Ok(memory) => Some(memory),
             Err(error) => {
                 outcome.errors.push(CycleError::Load(error));
                 None
-            }
-        }
-    }
-
-    fn behind(&self) -> MutexGuard<'_, Option<Behind>> {
-        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The memory to go on with, when the store gave `loaded`: that which could not be
-    /// saved, unless it was after all or somebody else has written since.
-    fn not_behind(&self, loaded: Memory) -> Memory {
-        let mut behind = self.behind();
-        match behind.as_ref() {
-            Some(ours) if ours.held.contains(&loaded) => ours.next.clone(),
-            _ => {
-                *behind = None;
-                loaded
-            }
-        }
-    }
-
-    /// Saves what could not be saved before. Says whether the store is up to date.
-    async fn catch_up(&self, memory: &Memory, outcome: &mut CycleOutcome) -> bool {
-        if self.behind().is_none() {
-            return true;
-        }
-        match self.ports.store.save(memory).await {
-            Ok(()) => {
-                *self.behind() = None;
-                true
-            }
-            Err(error) => {
-                outcome.errors.push(CycleError::Save(error));
-                false
             }
         }
     }
@@ -331,10 +289,6 @@ impl Engine {
             outcome.outcomes = planned.plan.actions.iter().map(|a| Err(not_leader(a))).collect();
             return memory;
         }
-        if !self.catch_up(&memory, outcome).await {
-            outcome.outcomes = none_tried(planned, "what was done before could not be remembered");
-            return memory;
-        }
         let intents = self.intents(snapshot, planned, &memory, now);
         let (stored, unrecorded) = self.store_intents(&intents, &memory, outcome).await;
         watch.lap(Phase::StoreIntents, outcome);
@@ -344,13 +298,13 @@ impl Engine {
         let mut next = (self.rememberer)(memory, snapshot, planned, &outcomes, &self.policy, now);
         keep_uncertain_moves(&mut next, planned, &outcomes, &intents);
         outcome.outcomes = outcomes;
-        let next = self.save(next, &stored, &snapshot.memory, leading, outcome).await;
+        let next = self.save(next, &stored, leading, outcome).await;
         watch.lap(Phase::Save, outcome);
         next
     }
 
-    /// The records of the moves that the plan begins, as the remember step will write
-    /// them when everything succeeds.
+    /// What the plan will leave in the memory of workloads when everything succeeds, as
+    /// far as it has to be known before.
     fn intents(
         &self,
         snapshot: &Snapshot,
@@ -358,24 +312,41 @@ impl Engine {
         memory: &Memory,
         now: Timestamp,
     ) -> Intents {
-        let begins = |action: &&Action| matches!(action, Action::StartMove { .. });
-        let starting: BTreeSet<_> =
-            planned.plan.actions.iter().filter(begins).map(Action::workload).collect();
-        if starting.is_empty() {
+        let begun = |action: &&Action| {
+            self.carries_out(action)
+                && matches!(
+                    action.kind(),
+                    ActionKind::AddReplicas | ActionKind::RemoveReplicas | ActionKind::StartMove
+                )
+        };
+        let begun: Vec<_> = planned.plan.actions.iter().filter(begun).collect();
+        if begun.is_empty() {
             return Intents::new();
         }
         let all_done = planned.plan.actions.iter().map(|_| Ok(())).collect();
         let hoped =
             (self.rememberer)(memory.clone(), snapshot, planned, &all_done, &self.policy, now);
-        let record = |workload: &WorkloadRef| {
-            let record = hoped.workloads.get(workload)?.in_flight.clone()?;
-            Some((workload.clone(), record))
-        };
-        starting.into_iter().filter_map(record).collect()
+        let mut intents = Intents::new();
+        for action in begun {
+            let Some(hoped) = hoped.workloads.get(action.workload()) else { continue };
+            let entry = intents.entry(action.workload().clone()).or_insert_with(|| {
+                memory.workloads.get(action.workload()).cloned().unwrap_or_default()
+            });
+            if action.kind() == ActionKind::StartMove {
+                entry.in_flight = hoped.in_flight.clone();
+            } else {
+                entry.scaled_at = hoped.scaled_at;
+            }
+        }
+        intents
+    }
+
+    fn carries_out(&self, action: &Action) -> bool {
+        self.ports.actuator.carries_out(action.kind())
     }
 
     /// Stores the memory with the intents added. Gives what the store holds
-    /// afterwards, and why moves may not begin when that is not certain.
+    /// afterwards, and why nothing may begin when that is not certain.
     async fn store_intents(
         &self,
         intents: &Intents,
@@ -386,16 +357,15 @@ impl Engine {
             return (memory.clone(), None);
         }
         let mut with_intents = memory.clone();
-        for (workload, record) in intents {
-            let entry = with_intents.workloads.entry(workload.clone()).or_default();
-            entry.in_flight = Some(record.clone());
+        for (workload, intent) in intents {
+            with_intents.workloads.insert(workload.clone(), intent.clone());
         }
         match self.ports.store.save(&with_intents).await {
             Ok(()) => (with_intents, None),
             Err(error) => {
                 outcome.errors.push(CycleError::StoreIntents(error));
                 // Saved or not, it is no longer known to be what was loaded.
-                (with_intents, Some("its record could not be stored"))
+                (with_intents, Some("what it leaves could not be remembered"))
             }
         }
     }
@@ -414,15 +384,19 @@ impl Engine {
         let mut leading = true;
         for action in &planned.plan.actions {
             let begins = matches!(action, Action::StartMove { .. });
-            let result = if !leading {
+            let recorded =
+                intents.get(action.workload()).is_some_and(|intent| intent.in_flight.is_some());
+            let result = if !self.carries_out(action) {
+                Err(not_tried(action, "this is planned and reported, and not carried out here"))
+            } else if !leading {
                 Err(not_leader(action))
             } else if let Some(reason) = self.not_going_on(began) {
                 Err(not_tried(action, reason))
             } else if failed.contains(action.workload()) {
                 Err(not_tried(action, "an earlier action on the same workload failed"))
-            } else if let (true, Some(reason)) = (begins, unrecorded) {
+            } else if let Some(reason) = unrecorded {
                 Err(not_tried(action, reason))
-            } else if begins && !intents.contains_key(action.workload()) {
+            } else if begins && !recorded {
                 Err(not_tried(action, "it has no record"))
             } else if !self.ports.leader.may_write().await {
                 leading = false;
@@ -430,7 +404,9 @@ impl Engine {
             } else {
                 self.ports.actuator.apply(action).await
             };
-            if let Err(error) = &result {
+            if let Err(error) = &result
+                && self.carries_out(action)
+            {
                 failed.insert(action.workload());
                 leading &= !matches!(error, PortError::NotLeader { .. });
             }
@@ -455,7 +431,6 @@ impl Engine {
         &self,
         next: Memory,
         stored: &Memory,
-        loaded: &Memory,
         leading: bool,
         outcome: &mut CycleOutcome,
     ) -> Memory {
@@ -468,8 +443,6 @@ impl Engine {
             outcome.errors.push(CycleError::Save(PortError::NotLeader { what }));
         } else if let Err(error) = self.ports.store.save(&next).await {
             outcome.errors.push(CycleError::Save(error));
-            let held = [stored.clone(), loaded.clone()];
-            *self.behind() = Some(Behind { held, next: next.clone() });
         }
         next
     }
@@ -497,8 +470,8 @@ impl Stopwatch {
     }
 }
 
-/// Records of moves that are about to begin.
-type Intents = std::collections::BTreeMap<WorkloadRef, MoveInFlight>;
+/// What the memory of workloads will hold once what is about to begin has been done.
+type Intents = std::collections::BTreeMap<WorkloadRef, WorkloadMemory>;
 
 /// A surge that was asked for without an answer may or may not come: its record
 /// stays, and the next cycle sees which.
@@ -511,7 +484,7 @@ fn keep_uncertain_moves(
     for (action, result) in planned.plan.actions.iter().zip(outcomes) {
         if let (Action::StartMove { workload, .. }, Err(PortError::Unavailable { .. })) =
             (action, result)
-            && let Some(record) = intents.get(workload)
+            && let Some(record) = intents.get(workload).and_then(|intent| intent.in_flight.as_ref())
         {
             let entry = next.workloads.entry(workload.clone()).or_default();
             entry.in_flight.get_or_insert_with(|| record.clone());

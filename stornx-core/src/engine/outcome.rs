@@ -25,7 +25,7 @@ pub enum Phase {
     Plan,
     /// Checking the plan.
     Check,
-    /// Storing the records of moves before they begin.
+    /// Storing what actions will leave in the memory before they begin.
     StoreIntents,
     /// Carrying the actions out.
     Act,
@@ -75,8 +75,8 @@ pub enum CycleError {
     /// The memory could not be loaded: nothing was planned.
     #[error("the memory could not be loaded, nothing was planned: {0}")]
     Load(#[source] PortError),
-    /// The records of new moves could not be stored: none was begun.
-    #[error("the records of new moves could not be stored, none was begun: {0}")]
+    /// What actions would leave could not be stored: none was begun.
+    #[error("what is to be done could not be remembered, nothing was begun: {0}")]
     StoreIntents(#[source] PortError),
     /// What was done may not be remembered.
     #[error("the memory could not be saved: {0}")]
@@ -138,11 +138,14 @@ impl CycleOutcome {
         actions.zip(&self.outcomes).filter(|(_, result)| result.is_ok()).map(|(action, _)| action)
     }
 
-    /// Observed, planned, checked, and every action and save went through.
+    /// Observed, planned, checked, and nothing that was tried failed.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.errors.is_empty()
             && self.violations.is_empty()
-            && self.outcomes.iter().all(Result::is_ok)
+            && self
+                .outcomes
+                .iter()
+                .all(|result| matches!(result, Ok(()) | Err(PortError::NotTried { .. })))
     }
 }

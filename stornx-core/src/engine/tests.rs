@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::{
-    memory::WorkloadMemory,
+    memory::{MoveInFlight, WorkloadMemory},
     model::{ClusterFacts, Facts, MetricsFacts, Source, Traffic},
     plan::Plan,
     report::{HostReport, Report, RouteReason},
@@ -26,9 +26,8 @@ struct World {
     failing_saves: Vec<usize>,
     saves: Mutex<Vec<Memory>>,
     stored: Memory,
-    /// What is stored from the second load on.
-    later: Option<Memory>,
-    loads: AtomicU32,
+    /// No action is carried out.
+    reported_only: bool,
     /// Answers of the gate; the last one stays.
     leader: Mutex<VecDeque<bool>>,
     /// Failures by text of the action.
@@ -81,6 +80,9 @@ impl MetricsSource for World {
 
 #[async_trait]
 impl Actuator for World {
+    fn carries_out(&self, _: ActionKind) -> bool {
+        !self.reported_only
+    }
     async fn apply(&self, action: &Action) -> Result<(), PortError> {
         let text = action.to_string();
         self.note(format!("apply {text}"));
@@ -97,11 +99,7 @@ impl StateStore for World {
         if self.load_fails {
             return Err(silent("load"));
         }
-        let loads = self.loads.fetch_add(1, Ordering::SeqCst);
-        match &self.later {
-            Some(later) if loads > 0 => Ok(later.clone()),
-            _ => Ok(self.stored.clone()),
-        }
+        Ok(self.stored.clone())
     }
     async fn save(&self, memory: &Memory) -> Result<(), PortError> {
         let number = {
@@ -222,12 +220,12 @@ fn in_flight(memory: &Memory, name: &str) -> bool {
 }
 
 #[test]
-fn a_clean_cycle_acts_in_order_and_saves_once_afterwards() {
+fn a_clean_cycle_remembers_once_and_acts_in_order() {
     let (world, outcome) = run(World::default(), vec![scale("a"), scale("b")]);
     assert!(outcome.is_clean());
     assert_eq!(
         world.diary(),
-        ["apply scale a from 1 to 2: new on n1", "apply scale b from 1 to 2: new on n1", "save"]
+        ["save", "apply scale a from 1 to 2: new on n1", "apply scale b from 1 to 2: new on n1"]
     );
     assert_eq!(outcome.memory.unwrap(), world.saves()[0]);
 }
@@ -262,7 +260,7 @@ fn a_glance_acts_only_on_what_is_pressing() {
     assert!(outcome.is_none() && world.diary().is_empty());
     let (world, outcome) = glance(World::default(), true);
     assert!(outcome.unwrap().is_clean());
-    assert_eq!(world.diary(), ["apply scale a from 1 to 2: new on n1", "save"]);
+    assert_eq!(world.diary(), ["save", "apply scale a from 1 to 2: new on n1"]);
     // What cannot be seen is the next cycle's to report.
     let (world, outcome) = glance(World { observe_fails: true, ..World::default() }, true);
     assert!(outcome.is_none() && world.diary().is_empty());
@@ -312,13 +310,25 @@ fn a_surge_without_an_answer_keeps_its_record() {
 }
 
 #[test]
-fn moves_do_not_begin_without_a_stored_record_and_the_rest_goes_on() {
-    let world = World { failing_saves: vec![0], ..World::default() };
-    let (world, outcome) = run(world, vec![start_move("a"), scale("b")]);
-    assert_eq!(world.diary(), ["save", "apply scale b from 1 to 2: new on n1", "save"]);
+fn nothing_begins_while_the_store_refuses() {
+    let world = Arc::new(World { failing_saves: vec![0, 1, 2], ..World::default() });
+    let engine = engine(&world, vec![start_move("a"), scale("b")], false);
+    for _ in 0..2 {
+        let outcome = pollster::block_on(engine.cycle());
+        assert!(outcome.outcomes.iter().all(|r| matches!(r, Err(PortError::NotTried { .. }))));
+        assert_eq!(outcome.errors[0].phase(), Phase::StoreIntents);
+    }
+    assert!(!world.diary().iter().any(|line| line.starts_with("apply")));
+    let outcome = pollster::block_on(engine.cycle());
+    assert!(outcome.is_clean());
+}
+
+#[test]
+fn what_is_not_carried_out_is_planned_and_not_remembered() {
+    let world = Arc::new(World { reported_only: true, ..World::default() });
+    let outcome = pollster::block_on(engine(&world, vec![start_move("a")], false).cycle());
     assert!(matches!(outcome.outcomes[0], Err(PortError::NotTried { .. })));
-    assert!(!in_flight(&world.saves()[1], "a"));
-    assert_eq!(outcome.errors[0].phase(), Phase::StoreIntents);
+    assert!(world.diary().is_empty() && outcome.is_clean());
 }
 
 #[test]
@@ -344,7 +354,7 @@ fn leadership_lost_in_the_middle_stops_the_rest_for_good() {
     // Before acting, before the first action, before the second; then it comes back.
     let world = World { leader: Mutex::new([true, true, false, true].into()), ..World::default() };
     let (world, outcome) = run(world, vec![scale("a"), scale("b"), scale("c")]);
-    assert_eq!(world.diary(), ["apply scale a from 1 to 2: new on n1"]);
+    assert_eq!(world.diary(), ["save", "apply scale a from 1 to 2: new on n1"]);
     assert!(outcome.outcomes[0].is_ok());
     for result in &outcome.outcomes[1..] {
         assert!(matches!(result, Err(PortError::NotLeader { .. })));
@@ -358,7 +368,7 @@ fn an_actuator_that_finds_the_lease_gone_stops_the_rest() {
     let gone = PortError::NotLeader { what: "scale a".to_owned() };
     let world = World { failures: vec![("scale a", gone)], ..World::default() };
     let (world, outcome) = run(world, vec![scale("a"), scale("b")]);
-    assert_eq!(world.diary(), ["apply scale a from 1 to 2: new on n1"]);
+    assert_eq!(world.diary(), ["save", "apply scale a from 1 to 2: new on n1"]);
     assert!(matches!(outcome.outcomes[1], Err(PortError::NotLeader { .. })));
 }
 
@@ -404,43 +414,11 @@ fn without_memory_nothing_is_planned() {
 
 #[test]
 fn a_failed_save_is_told() {
-    let world = World { failing_saves: vec![0], ..World::default() };
-    let (_, outcome) = run(world, vec![scale("a")]);
+    let failures = vec![("scale b", refused("scale"))];
+    let world = World { failing_saves: vec![1], failures, ..World::default() };
+    let (_, outcome) = run(world, vec![scale("a"), scale("b")]);
     assert!(outcome.outcomes[0].is_ok());
     assert_eq!(outcome.errors[0].phase(), Phase::Save);
-}
-
-#[test]
-fn nothing_is_done_while_what_was_done_is_not_remembered() {
-    let world = Arc::new(World { failing_saves: vec![0, 1], ..World::default() });
-    let engine = engine(&world, vec![scale("a")], false);
-    pollster::block_on(engine.cycle());
-    let outcome = pollster::block_on(engine.cycle());
-    // The plan was made on what was done, not on what the store still holds.
-    assert!(outcome.snapshot.unwrap().memory.workloads[&workload("a")].scaled_at.is_some());
-    assert!(matches!(outcome.outcomes[0], Err(PortError::NotTried { .. })));
-    assert_eq!(outcome.errors[0].phase(), Phase::Save);
-    let outcome = pollster::block_on(engine.cycle());
-    assert!(outcome.outcomes[0].is_ok());
-    let acted = "apply scale a from 1 to 2: new on n1";
-    // The memory that was behind, then the action.
-    assert_eq!(world.diary(), [acted, "save", "save", "save", acted]);
-}
-
-#[test]
-fn a_memory_that_somebody_else_wrote_meanwhile_wins() {
-    let mut world = World { failing_saves: vec![0], ..World::default() };
-    let other = Memory {
-        workloads: [(workload("z"), WorkloadMemory::default())].into(),
-        ..Memory::default()
-    };
-    world.later = Some(other.clone());
-    let world = Arc::new(world);
-    let engine = engine(&world, vec![scale("a")], false);
-    pollster::block_on(engine.cycle());
-    let outcome = pollster::block_on(engine.cycle());
-    assert_eq!(outcome.snapshot.unwrap().memory, other);
-    assert!(outcome.outcomes[0].is_ok());
 }
 
 #[test]

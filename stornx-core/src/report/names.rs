@@ -30,6 +30,7 @@ impl ScaleReason {
             Self::ZoneLossFloor { .. } => "zone-loss-floor",
             Self::Spread { .. } => "spread",
             Self::Skew { .. } => "skew",
+            Self::BoundToPlace => "bound-to-place",
             Self::ScaledToZero => "scaled-to-zero",
             Self::Settling { .. } => "settling",
             Self::AtMinimum { .. } => "at-minimum",
@@ -59,12 +60,6 @@ impl ScaleReason {
                 | Self::NoFeasibleNode { .. }
                 | Self::NoBase
         )
-    }
-
-    /// The ordinary state of a healthy workload.
-    #[must_use]
-    pub const fn is_quiet(&self) -> bool {
-        matches!(self, Self::Scaled | Self::WithinBand | Self::NotManaged | Self::Cooldown { .. })
     }
 }
 

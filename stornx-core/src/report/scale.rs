@@ -206,6 +206,10 @@ pub enum ScaleReason {
         /// How many replicas more than another a zone may hold.
         max: u32,
     },
+    /// Idle, but its replicas are bound to their place (a volume, a host port): whether
+    /// one could come back when it is needed is not known. Its owner may say how far it
+    /// may go down.
+    BoundToPlace,
     /// Its owner has stopped it by a count of zero, which is left alone.
     ScaledToZero,
     /// Enough replicas are on their way already, or some that should be there are

@@ -53,6 +53,7 @@ impl fmt::Display for ScaleReason {
                 "it is idle, but one replica less would use the others to {:.0} %, near the limit",
                 predicted.get()
             ),
+            Self::BoundToPlace => f.write_str("it is idle, but its replicas are bound to their place and might not find one again; stornx.io/min-replicas says how far it may go down"),
             Self::Disabled => f.write_str("scaling is switched off"),
             Self::NotManaged => f.write_str("its namespace is not managed"),
             Self::OptedOut => f.write_str("its owner does not want it scaled"),

@@ -4,6 +4,7 @@
 
 mod file;
 mod problems;
+mod prometheus;
 mod show;
 mod table;
 mod values;
@@ -19,7 +20,6 @@ use stornx_core::{
 
 #[cfg(test)]
 pub(crate) use self::values::SettingValue;
-pub(crate) use self::values::{Headers, LogFilter, Schedule, Text};
 pub(crate) use self::{
     problems::Refused,
     show::{as_env, as_markdown, as_yaml},
@@ -27,7 +27,10 @@ pub(crate) use self::{
 use self::{
     problems::{SettingProblem, near},
     table::SETTINGS,
-    values::ApiUrl,
+};
+pub(crate) use self::{
+    prometheus::PrometheusSettings,
+    values::{LogFilter, Schedule, Text},
 };
 
 /// Where StornX runs.
@@ -49,49 +52,6 @@ pub(crate) enum LogFormat {
     Json,
     /// For people.
     Text,
-}
-
-/// How Prometheus is reached and read.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PrometheusSettings {
-    pub(crate) url: ApiUrl,
-    pub(crate) timeout: Span,
-    /// Largest answer in MiB.
-    pub(crate) body_limit: u32,
-    pub(crate) rate_window: Span,
-    pub(crate) token_file: Text,
-    pub(crate) user: Text,
-    pub(crate) password_file: Text,
-    pub(crate) ca_file: Text,
-    pub(crate) headers: Headers,
-    pub(crate) mesh_pod_label: Text,
-    pub(crate) mesh_namespace_label: Text,
-    pub(crate) usage_pod_label: Text,
-    pub(crate) usage_namespace_label: Text,
-    pub(crate) container_label: Text,
-    pub(crate) latency_metric: Text,
-}
-
-impl Default for PrometheusSettings {
-    fn default() -> Self {
-        Self {
-            url: ApiUrl::default_prometheus(),
-            timeout: Span::from_seconds(10),
-            body_limit: 256,
-            rate_window: Span::from_seconds(150),
-            token_file: Text::default(),
-            user: Text::default(),
-            password_file: Text::default(),
-            ca_file: Text::default(),
-            headers: Headers::default(),
-            mesh_pod_label: Text::of("pod"),
-            mesh_namespace_label: Text::of("namespace"),
-            usage_pod_label: Text::of("pod"),
-            usage_namespace_label: Text::of("namespace"),
-            container_label: Text::of("container"),
-            latency_metric: Text::of("node_avg_latency_ms"),
-        }
-    }
 }
 
 /// How the Kubernetes API is used.
@@ -255,7 +215,8 @@ pub(crate) fn load(
         }
     }
     problems.extend(problems::of_policy(&effective));
-    problems.extend(problems::of_lease(&effective));
+    problems.extend(problems::of_loop(&effective));
+    problems.extend(problems::of_prometheus(&effective));
 
     if problems.is_empty() { Ok(effective) } else { Err(Refused::Values(problems)) }
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use stornx_core::units::Span;
+
 use super::{Effective, Given, table::SETTINGS};
 
 /// One thing wrong with one setting.
@@ -91,21 +93,56 @@ pub(super) fn of_policy(effective: &Effective) -> Vec<SettingProblem> {
     effective.settings.policy.problems().into_iter().map(sentence).collect()
 }
 
-/// A lease must outlast the longest write by enough to be renewed twice, or nobody could
-/// ever write.
-pub(super) fn of_lease(effective: &Effective) -> Option<SettingProblem> {
-    let kubernetes = &effective.settings.kubernetes;
-    let least = kubernetes.write_timeout.as_millis().saturating_mul(3);
-    (kubernetes.lease.as_millis() < least).then(|| {
-        SettingProblem(format!(
-            "LEASE_SECONDS = {:?} ({}): allowed is at least three times WRITE_TIMEOUT_SECONDS, \
-             where WRITE_TIMEOUT_SECONDS = {:?} ({})",
-            kubernetes.lease.as_seconds_f64().to_string(),
-            effective.origin("LEASE_SECONDS"),
-            kubernetes.write_timeout.as_seconds_f64().to_string(),
-            effective.origin("WRITE_TIMEOUT_SECONDS"),
-        ))
-    })
+/// What the numbers of the live loop must hold.
+pub(super) fn of_loop(effective: &Effective) -> Vec<SettingProblem> {
+    let settings = &effective.settings;
+    let (kubernetes, pace) = (&settings.kubernetes, &settings.pace);
+    let second = Span::from_seconds(1);
+    let rules = [
+        // A lease must outlast the longest write by enough to be renewed twice, or nobody
+        // could ever write.
+        (
+            "LEASE_SECONDS",
+            kubernetes.lease >= kubernetes.write_timeout.times(3),
+            "at least three times WRITE_TIMEOUT_SECONDS",
+        ),
+        ("WRITE_TIMEOUT_SECONDS", kubernetes.write_timeout > Span::ZERO, "seconds above 0"),
+        ("CLUSTER_MAX_AGE_SECONDS", kubernetes.max_age >= second.times(5), "seconds, at least 5"),
+        ("GLANCE_SECONDS", pace.glance >= second, "seconds, at least 1"),
+        ("CYCLE_DEADLINE_SECONDS", settings.engine.deadline > Span::ZERO, "seconds above 0"),
+    ];
+    let place = |name: &str| {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name);
+        let value = setting.map(|setting| (setting.get)(settings)).unwrap_or_default();
+        format!("{name} = {value:?} ({})", effective.origin(name))
+    };
+    let broken = rules.into_iter().filter(|(_, holds, _)| !holds);
+    broken
+        .map(|(name, _, allowed)| {
+            let mut text = format!("{}: allowed is {allowed}", place(name));
+            if allowed.contains("WRITE_TIMEOUT_SECONDS") {
+                text += &format!(", where {}", place("WRITE_TIMEOUT_SECONDS"));
+            }
+            SettingProblem(text)
+        })
+        .collect()
+}
+
+/// What the client of Prometheus does not take.
+pub(super) fn of_prometheus(effective: &Effective) -> Vec<SettingProblem> {
+    let settings = &effective.settings;
+    let refusals = settings.prometheus.options(settings.engine.metrics_max_age).err();
+    let sentence = |refusal: super::prometheus::Refusal| {
+        let name = refusal.setting;
+        let value = SETTINGS
+            .iter()
+            .find(|setting| setting.name == name)
+            .map(|setting| (setting.get)(settings))
+            .unwrap_or_default();
+        let origin = effective.origin(name);
+        SettingProblem(format!("{name} = {value:?} ({origin}): allowed is {}", refusal.allowed))
+    };
+    refusals.into_iter().flatten().map(sentence).collect()
 }
 
 /// The setting whose name is most like `name`, when one is.

@@ -5,13 +5,13 @@
 //! | `/healthz`, `/health` | alive: the loop has turned lately |
 //! | `/readyz` | all watches synced, and a first cycle done or waiting for the lease |
 //! | `/metrics` | counters, in the text format of Prometheus |
-//! | `/api/v1/status` | what it is, who leads, how ready it is |
+//! | `/api/v1/status` | what it is, who leads, what keeps it from being ready |
 //! | `/api/v1/snapshot` | what the last cycle decided on: the input of `stornx plan --snapshot` |
 //! | `/api/v1/plan` | what the last cycle decided, as `stornx plan -o json` prints it |
 
 use std::{
     future::Future,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -26,7 +26,7 @@ use serde::Serialize;
 use stornx_core::{engine::CycleOutcome, model::Snapshot, plan::Planned};
 use tokio::{net::TcpListener, sync::watch};
 
-use super::metrics::Metrics;
+use super::{Live, metrics::Metrics};
 
 /// The loop is stuck when it has not turned for longer: every wait in it is shorter.
 const STUCK: Duration = Duration::from_secs(300);
@@ -68,8 +68,8 @@ pub(crate) struct Shown {
 pub(crate) struct Shop {
     pub(crate) shown: watch::Receiver<Shown>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Brings the figures of the adapters up to date, before each scrape.
-    pub(crate) refresh: Arc<dyn Fn(&Metrics) + Send + Sync>,
+    /// The adapters, once there is a connection.
+    pub(crate) live: Arc<OnceLock<Live>>,
     pub(crate) dry_run: bool,
 }
 
@@ -79,6 +79,10 @@ struct Status {
     version: &'static str,
     stage: Stage,
     dry_run: bool,
+    /// Who holds the lease.
+    leader: Option<String>,
+    /// What keeps the cluster from being seen.
+    not_ready: Vec<String>,
     last_cycle: Option<stornx_core::units::Timestamp>,
     actions: usize,
 }
@@ -117,17 +121,28 @@ async fn ready(State(shop): State<Shop>) -> Response {
         "ok\n".into_response()
     } else {
         let text = match stage {
-            Stage::Syncing => "the watches are not synced yet\n",
-            Stage::FirstCycle => "the first cycle is under way\n",
-            Stage::Stopping => "stopping\n",
-            Stage::Waiting | Stage::Running => "ok\n",
+            Stage::Syncing => {
+                format!("not everything is seen yet\n{}\n", not_ready(&shop).join("\n"))
+            }
+            Stage::FirstCycle => "the first cycle is under way\n".to_owned(),
+            Stage::Stopping => "stopping\n".to_owned(),
+            Stage::Waiting | Stage::Running => "ok\n".to_owned(),
         };
         (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }
 
+fn not_ready(shop: &Shop) -> Vec<String> {
+    match shop.live.get() {
+        Some(live) => live.not_ready(),
+        None => vec!["there is no connection to the API server yet".to_owned()],
+    }
+}
+
 async fn metrics(State(shop): State<Shop>) -> Response {
-    (shop.refresh)(&shop.metrics);
+    if let Some(live) = shop.live.get() {
+        live.refresh(&shop.metrics);
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], shop.metrics.page()).into_response()
 }
@@ -139,6 +154,8 @@ async fn status(State(shop): State<Shop>) -> Json<Status> {
         version: env!("CARGO_PKG_VERSION"),
         stage: shown.stage,
         dry_run: shop.dry_run,
+        leader: shop.live.get().and_then(Live::holder),
+        not_ready: not_ready(&shop),
         last_cycle: shown.last.as_ref().map(|last| last.at),
         actions: planned.map_or(0, |planned| planned.plan.actions.len()),
     })

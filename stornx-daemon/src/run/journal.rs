@@ -98,7 +98,7 @@ impl Journal {
             .iter()
             .map(|violation| ("check", format!("the plan was dropped: {violation}")));
         let wrong: Vec<_> = errors.chain(violations).collect();
-        let what: String = wrong.iter().map(|(_, text)| text.as_str()).collect();
+        let what: String = wrong.iter().map(|(_, text)| numberless(text)).collect();
         let before = self.said.get(&Subject::Cycle).is_some_and(|said| !said.is_empty());
         if !self.news(Subject::Cycle, &what) {
             return;
@@ -119,13 +119,7 @@ impl Journal {
 
     fn warnings(&mut self, outcome: &CycleOutcome, notes: &mut Vec<Note>) {
         let Some(snapshot) = &outcome.snapshot else { return };
-        // Numbers in warnings change from cycle to cycle.
-        let what: String = snapshot
-            .warnings
-            .iter()
-            .flat_map(|warning| warning.chars())
-            .filter(|c| !c.is_ascii_digit() && *c != '.')
-            .collect();
+        let what: String = snapshot.warnings.iter().map(|warning| numberless(warning)).collect();
         if self.news(Subject::Warnings, &what) {
             notes.extend(snapshot.warnings.iter().map(|warning| Note {
                 level: Level::WARN,
@@ -173,7 +167,7 @@ impl Journal {
         for ((action, report), result) in planned.plan.actions.iter().zip(reports).zip(results) {
             let told = match result {
                 Ok(()) => "done".to_owned(),
-                Err(error) => format!("{action}: {}", error.name()),
+                Err(error) => error.name().to_owned(),
             };
             if !self.news(subject_of(action), &told) && result.is_err() {
                 continue;
@@ -242,6 +236,11 @@ impl Journal {
             }
         }
     }
+}
+
+/// A text without its numbers, which change from cycle to cycle.
+fn numberless(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect()
 }
 
 /// The name of what came of an action.

@@ -21,6 +21,8 @@ use stornx_core::{
     units::Timestamp,
 };
 
+use stornx_k8s::WatchStats;
+
 use super::{journal::result_name, pace::Cause};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,9 +67,20 @@ struct WorkloadLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct NameLabels {
-    pub(super) name: String,
-    pub(super) result: String,
+struct WatchLabels {
+    watch: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueryLabels {
+    query: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    what: &'static str,
+    kind: &'static str,
 }
 
 type RealGauge = Gauge<f64, AtomicU64>;
@@ -101,9 +114,11 @@ pub(crate) struct Metrics {
     events_failed: Counter,
     resident: Gauge,
     /// From the adapters, set before each scrape.
-    watch_age: Family<NameLabels, RealGauge>,
-    watch_errors: Family<NameLabels, Gauge>,
-    queries: Family<NameLabels, Gauge>,
+    watch_age: Family<WatchLabels, RealGauge>,
+    watch_objects: Family<WatchLabels, Gauge>,
+    watch_errors: Family<WatchLabels, Counter>,
+    queries: Family<QueryLabels, Counter>,
+    kubernetes_errors: Family<ErrorLabels, Counter>,
 }
 
 impl Metrics {
@@ -126,8 +141,10 @@ impl Metrics {
             events_failed: Counter::default(),
             resident: Gauge::default(),
             watch_age: Family::default(),
+            watch_objects: Family::default(),
             watch_errors: Family::default(),
             queries: Family::default(),
+            kubernetes_errors: Family::default(),
         };
         metrics.register();
         metrics.start_at_zero();
@@ -199,15 +216,13 @@ impl Metrics {
             Unit::Seconds,
             self.watch_age.clone(),
         );
+        to.register("watch_objects", "Objects that each watch knows", self.watch_objects.clone());
+        to.register("watch_errors", "Errors of each watch", self.watch_errors.clone());
+        to.register("prometheus_queries", "Queries of Prometheus by result", self.queries.clone());
         to.register(
-            "watch_errors",
-            "Errors of each watch since the start",
-            self.watch_errors.clone(),
-        );
-        to.register(
-            "prometheus_queries",
-            "Queries since the start by result",
-            self.queries.clone(),
+            "kubernetes_errors",
+            "Requests to the API server, watches apart, that failed",
+            self.kubernetes_errors.clone(),
         );
     }
 
@@ -245,7 +260,11 @@ impl Metrics {
             self.durations.get_or_create(&labels).observe(took.as_seconds_f64());
         }
         self.last_cycle.set(seconds(outcome.at));
-        let Some(planned) = &outcome.planned else { return };
+        let Some(planned) = &outcome.planned else {
+            // Ages and states of a moment ago would look like those of now.
+            self.forget_cycle();
+            return;
+        };
         for (action, result) in planned.plan.actions.iter().zip(&outcome.outcomes) {
             let labels = ActionLabels { kind: action.kind().name(), result: result_name(result) };
             self.actions.get_or_create(&labels).inc();
@@ -292,11 +311,22 @@ impl Metrics {
         }
     }
 
+    /// Whether this process may write now.
+    pub(crate) fn leading(&self, leading: bool) {
+        self.leading.set(i64::from(leading));
+    }
+
     /// Leadership was won or lost.
-    pub(crate) fn leadership(&self, leading: bool) {
-        if self.leading.set(i64::from(leading)) != i64::from(leading) {
-            self.lease_changes.inc();
-        }
+    pub(crate) fn lease_changed(&self) {
+        self.lease_changes.inc();
+    }
+
+    /// What the last cycle found does not hold any more.
+    pub(crate) fn forget_cycle(&self) {
+        self.reasons.clear();
+        self.input_age.clear();
+        self.input_state.clear();
+        self.zone_loss.clear();
     }
 
     /// Events that wait, and those that failed since the last call.
@@ -305,20 +335,30 @@ impl Metrics {
         self.events_failed.inc_by(failed);
     }
 
-    /// What a watch is like.
-    pub(crate) fn watch(&self, name: &str, age_seconds: Option<f64>, errors: u64) {
-        let labels = NameLabels { name: name.to_owned(), result: "error".to_owned() };
-        self.watch_errors.get_or_create(&labels).set(i64::try_from(errors).unwrap_or(i64::MAX));
-        if let Some(age) = age_seconds {
-            let labels = NameLabels { name: name.to_owned(), result: String::new() };
-            self.watch_age.get_or_create(&labels).set(age);
+    /// What the watches are like.
+    pub(crate) fn watches(&self, all: &[WatchStats]) {
+        // A watch of an API that is gone is gone.
+        self.watch_age.clear();
+        self.watch_objects.clear();
+        for one in all {
+            let labels = WatchLabels { watch: one.name };
+            if let Some(age) = one.age {
+                self.watch_age.get_or_create(&labels).set(age.as_secs_f64());
+            }
+            let objects = i64::try_from(one.objects).unwrap_or(i64::MAX);
+            self.watch_objects.get_or_create(&labels).set(objects);
+            raise(&self.watch_errors, &labels, one.errors);
         }
     }
 
     /// How often a query had a result.
-    pub(crate) fn query(&self, name: &str, result: &str, count: u64) {
-        let labels = NameLabels { name: name.to_owned(), result: result.to_owned() };
-        self.queries.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    pub(crate) fn query(&self, query: &'static str, result: &'static str, count: u64) {
+        raise(&self.queries, &QueryLabels { query, result }, count);
+    }
+
+    /// How often a kind of request failed.
+    pub(crate) fn kubernetes_errors(&self, what: &'static str, kind: &'static str, count: u64) {
+        raise(&self.kubernetes_errors, &ErrorLabels { what, kind }, count);
     }
 
     /// The page that Prometheus scrapes.
@@ -332,6 +372,15 @@ impl Metrics {
         }
         page
     }
+}
+
+/// Brings a counter up to what its owner has counted.
+fn raise<L>(family: &Family<L, Counter>, labels: &L, count: u64)
+where
+    L: Clone + std::hash::Hash + Eq,
+{
+    let counter = family.get_or_create(labels);
+    counter.inc_by(count.saturating_sub(counter.get()));
 }
 
 #[allow(clippy::cast_precision_loss)] // Milliseconds since 1970: far below 2^53.

@@ -31,7 +31,7 @@ pub(crate) mod world;
 use std::{
     net::{Ipv6Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -60,7 +60,10 @@ use crate::config::{self, Effective, Settings};
 
 /// How long what is under way may take to end after a stop was asked for; with the
 /// release of the lease and the end of connections it stays below five seconds.
-const GRACE: Duration = Duration::from_millis(3500);
+const GRACE: Duration = Duration::from_millis(3000);
+
+/// How long giving the lease back may take.
+const RELEASE: Duration = Duration::from_secs(1);
 
 /// How often the settings file is looked at for another log level.
 const LOOK_AT_FILE: Duration = Duration::from_secs(5);
@@ -77,25 +80,78 @@ pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::
     let listener = listen(settings.port).await?;
     let address = listener.local_addr()?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "StornX starts");
-
-    let world = tokio::select! {
-        world = World::start(&settings) => Arc::new(world?),
-        () = stop.cancelled() => return Ok(()),
-    };
+    let live = Arc::<OnceLock<Live>>::default();
     let shop = Shop {
         shown: showing,
         metrics: metrics.clone(),
-        refresh: refresh(world.clone()),
+        live: live.clone(),
         dry_run: settings.engine.dry_run,
     };
     let served = tokio::spawn(http::serve(listener, shop, stop.clone().cancelled_owned()));
     tokio::spawn(follow_file(file, log_level, settings.log.clone()));
 
-    let turned = Controller::new(&settings, world, metrics, shown)?.turn(&stop).await;
+    let turned = tokio::select! {
+        world = connect(&settings) => {
+            let controller = Controller::new(&settings, Arc::new(world?), metrics, shown)?;
+            let _ = live.set(Live { world: controller.world.clone(), lease: controller.lease.clone() });
+            controller.turn(&stop).await
+        }
+        () = stop.cancelled() => Ok(()),
+    };
     // A page that nobody stops reading must not hold the process.
     let _ = time::timeout(Duration::from_millis(500), served).await;
     tracing::info!("StornX has stopped");
     turned
+}
+
+/// Connects, however long the API server is away: said once, tried again and again.
+async fn connect(settings: &Settings) -> anyhow::Result<World> {
+    const AGAIN: Duration = Duration::from_secs(2);
+    let mut said = false;
+    loop {
+        match World::start(settings).await {
+            Err(error) if world::may_pass(&error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!("{error:#}; trying again");
+                }
+                time::sleep(AGAIN).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The adapters, once they are there, for what the port shows.
+pub(crate) struct Live {
+    world: Arc<World>,
+    lease: Option<Arc<Lease>>,
+}
+
+impl Live {
+    /// Who holds the lease, as last seen.
+    fn holder(&self) -> Option<String> {
+        self.lease.as_ref()?.holder()
+    }
+
+    /// What keeps the cluster from being seen, in words.
+    fn not_ready(&self) -> Vec<String> {
+        self.world.cluster.not_ready()
+    }
+
+    /// Brings the figures of the adapters into the metrics.
+    fn refresh(&self, metrics: &Metrics) {
+        let leading = self.lease.as_ref().is_some_and(|lease| *lease.leading().borrow());
+        metrics.leading(leading);
+        metrics.watches(&self.world.cluster.stats());
+        for (name, query) in self.world.prometheus.stats().queries {
+            for (result, count) in query.results {
+                metrics.query(name, result, count);
+            }
+        }
+        for (what, kind, count) in self.world.errors() {
+            metrics.kubernetes_errors(what, kind, count);
+        }
+    }
 }
 
 /// The loop and what it needs.
@@ -106,6 +162,8 @@ struct Controller {
     engine: Engine,
     wakeups: Wakeups,
     teller: Teller,
+    /// Whether it led when it was last looked at.
+    leads: bool,
     metrics: Arc<Metrics>,
     shown: watch::Sender<Shown>,
     #[cfg(feature = "otel")]
@@ -135,6 +193,7 @@ impl Controller {
             engine,
             wakeups,
             teller,
+            leads: false,
             metrics,
             shown,
             #[cfg(feature = "otel")]
@@ -157,7 +216,10 @@ impl Controller {
         #[cfg(feature = "otel")]
         self.traces.end();
         match &self.lease {
-            Some(lease) if orderly => lease.release().await,
+            Some(lease) if orderly => {
+                // An API server that hangs must not hold us.
+                let _ = time::timeout(RELEASE, lease.release()).await;
+            }
             Some(_) => {
                 tracing::warn!("a write may still be under way: the lease runs out by itself")
             }
@@ -201,7 +263,7 @@ impl Controller {
             Some(lease) => lease.may_write().await,
             None => true,
         };
-        self.metrics.leadership(leading && self.lease.is_some());
+        self.lead(leading);
         if !self.world.cluster.synced() {
             self.show(Stage::Syncing, None);
             time::sleep(MOMENT).await;
@@ -219,15 +281,37 @@ impl Controller {
         true
     }
 
+    /// Says it once when leadership is won or lost.
+    fn lead(&mut self, leading: bool) {
+        let Some(lease) = &self.lease else { return };
+        if std::mem::replace(&mut self.leads, leading) == leading {
+            return;
+        }
+        self.metrics.lease_changed();
+        if leading {
+            tracing::info!(holder = lease.holder(), "this process leads");
+        } else {
+            // What the last cycle found is somebody else's to tell now.
+            self.metrics.forget_cycle();
+            tracing::warn!(holder = lease.holder(), "this process does not lead any more");
+        }
+    }
+
     /// Waits for the next cause, or a stop.
     async fn next_cause(&mut self, stopper: &stornx_core::engine::Stop) -> Cause {
         const MOMENT: Duration = Duration::from_millis(250);
-        let next = self.wakeups.next();
+        let Self { wakeups, shown, .. } = self;
+        let next = wakeups.next();
         tokio::pin!(next);
         loop {
             tokio::select! {
                 cause = &mut next => return cause,
-                () = time::sleep(MOMENT) => if stopper.is_stopped() { return Cause::Due },
+                () = time::sleep(MOMENT) => {
+                    if stopper.is_stopped() {
+                        return Cause::Due;
+                    }
+                    shown.send_modify(|shown| shown.turned = Instant::now());
+                }
             }
         }
     }
@@ -268,20 +352,6 @@ async fn listen(port: u16) -> anyhow::Result<TcpListener> {
             .await
             .with_context(|| format!("APP_PORT = {port}: the port cannot be listened on")),
     }
-}
-
-/// Brings the figures of the adapters into the metrics.
-fn refresh(world: Arc<World>) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
-    Arc::new(move |metrics| {
-        for watch in world.cluster.stats() {
-            metrics.watch(watch.name, watch.age.map(|age| age.as_secs_f64()), watch.errors);
-        }
-        for (name, query) in world.prometheus.stats().queries {
-            for (result, count) in query.results {
-                metrics.query(name, result, count);
-            }
-        }
-    })
 }
 
 /// Follows `LOG_LEVEL` in the settings file. Other settings need a restart: a half of

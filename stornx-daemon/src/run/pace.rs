@@ -36,14 +36,15 @@ impl Cause {
     }
 }
 
-/// How long until the schedule comes due next; never zero, and never longer than an
-/// hour, so that a wall clock that was set back or forward is noticed.
+/// The longest wait without a look at the wall clock, which may have been set.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How long until the schedule comes due next, at least a millisecond.
 fn until_due(schedule: &Schedule, now: Instant) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(3600);
     let wait = schedule
         .next_after(now.to_zoned(TimeZone::UTC))
         .and_then(|due| Duration::try_from(due.timestamp().duration_since(now)).ok());
-    wait.unwrap_or(LONGEST).clamp(Duration::from_millis(1), LONGEST)
+    wait.unwrap_or(LONGEST).max(Duration::from_millis(1))
 }
 
 /// Waits for the next cause. `changes` counts changes of the cluster.
@@ -65,14 +66,17 @@ impl Wakeups {
 
     /// The next cause. Safe to drop at any time.
     pub(crate) async fn next(&mut self) -> Cause {
-        let wait = until_due(&self.schedule, Instant::now());
-        let due = time::Instant::now() + wait;
         let glance = time::Instant::now() + Duration::from_millis(self.pace.glance.as_millis());
-        tokio::select! {
-            biased;
-            () = time::sleep_until(due) => Cause::Due,
-            () = self.change() => self.quiet(due).await,
-            () = time::sleep_until(glance) => Cause::Glance,
+        loop {
+            let wait = until_due(&self.schedule, Instant::now());
+            let (due, look) = (time::Instant::now() + wait, time::Instant::now() + LONGEST);
+            tokio::select! {
+                biased;
+                () = time::sleep_until(due) => return Cause::Due,
+                () = self.change() => return self.quiet(due).await,
+                () = time::sleep_until(glance) => return Cause::Glance,
+                () = time::sleep_until(look) => {}
+            }
         }
     }
 
@@ -111,14 +115,14 @@ mod tests {
     fn wakeups(seconds: u64) -> (watch::Sender<u64>, Wakeups) {
         let (sender, receiver) = watch::channel(0);
         let pace = Pace { debounce: Span::from_seconds(5), glance: Span::from_seconds(seconds) };
-        // Once a year: the schedule does not come due within an hour of a test, except
-        // in the hour before New Year.
-        let schedule = Schedule::read("0 0 1 1 *").unwrap();
+        // Once in four years: the schedule does not come due within hours of a test,
+        // except on the eve of that day.
+        let schedule = Schedule::read("0 0 29 2 *").unwrap();
         (sender, Wakeups::new(schedule, pace, receiver))
     }
 
     #[test]
-    fn the_schedule_is_reckoned_in_utc_and_never_further_than_an_hour() {
+    fn the_schedule_is_reckoned_in_utc() {
         let at = |text: &str| text.parse::<Instant>().unwrap();
         let schedule = |text: &str| Schedule::read(text).unwrap();
         let minute = schedule("* * * * *");
@@ -126,7 +130,7 @@ mod tests {
         // A day on which many places set their clocks: UTC has no such hour.
         let nightly = schedule("30 2 * * *");
         assert_eq!(until_due(&nightly, at("2026-03-29T02:29:00Z")), Duration::from_secs(60));
-        assert_eq!(until_due(&nightly, at("2026-10-25T01:29:00Z")), Duration::from_secs(3600));
+        assert_eq!(until_due(&nightly, at("2026-10-25T01:29:00Z")), Duration::from_secs(3660));
         let seconds = schedule("*/10 * * * * *");
         assert_eq!(until_due(&seconds, at("2026-01-01T00:00:01.5Z")), Duration::from_millis(8500));
     }
@@ -137,6 +141,14 @@ mod tests {
         let began = time::Instant::now();
         assert_eq!(wakeups.next().await, Cause::Glance);
         assert_eq!(began.elapsed().as_secs(), 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_wait_is_no_cause() {
+        let (_sender, mut wakeups) = wakeups(5 * 3600);
+        let began = time::Instant::now();
+        assert_eq!(wakeups.next().await, Cause::Glance);
+        assert_eq!(began.elapsed().as_secs(), 5 * 3600);
     }
 
     #[tokio::test(start_paused = true)]

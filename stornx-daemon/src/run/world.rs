@@ -13,13 +13,13 @@ use stornx_core::{
     units::{Span, Timestamp},
 };
 use stornx_k8s::{
-    Access, Cluster, ClusterOptions, ConfigMapStore, ConnectOptions, Connection, EventRecorder,
-    KubeActuator, Lease, LeaseOptions, PodMetrics, StoreOptions,
+    Access, Cluster, ClusterOptions, ConfigMapStore, ConnectError, ConnectOptions, Connection,
+    EventRecorder, KubeActuator, Lease, LeaseOptions, PodMetrics, StoreOptions,
 };
-use stornx_prom::{Auth, Labels, Prometheus, PrometheusOptions, Secret};
+use stornx_prom::{Prometheus, PrometheusOptions};
 
 use super::clock::SystemClock;
-use crate::config::{Environment, PrometheusSettings, Settings, Text};
+use crate::config::{Environment, Settings};
 
 /// The adapters of one process.
 pub(crate) struct World {
@@ -43,7 +43,8 @@ impl World {
         };
         // Two looks, after which a CRD that vanished is believed to be gone, are over
         // before its watch has failed for too long.
-        let look_every = duration(settings.kubernetes.max_age) / 3;
+        let look_every = (duration(settings.kubernetes.max_age) / 3)
+            .clamp(Duration::from_secs(1), Duration::from_secs(30));
         let options = ConnectOptions { access, look_every, ..ConnectOptions::default() };
         let connection = Connection::connect(&options).await.context(match settings.environment {
             Environment::Production => {
@@ -52,6 +53,12 @@ impl World {
             Environment::Development => "with ENV=development StornX takes the kubeconfig",
         })?;
         let own = own(settings, connection.client().default_namespace())?;
+        tracing::info!(
+            server = connection.version(),
+            namespace = %own.0,
+            name = own.1,
+            "connected; memory and lease lie here"
+        );
         let timeout = duration(settings.kubernetes.write_timeout);
         let namespaces = settings.policy.namespaces.clone();
         let cluster = Arc::new(Cluster::start(
@@ -81,6 +88,11 @@ impl World {
             own,
             identity,
         })
+    }
+
+    /// Requests to the API server that failed, watches apart: what, how, how often.
+    pub(crate) fn errors(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.connection.errors()
     }
 
     /// Takes part in the election of the one that writes.
@@ -155,6 +167,12 @@ fn join(
     Facts::Fresh { as_of, source, value }
 }
 
+/// Whether what kept a world from starting may pass by itself: the API server is away,
+/// or does not know its own APIs yet. Bad settings and an old server do not.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<ConnectError>(), Some(ConnectError::Server(_)))
+}
+
 /// A gate for those that never write.
 pub(crate) struct NeverWrites;
 
@@ -182,53 +200,15 @@ fn identity() -> String {
     format!("{place}-{}-{started:x}", std::process::id())
 }
 
+/// The options of Prometheus' client. The settings were checked when they were loaded; a
+/// file may have gone since.
+fn prometheus_options(settings: &Settings) -> anyhow::Result<PrometheusOptions> {
+    let options = settings.prometheus.options(settings.engine.metrics_max_age);
+    options.map_err(|_| anyhow::anyhow!("the settings of Prometheus do not hold any more"))
+}
+
 fn duration(span: Span) -> Duration {
     Duration::from_millis(span.as_millis())
-}
-
-fn prometheus_options(settings: &Settings) -> anyhow::Result<PrometheusOptions> {
-    let given = &settings.prometheus;
-    let or = |text: &Text, usual: &str| text.given().unwrap_or(usual).to_owned();
-    let mut builder = PrometheusOptions::builder(given.url.as_str())
-        .timeout(duration(given.timeout))
-        .body_limit(usize::try_from(given.body_limit).unwrap_or(usize::MAX) << 20)
-        .auth(auth(given)?)
-        .rate_window(given.rate_window)
-        .max_sample_age(settings.engine.metrics_max_age)
-        .latency_metric(given.latency_metric.given().unwrap_or_default())
-        .labels(Labels {
-            mesh_pod: or(&given.mesh_pod_label, "pod"),
-            mesh_namespace: or(&given.mesh_namespace_label, "namespace"),
-            usage_pod: or(&given.usage_pod_label, "pod"),
-            usage_namespace: or(&given.usage_namespace_label, "namespace"),
-            container: or(&given.container_label, "container"),
-        });
-    for (name, value) in given.headers.iter() {
-        builder = builder.header(name, value);
-    }
-    if let Some(path) = given.ca_file.given() {
-        let pem = std::fs::read(path).with_context(|| format!("PROMETHEUS_CA_FILE = {path:?}"))?;
-        builder = builder.ca_pem(pem);
-    }
-    builder.build().context("the settings of Prometheus")
-}
-
-fn auth(given: &PrometheusSettings) -> anyhow::Result<Auth> {
-    match (given.token_file.given(), given.user.given()) {
-        (Some(_), Some(_)) => {
-            anyhow::bail!("PROMETHEUS_TOKEN_FILE and PROMETHEUS_USER are both set: allowed is one")
-        }
-        (Some(path), None) => Ok(Auth::BearerFile(path.into())),
-        (None, Some(user)) => {
-            let path = given.password_file.given().context(
-                "PROMETHEUS_USER is set: PROMETHEUS_PASSWORD_FILE must name a file with the password",
-            )?;
-            let password = std::fs::read_to_string(path)
-                .with_context(|| format!("PROMETHEUS_PASSWORD_FILE = {path:?}"))?;
-            Ok(Auth::Basic { user: user.to_owned(), password: Secret::new(password.trim_end()) })
-        }
-        (None, None) => Ok(Auth::None),
-    }
 }
 
 #[cfg(test)]

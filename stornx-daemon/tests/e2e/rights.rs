@@ -3,6 +3,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::{Api, Client};
+use serde_json::json;
+
 use stornx_testbed::{
     Options, TestBed,
     apps::{self, Workload},
@@ -11,30 +15,28 @@ use stornx_testbed::{
     wait::until,
 };
 
-use crate::support::{
+use crate::{
+    Failure,
+    bare::wait_cycles,
+    support::{
     SOON, TestResult,
     audit::Audit,
     daemon::{Daemon, quick},
     load::Load,
     rights::{self, Right},
     seen,
+},
 };
 
 const HERE: &str = "rights";
 
 /// Rights that this test does not provoke, and what does.
-const NOT_PROVOKED: [(&str, &str); 6] = [
+const NOT_PROVOKED: [(&str, &str); 3] = [
     // There is no metrics-server in the test bed.
     ("list", "metrics.k8s.io/pods"),
     // Asked only when a count is not what was expected.
     ("get", "apps/deployments/scale"),
     ("get", "apps/statefulsets/scale"),
-    // The same call as for Deployments.
-    ("patch", "apps/statefulsets/scale"),
-    // Asked only when a mark is refused.
-    ("get", "/pods"),
-    // The same event again within minutes.
-    ("patch", "events.k8s.io/events"),
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -52,6 +54,8 @@ async fn used(bed: Arc<TestBed>, log: &Audit) -> TestResult {
         load.set(name, used);
         Workload::new(HERE, name, replicas).create(&admin).await?;
     }
+    stateful_set(&admin).await?;
+    load.set("stateful", 10.0);
     let mut daemon =
         Daemon::start(&bed, "stornx", "stornx", &quick(HERE, &prometheus.url())).await?;
     daemon.wait_ready().await?;
@@ -62,6 +66,24 @@ async fn used(bed: Arc<TestBed>, log: &Audit) -> TestResult {
         if up.is_empty() || down.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
     })
     .await?;
+    let sets: Api<StatefulSet> = Api::namespaced(admin.clone(), HERE);
+    until("the StatefulSet to go down", SOON, || async {
+        let set = sets.get("stateful").await.map_err(|error| error.to_string())?;
+        match set.spec.and_then(|spec| spec.replicas) {
+            Some(replicas) if replicas < 4 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    // Everything is watched by now: from here on nothing is listed.
+    let lists = || -> Result<usize, Failure> {
+        Ok(log.entries()?.iter().filter(|event| event["verb"] == "list").count())
+    };
+    let before = lists()?;
+    wait_cycles(&daemon, 3.0).await?;
+    if lists()? != before {
+        return Err("lists in steady state".into());
+    }
     daemon.terminate().await?;
 
     let (used, refused) = audited(log)?;
@@ -87,10 +109,31 @@ async fn used(bed: Arc<TestBed>, log: &Audit) -> TestResult {
     Ok(())
 }
 
+/// Four idle replicas.
+async fn stateful_set(client: &Client) -> TestResult {
+    let labels = json!({"app": "stateful"});
+    let set: StatefulSet = serde_json::from_value(json!({
+        "metadata": {"name": "stateful", "namespace": HERE},
+        "spec": {
+            "replicas": 4,
+            "podManagementPolicy": "Parallel",
+            "serviceName": "stateful",
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{
+                "name": "app",
+                "image": "stateful:testbed",
+                "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
+            }]}},
+        },
+    }))?;
+    apps::create(client, &set).await?;
+    Ok(())
+}
+
 /// What was used, and what was refused.
 fn audited(
     log: &Audit,
-) -> Result<(BTreeSet<Right>, BTreeSet<Right>), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(BTreeSet<Right>, BTreeSet<Right>), Failure> {
     let (mut used, mut refused) = (BTreeSet::new(), BTreeSet::new());
     for event in log.entries()? {
         let target = &event["objectRef"];

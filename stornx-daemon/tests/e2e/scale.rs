@@ -172,7 +172,7 @@ fn counts(log: &Audit) -> Result<BTreeMap<String, u64>, Failure> {
 
 async fn queries(daemon: &Daemon) -> Result<f64, Failure> {
     let page = daemon.page("/metrics").await?;
-    let values = page.lines().filter(|line| line.starts_with("stornx_prometheus_queries{"));
+    let values = page.lines().filter(|line| line.starts_with("stornx_prometheus_queries_total{"));
     Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }
 

@@ -113,6 +113,11 @@ fn asked(
     if matches!(want, Want::Stay(_)) {
         return want;
     }
+    let bound = workload.workload.constraints.pinned;
+    if bound && matches!(want, Want::Down { .. }) && workload.workload.policy.min_replicas.is_none()
+    {
+        return Want::Stay(ScaleReason::BoundToPlace);
+    }
     if let (Want::Up { trigger: Trigger::ResponseTime, .. }, Some(p95)) = (&want, facts.p95) {
         let since = remembered.and_then(|remembered| remembered.slow_since).unwrap_or(view.now);
         let since = view.now.since(since);

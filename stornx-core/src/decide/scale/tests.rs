@@ -337,6 +337,15 @@ fn below_its_minimum_a_workload_grows_whatever_is_measured() {
 }
 
 #[test]
+fn what_might_not_come_back_does_not_go_unless_its_owner_says_so() {
+    let mut world = nine(1);
+    world.of("w").constraints.pinned = true;
+    assert_eq!(reason(&world, "w"), ScaleReason::BoundToPlace);
+    world.of("w").policy.min_replicas = Some(8);
+    assert_eq!(change(&world, "w"), Some((-1, Trigger::Idle)));
+}
+
+#[test]
 fn what_is_stopped_stays_stopped() {
     let mut world = four(1);
     world.of("w").desired = 0;

@@ -136,14 +136,15 @@ fn what_is_done_is_always_told_and_what_is_not_only_once() {
 #[test]
 fn a_failure_is_told_once_and_so_is_its_end() {
     let mut journal = Journal::default();
-    let failed = || {
-        let error = PortError::Unavailable { what: "pods".to_owned(), detail: "gone".to_owned() };
+    let failed = |seconds| {
+        let detail = format!("gone for {seconds} s");
+        let error = PortError::Unavailable { what: "pods".to_owned(), detail };
         CycleOutcome { errors: vec![CycleError::Observe(error)], ..nothing_seen() }
     };
-    let notes = journal.notes(&failed());
+    let notes = journal.notes(&failed(61));
     let [note] = &notes[..] else { panic!("{notes:?}") };
     assert_eq!((note.level, note.reason.as_str()), (Level::ERROR, "observe"));
-    assert_eq!(journal.notes(&failed()), []);
+    assert_eq!(journal.notes(&failed(62)), []);
     let notes = journal.notes(&nothing_seen());
     let [note] = &notes[..] else { panic!("{notes:?}") };
     assert_eq!((note.level, note.reason.as_str()), (Level::INFO, "recovered"));

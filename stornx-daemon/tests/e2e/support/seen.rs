@@ -23,6 +23,20 @@ pub(crate) async fn pause(client: &Client, namespace: &str, name: &str) -> Resul
     Ok(())
 }
 
+/// Sets an annotation of a Deployment, or takes it away.
+pub(crate) async fn annotate(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    key: &str,
+    value: Option<&str>,
+) -> Result<(), Failure> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let patch = serde_json::json!({"metadata": {"annotations": {key: value}}});
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
 /// Notes of the events of StornX on a Deployment with this reason.
 pub(crate) async fn events(
     client: &Client,
