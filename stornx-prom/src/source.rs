@@ -30,6 +30,7 @@ use crate::{
     stats::Stats,
     sums::{EdgeKey, EdgeP95, Joins, Sent, Served, take_edge_p95, take_pod_p95},
     usage::Usage,
+    youth::Youth,
 };
 
 /// A clock that differs by more is worth a word, seconds. Nothing depends on it.
@@ -81,6 +82,7 @@ struct Cycle<'a> {
     options: &'a PrometheusOptions,
     round: Round,
     places: Places<'a>,
+    youth: Vec<Youth>,
     now: Timestamp,
     warnings: std::sync::Mutex<BTreeSet<String>>,
 }
@@ -132,7 +134,8 @@ impl Cycle<'_> {
     }
 
     async fn mesh(&self, fresh: &[bool]) -> Mesh {
-        let joins = &Joins { places: &self.places, labels: &self.options.labels, fresh };
+        let (places, labels, youth) = (&self.places, &self.options.labels, self.youth.as_slice());
+        let joins = &Joins { places, labels, fresh, youth };
         let sent = |parts| move |sums: &mut Sent, row: &Row<'_>| sums.take(joins, parts, row);
         let served = |parts| move |sums: &mut Served, row: &Row<'_>| sums.take(joins, parts, row);
         let (sent, served, p95_pods, p95_edges, bytes, tcp_sent, tcp_served) = futures::join!(
@@ -172,7 +175,7 @@ impl Cycle<'_> {
         }
         match ages.as_of(Kind::Usage, self.now) {
             Some(as_of) => {
-                let value = usage.finish(&self.places);
+                let value = usage.finish(&self.places, &self.youth);
                 Facts::Fresh { as_of, source: Source::Prometheus, value }
             }
             None => missing(self.ended("container metrics")),
@@ -340,11 +343,13 @@ impl Views {
 #[async_trait]
 impl MetricsSource for Prometheus {
     async fn observe(&self, cluster: &ClusterFacts, now: Timestamp) -> MetricsFacts {
+        let places = Places::of(cluster);
         let cycle = Cycle {
             client: &self.client,
             options: &self.options,
             round: self.client.round().await,
-            places: Places::of(cluster),
+            youth: Youth::of_all(&places, self.options.window, now),
+            places,
             now,
             warnings: std::sync::Mutex::default(),
         };

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{options::Labels, places::Places, queries::PART, response::Row};
+use crate::{options::Labels, places::Places, queries::PART, response::Row, youth::Youth};
 
 /// An edge, by places in lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ pub(crate) struct Joins<'a> {
     pub(crate) labels: &'a Labels,
     /// By pod: was heard of lately.
     pub(crate) fresh: &'a [bool],
+    /// By pod: how much of the window it was there for.
+    pub(crate) youth: &'a [Youth],
 }
 
 /// Who reports a row.
@@ -140,7 +142,10 @@ impl Sent {
     }
 }
 
-/// What callees say: two parts by pod, and by edge and pod.
+/// What callees say: two parts by pod, and by edge and pod. Rates of young pods are scaled
+/// to what they serve now: the planner reads them replica by replica, and the zones of
+/// callees must not depend on how old their replicas are. What callers send is not, since
+/// what a young caller did not send its predecessor did.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
     edges: BTreeMap<EdgeKey, BTreeMap<usize, [f64; 2]>>,
@@ -174,9 +179,10 @@ impl Served {
         };
         self.joined = true;
         let Some(part) = part_of(row, parts) else { return };
-        self.pods.entry(pod).or_default()[part] += row.value;
+        let rate = row.value * joins.youth[pod].factor_of_served();
+        self.pods.entry(pod).or_default()[part] += rate;
         if let Some(key) = served_by(joins, row, pod) {
-            self.edges.entry(key).or_default().entry(pod).or_default()[part] += row.value;
+            self.edges.entry(key).or_default().entry(pod).or_default()[part] += rate;
         }
     }
 

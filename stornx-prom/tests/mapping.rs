@@ -293,3 +293,43 @@ async fn the_same_answers_are_the_same_facts() {
     let text = |snapshot| serde_json::to_string(snapshot).unwrap();
     assert_eq!(text(&first), text(&second));
 }
+
+/// The cluster, in which one pod was created so long ago.
+fn with_age(workload: usize, pod: usize, age: Span) -> stornx_core::model::ClusterFacts {
+    let mut cluster = cluster();
+    let created = support::NOW.as_millis() - age.as_millis();
+    cluster.workloads[workload].pods[pod].created_at = Timestamp::from_millis(created);
+    cluster
+}
+
+#[tokio::test]
+async fn rates_of_young_pods_are_scaled_to_the_time_that_they_were_there() {
+    // A fifth of the window: what looks like 250 millicores and 20 requests is five times that.
+    let snapshot = joined(&answers(), &with_age(1, 1, Span::from_seconds(30))).await;
+    let usage = snapshot.usage.fresh().unwrap();
+    let of = |name: &str| usage.iter().find(|usage| usage.pod.name() == name).unwrap();
+    assert_eq!((of("cart-1").cpu, of("cart-2").cpu), (MilliCpu::new(250), MilliCpu::new(1250)));
+    // Not rates over the window: memory and a ratio.
+    assert_eq!(of("cart-2").memory, Bytes::new(100_000_000));
+    assert_eq!(of("cart-2").throttled, Some(Share::new(0.25).unwrap()));
+    let traffic = traffic(&snapshot);
+    let served = |name: &str| traffic.pods.iter().find(|pod| pod.pod.name() == name).unwrap();
+    assert!((served("cart-1").requests.get() - 20.0).abs() < 1e-9);
+    assert!((served("cart-2").requests.get() - 100.0).abs() < 1e-9);
+    assert_eq!(served("cart-2").errors, Share::new(0.1).unwrap());
+    // The edge has what its callers sent; of that the young callee takes five sixths.
+    let rates = rates(traffic, "front", "cart");
+    assert_eq!(rates, map(&[("aa", 1.667), ("ab", 8.333), ("ba", 5.0), ("bb", 25.0)]));
+}
+
+#[tokio::test]
+async fn pods_that_are_too_young_for_a_rate_have_no_usage() {
+    let snapshot = joined(&answers(), &with_age(1, 1, Span::from_seconds(14))).await;
+    let usage = snapshot.usage.fresh().unwrap();
+    assert_eq!(usage.len(), 4);
+    assert!(usage.iter().all(|usage| usage.pod.name() != "cart-2"));
+    // What it serves counts all the same.
+    let pods = &traffic(&snapshot).pods;
+    let served = pods.iter().find(|pod| pod.pod.name() == "cart-2").unwrap();
+    assert!((served.requests.get() - 200.0).abs() < 1e-9);
+}
