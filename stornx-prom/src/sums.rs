@@ -1,9 +1,11 @@
 //! Adds up the rows of answers by edge, zone and pod, as they come in.
 //!
-//! Refuses rows of pods that are gone or were not heard of for too long, and rows whose
-//! caller or callee is not a workload of the cluster. A row whose reporter is none of the
-//! caller's pods (a proxy that several share: waypoint, ztunnel) counts for the caller
-//! without a zone.
+//! Refuses rows of pods that were not heard of for too long, rows of callees that are gone,
+//! and rows whose caller or callee is not a workload of the cluster. A row whose reporter is
+//! none of the caller's pods counts for the caller without a zone: a proxy that several
+//! share (waypoint, ztunnel), or a pod that is gone. After a rollout of the caller most of
+//! the window was reported by pods that are gone; without their rows the edge would seem to
+//! carry what the new pods sent in their short life.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +56,7 @@ pub(crate) struct Joins<'a> {
 /// Who reports a row.
 enum Reporter {
     Pod(usize),
-    /// Not a pod of the cluster, or none is named.
+    /// Not a pod of the cluster (any more), or none is named.
     Other,
     /// Known, but not heard of for too long.
     TooOld,
@@ -83,15 +85,8 @@ impl Joins<'_> {
                 let own = source.is_none_or(|source| source == place.workload);
                 Some((if own { place.workload } else { source? }, place.zone.filter(|_| own)))
             }
-            Reporter::Pod(_) => Some((source?, None)),
+            Reporter::Pod(_) | Reporter::Other => Some((source?, None)),
             Reporter::TooOld => None,
-            Reporter::Other => {
-                // A pod that is gone has the name of its workload before its own.
-                let rest =
-                    row.label(&self.labels.mesh_pod).strip_prefix(row.label("source_workload"));
-                let gone = rest.is_some_and(|rest| rest.starts_with('-'));
-                if gone { None } else { Some((source?, None)) }
-            }
         }
     }
 }

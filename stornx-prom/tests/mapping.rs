@@ -160,11 +160,10 @@ async fn a_waypoint_counts_where_callers_say_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_gone_or_unknown_is_dropped() {
+async fn what_is_unknown_is_dropped() {
     let mut answers = answers();
     let rows = Rows::default()
         .add(&sent("requests", "front-1", "front", "cart"), 10)
-        .add(&sent("requests", "front-gone", "front", "cart"), 70)
         .add(&sent("requests", "front-1", "front", "nowhere"), 5)
         .add(&sent("requests", "stranger-1", "stranger", "cart"), 5);
     answers.insert("requests_sent", rows);
@@ -173,6 +172,28 @@ async fn what_is_gone_or_unknown_is_dropped() {
     let traffic = traffic(&snapshot);
     assert_eq!(rates(traffic, "front", "cart"), map(&[("aa", 5.0), ("ab", 5.0)]));
     assert_eq!(traffic.edges.len(), 2);
+}
+
+#[tokio::test]
+async fn what_callers_sent_that_are_gone_is_traffic_of_their_edge() {
+    // A rollout of the caller, 30 s ago: of 40 requests per second in a window of 150 s the
+    // pods that are gone have sent four fifths.
+    let mut answers = answers();
+    let rows = Rows::default()
+        .add(&sent("requests", "front-1", "front", "cart"), 2)
+        .add(&sent("requests", "front-2", "front", "cart"), 6)
+        .add(&sent("requests", "front-gone-1", "front", "cart"), 8)
+        .add(&sent("requests", "front-gone-2", "front", "cart"), 24);
+    answers.insert("requests_sent", rows);
+    let snapshot = joined(&answers, &cluster()).await;
+    // Spread over the zones of the pods that are there, 16 each.
+    let expected = map(&[("aa", 9.0), ("ab", 9.0), ("ba", 11.0), ("bb", 11.0)]);
+    assert_eq!(rates(traffic(&snapshot), "front", "cart"), expected);
+    // The same without a pod that could say where they were: nobody knows.
+    let mut cluster = cluster();
+    cluster.workloads[0].pods.clear();
+    let snapshot = joined(&answers, &cluster).await;
+    assert_eq!(rates(traffic(&snapshot), "front", "cart"), map(&[]));
 }
 
 #[tokio::test]
