@@ -54,6 +54,9 @@ label_replace(sum by ({edge}) (
 };
 
 /// What callees served.
+///
+/// No answer with the flag `DC` (Envoy, "downstream connection termination") is the caller
+/// that has hung up: no failure of the callee. Callers report it as theirs.
 pub(crate) const REQUESTS_SERVED: Query = Query {
     name: "requests_served",
     meaning: "requests, and failed requests, per second as callees see them",
@@ -62,7 +65,8 @@ pub(crate) const REQUESTS_SERVED: Query = Query {
 label_replace(sum by ({served}) (rate(istio_requests_total{reporter="destination"}[{window}])), "{part}", "requests", "", "")
 or
 label_replace(sum by ({served}) (
-  rate(istio_requests_total{reporter="destination",response_code=~"{bad}"}[{window}])
+  rate(istio_requests_total{reporter="destination",response_code=~"5.."}[{window}])
+  or rate(istio_requests_total{reporter="destination",response_code="0",response_flags!="DC"}[{window}])
   or rate(istio_requests_total{reporter="destination",response_code!~"{bad}",grpc_response_status=~"{grpc}"}[{window}])
 ), "{part}", "errors", "", "")"#,
 };
@@ -119,18 +123,23 @@ label_replace(sum by ({served}) (rate(istio_tcp_sent_bytes_total{reporter="desti
 };
 
 /// What pods use.
+///
+/// A container may have more than one series: one of each kubelet job that scrapes it, and
+/// after a restart the old one for some minutes, since samples of cAdvisor bear times of
+/// their own. The largest counts. The CPU of a container that was restarted within the
+/// window is then that of its longer life: at worst half of what it was, not twice.
 pub(crate) const USAGE: Query = Query {
     name: "usage",
     meaning: "cores, bytes of memory, and CPU periods (all, throttled) per second of a pod",
     rows: "pod; part cpu, memory, periods or throttled",
     template: r#"
-label_replace(sum by ({usage}) (rate(container_cpu_usage_seconds_total{{containers}}[{window}])), "{part}", "cpu", "", "")
+label_replace(sum by ({usage}) (max by ({usage},{container}) (rate(container_cpu_usage_seconds_total{{containers}}[{window}]))), "{part}", "cpu", "", "")
 or
-label_replace(sum by ({usage}) (container_memory_working_set_bytes{{containers}}), "{part}", "memory", "", "")
+label_replace(sum by ({usage}) (max by ({usage},{container}) (container_memory_working_set_bytes{{containers}})), "{part}", "memory", "", "")
 or
-label_replace(sum by ({usage}) (rate(container_cpu_cfs_periods_total{{containers}}[{window}])), "{part}", "periods", "", "")
+label_replace(sum by ({usage}) (max by ({usage},{container}) (rate(container_cpu_cfs_periods_total{{containers}}[{window}]))), "{part}", "periods", "", "")
 or
-label_replace(sum by ({usage}) (rate(container_cpu_cfs_throttled_periods_total{{containers}}[{window}])), "{part}", "throttled", "", "")"#,
+label_replace(sum by ({usage}) (max by ({usage},{container}) (rate(container_cpu_cfs_throttled_periods_total{{containers}}[{window}]))), "{part}", "throttled", "", "")"#,
 };
 
 /// How far apart nodes are.
@@ -202,6 +211,7 @@ impl Query {
             ("{pod}", &labels.mesh_pod),
             ("{namespace}", &labels.mesh_namespace),
             ("{usage}", &format!("{},{}", labels.usage_pod, labels.usage_namespace)),
+            ("{container}", &labels.container),
             ("{containers}", &containers),
             ("{window}", &duration(options.window)),
             ("{age}", &duration(options.max_sample_age)),
@@ -259,10 +269,15 @@ mod tests {
         let usage = USAGE.promql(&options);
         assert!(
             usage.contains(
-                r#"sum by (exported_pod,namespace) (rate(container_cpu_usage_seconds_total{container_name!="",container_name!="POD",exported_pod!=""}[150000ms]))"#
+                r#"sum by (exported_pod,namespace) (max by (exported_pod,namespace,container_name) (rate(container_cpu_usage_seconds_total{container_name!="",container_name!="POD",exported_pod!=""}[150000ms])))"#
             ),
             "{usage}"
         );
+        let served = REQUESTS_SERVED.promql(&options);
+        assert!(served.contains(r#"response_code="0",response_flags!="DC""#), "{served}");
+        assert!(!REQUESTS_SENT.promql(&options).contains("response_flags"));
+        // Every metric of a container: two series of one count once.
+        assert_eq!(usage.matches("max by (exported_pod,namespace,container_name) (").count(), 4);
         assert_eq!(LATENCY.promql(&options), "avg by (from_node,to_node) (ping_ms)");
     }
 }
