@@ -128,7 +128,8 @@ pub struct PrometheusOptions {
     pub(crate) window: Span,
     pub(crate) max_sample_age: Span,
     pub(crate) labels: Labels,
-    pub(crate) latency_metric: String,
+    /// None when none is to be asked for.
+    pub(crate) latency_metric: Option<String>,
 }
 
 impl PrometheusOptions {
@@ -218,8 +219,8 @@ impl PrometheusOptionsBuilder {
         self
     }
 
-    /// The metric of round-trip times in milliseconds, labelled `from_node` and `to_node`.
-    /// `node_avg_latency_ms`.
+    /// The metric of round-trip times in milliseconds, labelled `from_node` and `to_node`;
+    /// empty: none is asked for. `node_avg_latency_ms`.
     pub fn latency_metric(mut self, name: impl Into<String>) -> Self {
         self.latency_metric = name.into();
         self
@@ -257,7 +258,7 @@ impl PrometheusOptionsBuilder {
                 window: self.window,
                 max_sample_age: self.max_sample_age,
                 labels: self.labels,
-                latency_metric: self.latency_metric,
+                latency_metric: Some(self.latency_metric).filter(|name| !name.is_empty()),
             }),
             _ => Err(OptionsError { problems }),
         }
@@ -362,9 +363,10 @@ fn check_names(options: &PrometheusOptionsBuilder, problems: &mut Vec<OptionProb
             problems.push(problem(option, name, "letters, digits and '_', no digit first"));
         }
     }
-    if !is_name(&options.latency_metric, "_:") {
-        let allowed = "letters, digits, '_' and ':', no digit first";
-        problems.push(problem("latency metric", &options.latency_metric, allowed));
+    let metric = &options.latency_metric;
+    if !metric.is_empty() && !is_name(metric, "_:") {
+        let allowed = "letters, digits, '_' and ':', no digit first; or empty";
+        problems.push(problem("latency metric", metric, allowed));
     }
 }
 

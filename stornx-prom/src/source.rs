@@ -2,8 +2,9 @@
 //! group of facts how well it is known.
 //!
 //! When the newest samples are from is asked first: it decides what the other answers are
-//! worth. A query that fails takes its own group with it and no other; a group of which a
-//! part is missing is missing, since half a graph looks like silence.
+//! worth, and takes all groups with it when it fails. Of the others each takes its own group
+//! and no other; a group of which a part is missing is missing, since half a graph looks
+//! like silence. Response times are the exception: the graph is of use without them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,13 +89,16 @@ struct Cycle<'a> {
 }
 
 impl Cycle<'_> {
+    /// Asks a query; a query that these options do not need has no rows.
     async fn ask<T: Send>(
         &self,
         query: &Query,
         mut sums: T,
         mut take: impl FnMut(&mut T, &Row<'_>) + Send,
     ) -> Asked<(T, Answer)> {
-        let promql = query.promql(self.options);
+        let Some(promql) = query.promql(self.options) else {
+            return Ok((sums, Answer::default()));
+        };
         let mut each = |row: &Row<'_>| take(&mut sums, row);
         let answer = self.client.ask(&self.round, query.name, &promql, &mut each).await?;
         for warning in &answer.warnings {
@@ -183,11 +187,16 @@ impl Cycle<'_> {
     }
 
     fn latency_facts(&self, ages: &Ages, pairs: Asked<Pairs>) -> Facts<Latency> {
-        let metric = &self.options.latency_metric;
+        let Some(metric) = &self.options.latency_metric else {
+            return missing("no metric of round-trip times is named, none is asked for");
+        };
         let pairs = match pairs {
             Ok(pairs) => pairs,
             Err(error) => return missing(error.to_string()),
         };
+        if !pairs.any && ages.latency_as_of(self.now).is_some() {
+            return missing(format!("{metric}: no pair of nodes was measured lately"));
+        }
         if !pairs.any {
             return missing(format!(
                 "no exporter measures round-trip times ({metric} is not there)"

@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 
 use stornx_core::{
     model::{DefaultSplit, Distribution, Facts, PodPhase, Protocol, Rule, Source},
+    ports::MetricsSource,
     units::{Bytes, MilliCpu, Share, Span, Timestamp},
 };
-use support::{Rows, answers, cluster, host, joined, map, rates, routes, sent, served, traffic};
+use stornx_prom::QUERIES;
+use support::{
+    Fake, Rows, answers, cluster, host, joined, map, rates, routes, sent, served, traffic,
+};
 
 fn before(facts_as_of: Timestamp) -> Span {
     support::NOW.since(facts_as_of)
@@ -280,7 +284,12 @@ async fn old_samples_make_old_facts() {
 #[tokio::test]
 async fn without_a_mesh_resource_metrics_go_on() {
     let mut answers = answers();
-    answers.retain(|query, _| ["last_samples", "usage"].contains(query));
+    answers.retain(|query, _| *query == "usage");
+    let last = support::PODS.iter().fold(Rows::default(), |last, pod| {
+        let labels = format!("stornx_part=usage,namespace=shop,pod={pod}");
+        last.add(&labels, support::EVALUATED - 7.0)
+    });
+    answers.insert("last_samples", last);
     let snapshot = joined(&answers, &cluster()).await;
     assert_eq!(snapshot.usage.fresh().unwrap().len(), 5);
     let Facts::Missing { reason } = &snapshot.traffic else { panic!() };
@@ -353,4 +362,28 @@ async fn pods_that_are_too_young_for_a_rate_have_no_usage() {
     let pods = &traffic(&snapshot).pods;
     let served = pods.iter().find(|pod| pod.pod.name() == "cart-2").unwrap();
     assert!((served.requests.get() - 200.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn without_a_metric_of_round_trips_everything_else_goes_on() {
+    let (fake, source) = Fake::asked_with("").await;
+    let mut answers = answers();
+    answers.remove("latency");
+    fake.answer(&answers, support::EVALUATED);
+    let metrics = source.observe(&cluster(), support::NOW).await;
+    let Facts::Missing { reason } = &metrics.latency else { panic!() };
+    assert_eq!(reason, "no metric of round-trip times is named, none is asked for");
+    assert!(metrics.usage.fresh().is_some() && metrics.traffic.fresh().is_some());
+    let asked = fake.server.received_requests().await.unwrap();
+    assert_eq!(asked.len(), QUERIES.len() - 1);
+}
+
+#[tokio::test]
+async fn round_trips_of_which_all_are_old_are_no_exporter_that_is_missing() {
+    let mut answers = answers();
+    // Pairs are left out one by one where they are too old: by the query.
+    answers.remove("latency");
+    let snapshot = joined(&answers, &cluster()).await;
+    let Facts::Missing { reason } = &snapshot.latency else { panic!() };
+    assert_eq!(reason, "node_avg_latency_ms: no pair of nodes was measured lately");
 }
