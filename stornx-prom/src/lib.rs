@@ -12,6 +12,7 @@
 //! | `response` | the wire format, row by row | keep rows |
 //! | `places` | names of the cluster to places in lists | know series |
 //! | `ages` | when each pod was last heard of | use our clock |
+//! | `youth` | by how much rates of young pods are too low | know series |
 //! | `sums`, `usage`, `latency` | rows to sums | judge them |
 //! | `fit`, `routes` | sums of callers and callees to routes between zones | know rows |
 //! | `source` | the port: order of questions, what is missing and why | compute |
@@ -31,6 +32,7 @@ mod stats;
 mod sums;
 mod tls;
 mod usage;
+mod youth;
 
 pub use client::ClientError;
 pub use error::QueryError;

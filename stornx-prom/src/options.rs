@@ -88,11 +88,15 @@ impl Default for Labels {
 /// One option that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionProblem {
-    /// Which option.
+    /// Which option: the name of the builder's method, and after a dot the part of it that
+    /// is meant where it has several: `url`, `timeout`, `body_limit`, `auth.bearer`,
+    /// `auth.bearer_file`, `auth.user`, `auth.password`, `ca_pem`, `header` (its name),
+    /// `header.value`, `rate_window`, `max_sample_age`, `labels.mesh_pod` and the other
+    /// fields of [`Labels`], `latency_metric`.
     pub option: &'static str,
-    /// What it was; `***` for secrets.
+    /// What it was, as it would be shown; `***` for secrets.
     pub value: String,
-    /// What is allowed.
+    /// What is allowed, in words: for a message `OPTION = VALUE is not valid: ALLOWED`.
     pub allowed: String,
 }
 
@@ -128,7 +132,8 @@ pub struct PrometheusOptions {
     pub(crate) window: Span,
     pub(crate) max_sample_age: Span,
     pub(crate) labels: Labels,
-    pub(crate) latency_metric: String,
+    /// None when none is to be asked for.
+    pub(crate) latency_metric: Option<String>,
 }
 
 impl PrometheusOptions {
@@ -218,14 +223,15 @@ impl PrometheusOptionsBuilder {
         self
     }
 
-    /// The metric of round-trip times in milliseconds, labelled `from_node` and `to_node`.
-    /// `node_avg_latency_ms`.
+    /// The metric of round-trip times in milliseconds, labelled `from_node` and `to_node`;
+    /// empty: none is asked for. `node_avg_latency_ms`.
     pub fn latency_metric(mut self, name: impl Into<String>) -> Self {
         self.latency_metric = name.into();
         self
     }
 
-    /// Checks everything.
+    /// Checks everything. Opens no file, resolves no name and connects to nothing: whether
+    /// a file of a token is there and whether Prometheus answers shows in each cycle anew.
     ///
     /// # Errors
     /// [`OptionsError`] with every option that cannot be used, and what is allowed.
@@ -244,7 +250,7 @@ impl PrometheusOptionsBuilder {
         {
             let allowed = format!("one or more CERTIFICATE sections in PEM ({reason})");
             let value = format!("{} bytes", pem.len());
-            problems.push(OptionProblem { option: "ca", value, allowed });
+            problems.push(OptionProblem { option: "ca_pem", value, allowed });
         }
         match base {
             Some(base) if problems.is_empty() => Ok(PrometheusOptions {
@@ -257,7 +263,7 @@ impl PrometheusOptionsBuilder {
                 window: self.window,
                 max_sample_age: self.max_sample_age,
                 labels: self.labels,
-                latency_metric: self.latency_metric,
+                latency_metric: Some(self.latency_metric).filter(|name| !name.is_empty()),
             }),
             _ => Err(OptionsError { problems }),
         }
@@ -306,10 +312,10 @@ fn check_numbers(options: &PrometheusOptionsBuilder, problems: &mut Vec<OptionPr
     check("timeout", format!("{timeout:?}"), range.contains(&timeout), "100 ms to 300 s");
     let limit = options.body_limit;
     let range = 1024..=1 << 30;
-    check("body limit", format!("{limit} bytes"), range.contains(&limit), "1 KiB to 1 GiB");
+    check("body_limit", format!("{limit} bytes"), range.contains(&limit), "1 KiB to 1 GiB");
     let range = Span::from_seconds(1)..=Span::from_seconds(3600);
     for (option, span) in
-        [("rate window", options.window), ("max sample age", options.max_sample_age)]
+        [("rate_window", options.window), ("max_sample_age", options.max_sample_age)]
     {
         check(option, span.to_string(), range.contains(&span), "1 s to 3600 s");
     }
@@ -320,21 +326,21 @@ fn check_auth(auth: &Auth, problems: &mut Vec<OptionProblem>) {
         Auth::None => {}
         Auth::Bearer(token) => {
             if let Err(allowed) = check_token(token.expose()) {
-                problems.push(problem("bearer token", "***", allowed));
+                problems.push(problem("auth.bearer", "***", allowed));
             }
         }
         Auth::BearerFile(path) => {
             if path.as_os_str().is_empty() {
-                problems.push(problem("bearer token file", "", "the path of a file"));
+                problems.push(problem("auth.bearer_file", "", "the path of a file"));
             }
         }
         Auth::Basic { user, password } => {
             let printable = |text: &str| !text.chars().any(char::is_control);
             if user.is_empty() || user.contains(':') || !printable(user) {
-                problems.push(problem("basic user", user, "not empty, no ':', printable"));
+                problems.push(problem("auth.user", user, "not empty, no ':', printable"));
             }
             if !printable(password.expose()) {
-                problems.push(problem("basic password", "***", "printable characters"));
+                problems.push(problem("auth.password", "***", "printable characters"));
             }
         }
     }
@@ -352,19 +358,20 @@ pub(crate) fn check_token(token: &str) -> Result<(), &'static str> {
 fn check_names(options: &PrometheusOptionsBuilder, problems: &mut Vec<OptionProblem>) {
     let labels = &options.labels;
     for (option, name) in [
-        ("pod label of the mesh", &labels.mesh_pod),
-        ("namespace label of the mesh", &labels.mesh_namespace),
-        ("pod label of usage", &labels.usage_pod),
-        ("namespace label of usage", &labels.usage_namespace),
-        ("container label", &labels.container),
+        ("labels.mesh_pod", &labels.mesh_pod),
+        ("labels.mesh_namespace", &labels.mesh_namespace),
+        ("labels.usage_pod", &labels.usage_pod),
+        ("labels.usage_namespace", &labels.usage_namespace),
+        ("labels.container", &labels.container),
     ] {
         if !is_name(name, "_") {
             problems.push(problem(option, name, "letters, digits and '_', no digit first"));
         }
     }
-    if !is_name(&options.latency_metric, "_:") {
-        let allowed = "letters, digits, '_' and ':', no digit first";
-        problems.push(problem("latency metric", &options.latency_metric, allowed));
+    let metric = &options.latency_metric;
+    if !metric.is_empty() && !is_name(metric, "_:") {
+        let allowed = "letters, digits, '_' and ':', no digit first; or empty";
+        problems.push(problem("latency_metric", metric, allowed));
     }
 }
 
@@ -391,7 +398,7 @@ fn check_header(
                 value.set_sensitive(true);
                 headers.push((name, value));
             }
-            Err(_) => problems.push(problem("header value", "***", "visible characters")),
+            Err(_) => problems.push(problem("header.value", "***", "visible characters")),
         },
         _ => problems.push(problem(
             "header",
@@ -428,15 +435,15 @@ mod tests {
             [
                 "url",
                 "timeout",
-                "body limit",
-                "rate window",
-                "max sample age",
-                "bearer token",
-                "pod label of the mesh",
-                "latency metric",
+                "body_limit",
+                "rate_window",
+                "max_sample_age",
+                "auth.bearer",
+                "labels.mesh_pod",
+                "latency_metric",
                 "header",
-                "header value",
-                "ca"
+                "header.value",
+                "ca_pem"
             ]
         );
         let text = error.to_string();
@@ -457,5 +464,20 @@ mod tests {
         assert!(!shown.contains("hush") && !shown.contains("team-7"), "{shown}");
         let error = PrometheusOptions::builder("http://me:hush@x").build().unwrap_err();
         assert!(!error.to_string().contains("hush"));
+    }
+
+    #[test]
+    fn options_are_checked_without_a_look_at_the_world() {
+        let auth = Auth::BearerFile("/nowhere/at/all".into());
+        let options = PrometheusOptions::builder("https://no-such-host.invalid:9/x").auth(auth);
+        assert!(options.clone().build().is_ok());
+        // A problem has all that a message needs, also of a part of an option.
+        let labels = Labels { container: "a b".to_owned(), ..Labels::default() };
+        let error = options.labels(labels).header("X-A", "\u{7}").build().unwrap_err();
+        let expected = [
+            problem("labels.container", "a b", "letters, digits and '_', no digit first"),
+            problem("header.value", "***", "visible characters"),
+        ];
+        assert_eq!(error.problems, expected);
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct PodPlace<'a> {
     pub(crate) workload: usize,
     /// Not known while it is bound to no node, or to one that is gone.
     pub(crate) zone: Option<usize>,
+    pub(crate) created_at: Timestamp,
     pub(crate) ready_since: Option<Timestamp>,
 }
 
@@ -107,7 +108,8 @@ impl<'a> Places<'a> {
                 }
                 self.pod_at.insert(halves(pod.name.as_str()), self.pods.len());
                 let ready_since = pod.ready_since.filter(|_| pod.phase == PodPhase::Ready);
-                self.pods.push(PodPlace { name: &pod.name, workload: at, zone, ready_since });
+                let (name, created_at) = (&pod.name, pod.created_at);
+                self.pods.push(PodPlace { name, workload: at, zone, created_at, ready_since });
             }
             // A Deployment and a StatefulSet of one name: metrics do not tell them apart.
             // Their pods do; names alone mean the first.

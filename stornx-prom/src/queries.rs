@@ -54,6 +54,9 @@ label_replace(sum by ({edge}) (
 };
 
 /// What callees served.
+///
+/// No answer with the flag `DC` (Envoy, "downstream connection termination") is the caller
+/// that has hung up: no failure of the callee. Callers report it as theirs.
 pub(crate) const REQUESTS_SERVED: Query = Query {
     name: "requests_served",
     meaning: "requests, and failed requests, per second as callees see them",
@@ -62,7 +65,8 @@ pub(crate) const REQUESTS_SERVED: Query = Query {
 label_replace(sum by ({served}) (rate(istio_requests_total{reporter="destination"}[{window}])), "{part}", "requests", "", "")
 or
 label_replace(sum by ({served}) (
-  rate(istio_requests_total{reporter="destination",response_code=~"{bad}"}[{window}])
+  rate(istio_requests_total{reporter="destination",response_code=~"5.."}[{window}])
+  or rate(istio_requests_total{reporter="destination",response_code="0",response_flags!="DC"}[{window}])
   or rate(istio_requests_total{reporter="destination",response_code!~"{bad}",grpc_response_status=~"{grpc}"}[{window}])
 ), "{part}", "errors", "", "")"#,
 };
@@ -119,26 +123,32 @@ label_replace(sum by ({served}) (rate(istio_tcp_sent_bytes_total{reporter="desti
 };
 
 /// What pods use.
+///
+/// A container may have more than one series: one of each kubelet job that scrapes it, and
+/// after a restart the old one for some minutes, since samples of cAdvisor bear times of
+/// their own. The largest counts. The CPU of a container that was restarted within the
+/// window is then that of its longer life: at worst half of what it was, not twice.
 pub(crate) const USAGE: Query = Query {
     name: "usage",
     meaning: "cores, bytes of memory, and CPU periods (all, throttled) per second of a pod",
     rows: "pod; part cpu, memory, periods or throttled",
     template: r#"
-label_replace(sum by ({usage}) (rate(container_cpu_usage_seconds_total{{containers}}[{window}])), "{part}", "cpu", "", "")
+label_replace(sum by ({usage}) (max by ({usage},{container}) (rate(container_cpu_usage_seconds_total{{containers}}[{window}]))), "{part}", "cpu", "", "")
 or
-label_replace(sum by ({usage}) (container_memory_working_set_bytes{{containers}}), "{part}", "memory", "", "")
+label_replace(sum by ({usage}) (max by ({usage},{container}) (container_memory_working_set_bytes{{containers}})), "{part}", "memory", "", "")
 or
-label_replace(sum by ({usage}) (rate(container_cpu_cfs_periods_total{{containers}}[{window}])), "{part}", "periods", "", "")
+label_replace(sum by ({usage}) (max by ({usage},{container}) (rate(container_cpu_cfs_periods_total{{containers}}[{window}]))), "{part}", "periods", "", "")
 or
-label_replace(sum by ({usage}) (rate(container_cpu_cfs_throttled_periods_total{{containers}}[{window}])), "{part}", "throttled", "", "")"#,
+label_replace(sum by ({usage}) (max by ({usage},{container}) (rate(container_cpu_cfs_throttled_periods_total{{containers}}[{window}]))), "{part}", "throttled", "", "")"#,
 };
 
-/// How far apart nodes are.
+/// How far apart nodes are. Pairs are judged one by one: an exporter that has lost one node
+/// goes on with the others.
 pub(crate) const LATENCY: Query = Query {
     name: "latency",
     meaning: "round-trip time in ms from one node to another",
     rows: "from_node, to_node",
-    template: "avg by (from_node,to_node) ({latency})",
+    template: "avg by (from_node,to_node) ({latency} and (time() - timestamp({latency}) <= {age_s}))",
 };
 
 /// When pods were last heard of.
@@ -159,12 +169,15 @@ or
 label_replace(
   max by ({pod},{namespace}) (timestamp(istio_requests_total) or timestamp(istio_tcp_sent_bytes_total))
   or max_over_time(max by ({pod},{namespace}) (timestamp(istio_requests_total) or timestamp(istio_tcp_sent_bytes_total))[{age}:{step}]),
-"{part}", "mesh", "", "")
+"{part}", "mesh", "", "")"#,
+};
+
+/// What is asked beside that where there is a metric of round-trip times.
+const LAST_LATENCY: &str = r#"
 or
 label_replace(
   max(timestamp({latency})) or max_over_time(max(timestamp({latency}))[{age}:{step}]),
-"{part}", "latency", "", "")"#,
-};
+"{part}", "latency", "", "")"#;
 
 /// All of them.
 pub const QUERIES: [Query; 10] = [
@@ -186,9 +199,13 @@ const BAD_CODES: &str = "0|5..";
 const BAD_GRPC: &str = "2|4|8|12|13|14|15";
 
 impl Query {
-    /// The PromQL of this query.
+    /// The PromQL of this query; none when these options need no answer to it.
     #[must_use]
-    pub fn promql(&self, options: &PrometheusOptions) -> String {
+    pub fn promql(&self, options: &PrometheusOptions) -> Option<String> {
+        let with_latency = options.latency_metric.is_some();
+        if !with_latency && self.name == LATENCY.name {
+            return None;
+        }
         let labels = &options.labels;
         let callers = "source_workload,source_workload_namespace,destination_service";
         let served = format!("{},{},{callers}", labels.mesh_pod, labels.mesh_namespace);
@@ -202,20 +219,25 @@ impl Query {
             ("{pod}", &labels.mesh_pod),
             ("{namespace}", &labels.mesh_namespace),
             ("{usage}", &format!("{},{}", labels.usage_pod, labels.usage_namespace)),
+            ("{container}", &labels.container),
             ("{containers}", &containers),
             ("{window}", &duration(options.window)),
             ("{age}", &duration(options.max_sample_age)),
             ("{step}", &duration(step)),
-            ("{latency}", &options.latency_metric),
+            ("{age_s}", &options.max_sample_age.as_seconds_f64().to_string()),
+            ("{latency}", options.latency_metric.as_deref().unwrap_or_default()),
             ("{part}", PART),
             ("{bad}", BAD_CODES),
             ("{grpc}", BAD_GRPC),
         ];
         let mut text = self.template.trim().to_owned();
+        if with_latency && self.name == LAST_SAMPLES.name {
+            text.push_str(LAST_LATENCY);
+        }
         for (place, value) in places {
             text = text.replace(place, value);
         }
-        text
+        Some(text)
     }
 }
 
@@ -247,7 +269,7 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), QUERIES.len());
         for query in QUERIES {
-            let text = query.promql(&options);
+            let text = query.promql(&options).unwrap();
             for (place, open) in text.match_indices('{') {
                 let inside = &text[place + open.len()..];
                 let inside = &inside[..inside.find('}').unwrap()];
@@ -256,13 +278,29 @@ mod tests {
             let count = |char: char| text.matches(char).count();
             assert_eq!((count('('), count('{')), (count(')'), count('}')), "{text}");
         }
-        let usage = USAGE.promql(&options);
+        let usage = USAGE.promql(&options).unwrap();
         assert!(
             usage.contains(
-                r#"sum by (exported_pod,namespace) (rate(container_cpu_usage_seconds_total{container_name!="",container_name!="POD",exported_pod!=""}[150000ms]))"#
+                r#"sum by (exported_pod,namespace) (max by (exported_pod,namespace,container_name) (rate(container_cpu_usage_seconds_total{container_name!="",container_name!="POD",exported_pod!=""}[150000ms])))"#
             ),
             "{usage}"
         );
-        assert_eq!(LATENCY.promql(&options), "avg by (from_node,to_node) (ping_ms)");
+        let served = REQUESTS_SERVED.promql(&options).unwrap();
+        assert!(served.contains(r#"response_code="0",response_flags!="DC""#), "{served}");
+        assert!(!REQUESTS_SENT.promql(&options).unwrap().contains("response_flags"));
+        // Every metric of a container: two series of one count once.
+        assert_eq!(usage.matches("max by (exported_pod,namespace,container_name) (").count(), 4);
+        assert_eq!(
+            LATENCY.promql(&options).unwrap(),
+            "avg by (from_node,to_node) (ping_ms and (time() - timestamp(ping_ms) <= 120))"
+        );
+    }
+
+    #[test]
+    fn without_a_metric_of_round_trips_none_is_asked_for() {
+        let options = PrometheusOptions::builder("http://x").latency_metric("").build().unwrap();
+        assert_eq!(LATENCY.promql(&options), None);
+        let last = LAST_SAMPLES.promql(&options).unwrap();
+        assert!(!last.contains("latency") && last.ends_with(r#""mesh", "", "")"#), "{last}");
     }
 }

@@ -5,7 +5,9 @@
 //! A row is an object in a list in an object in the answer (`data.result[..]`); those are
 //! cut out by counting brackets and read one by one, what is left of the answer at its end.
 //!
-//! Refuses: anything but an instant vector. Rows may have been handed over before the
+//! Refuses: anything but an instant vector, and answers of which one row or all that is no
+//! row has more than [`MOST_AT_ONCE`] bytes: something that is not Prometheus must not fill
+//! the memory. Warnings are cut to [`MOST_WARNINGS`] short ones. Rows may have been handed over before the
 //! answer turns out to be broken; whoever takes them throws them away then.
 
 use std::{borrow::Cow, fmt};
@@ -54,6 +56,16 @@ pub(crate) enum BadAnswer {
     Garbage(String),
 }
 
+/// Bytes of one row, and of everything that is no row. A row has some hundred bytes, with
+/// the longest names that Kubernetes allows a few thousand.
+const MOST_AT_ONCE: usize = 1 << 20;
+
+/// Warnings that are kept of one answer, and remarks: they go into every report.
+const MOST_WARNINGS: usize = 10;
+
+/// Characters that are kept of a text that came with an answer.
+const MOST_TEXT: usize = 500;
+
 /// How much of an answer is kept to be shown.
 const HEAD: usize = 800;
 
@@ -77,7 +89,7 @@ impl Reader {
         let room = HEAD.saturating_sub(self.head.len()).min(part.len());
         self.head.extend_from_slice(&part[..room]);
         let Self { answer, cutter, .. } = self;
-        cutter.feed(part, |row| answer.take(row, each)).map_err(garbage)
+        cutter.feed(part, |row| answer.take(row, each).map_err(garbage))
     }
 
     /// The answer has ended.
@@ -90,15 +102,15 @@ impl Reader {
             Some("success") => {}
             Some("error") => {
                 return Err(BadAnswer::Rejected {
-                    kind: fields.error_type.unwrap_or_default().into_owned(),
-                    detail: fields.error.unwrap_or_default().into_owned(),
+                    kind: shortened(&fields.error_type.unwrap_or_default()),
+                    detail: shortened(&fields.error.unwrap_or_default()),
                 });
             }
-            other => return Err(BadAnswer::Garbage(format!("status is {other:?}"))),
+            other => return Err(garbage(format!("status is {other:?}"))),
         }
         match fields.result_type.as_deref() {
             Some("vector") => Ok(self.answer),
-            other => Err(BadAnswer::Garbage(format!("resultType is {other:?}, not \"vector\""))),
+            other => Err(garbage(format!("resultType is {other:?}, not \"vector\""))),
         }
     }
 
@@ -113,8 +125,26 @@ impl Reader {
     }
 }
 
-fn garbage(error: serde_json::Error) -> BadAnswer {
-    BadAnswer::Garbage(error.to_string())
+fn garbage(error: impl fmt::Display) -> BadAnswer {
+    BadAnswer::Garbage(shortened(&error.to_string()))
+}
+
+/// A text that somebody else wrote, of a length that can be shown.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MOST_TEXT) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The first of many, and how many there were.
+fn first(texts: Option<Vec<String>>) -> Vec<String> {
+    let texts = texts.unwrap_or_default();
+    let mut kept: Vec<_> = texts.iter().take(MOST_WARNINGS).map(|text| shortened(text)).collect();
+    if let Some(more) = texts.len().checked_sub(MOST_WARNINGS + 1) {
+        kept.push(format!("and {} more", more + 1));
+    }
+    kept
 }
 
 impl Answer {
@@ -155,21 +185,21 @@ struct Cutter {
 const ROW_DEPTH: usize = 3;
 
 impl Cutter {
-    fn feed<E>(
+    fn feed(
         &mut self,
         part: &[u8],
-        mut each: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+        mut each: impl FnMut(&[u8]) -> Result<(), BadAnswer>,
+    ) -> Result<(), BadAnswer> {
         for byte in part {
             let among_rows = self.depth == ROW_DEPTH && self.open == *b"{{[";
             let in_row = self.depth > ROW_DEPTH && self.open == *b"{{[";
             let begins = among_rows && !self.in_text && *byte == b'{';
-            // Between two rows; a list without its objects needs none.
-            let comma = among_rows && !self.in_text && *byte == b',';
+            // Between two rows; a list without its objects needs neither.
+            let between = *byte == b',' || byte.is_ascii_whitespace();
             if in_row || begins {
-                self.row.push(*byte);
-            } else if !comma {
-                self.rest.push(*byte);
+                push(&mut self.row, *byte, "one row")?;
+            } else if !(among_rows && !self.in_text && between) {
+                push(&mut self.rest, *byte, "what is no row")?;
             }
             self.step(*byte);
             if in_row && self.depth == ROW_DEPTH {
@@ -202,6 +232,14 @@ impl Cutter {
             _ => {}
         }
     }
+}
+
+fn push(bytes: &mut Vec<u8>, byte: u8, what: &str) -> Result<(), BadAnswer> {
+    if bytes.len() == MOST_AT_ONCE {
+        return Err(garbage(format!("{what} has more than {MOST_AT_ONCE} bytes")));
+    }
+    bytes.push(byte);
+    Ok(())
 }
 
 #[derive(Default)]
@@ -257,10 +295,10 @@ impl<'de> Visitor<'de> for Top<'_> {
                 "errorType" => fields.error_type = Some(map.next_value::<Text<'de>>()?.0),
                 "error" => fields.error = Some(map.next_value::<Text<'de>>()?.0),
                 "warnings" => {
-                    self.0.warnings = map.next_value::<Option<Vec<String>>>()?.unwrap_or_default();
+                    self.0.warnings = first(map.next_value()?);
                 }
                 "infos" => {
-                    self.0.infos = map.next_value::<Option<Vec<String>>>()?.unwrap_or_default();
+                    self.0.infos = first(map.next_value()?);
                 }
                 "data" => {
                     fields.result_type = map.next_value_seed(Data)?;
@@ -490,5 +528,56 @@ mod tests {
             let Err(BadAnswer::Garbage(text)) = rows(body) else { panic!("{body}") };
             assert!(text.contains(part), "{body}: {text}");
         }
+    }
+
+    /// Reads a body that begins so and then repeats a piece, up to so many bytes; says how
+    /// many were kept.
+    fn endless(head: &str, piece: &str, most: usize) -> (Result<(), BadAnswer>, usize) {
+        let mut reader = Reader::default();
+        let mut result = reader.feed(head.as_bytes(), &mut |_| {});
+        while result.is_ok() && reader.bytes() < most {
+            result = reader.feed(piece.repeat(1000).as_bytes(), &mut |_| {});
+        }
+        (result, reader.cutter.rest.len() + reader.cutter.row.len())
+    }
+
+    #[test]
+    fn garbage_does_not_fill_the_memory() {
+        let rows = r#"{"status":"success","data":{"resultType":"vector","result":["#;
+        for (head, piece, what) in [
+            ("<html>", "<p>hello</p>", "what is no row"),
+            (r#"{"status":"success","warnings":["#, r#""w","#, "what is no row"),
+            (rows, "x", "what is no row"),
+            (&format!("{rows}{{"), r#""a":[],"#, "one row"),
+            (&format!(r#"{rows}{{"metric":{{"a":""#), "x", "one row"),
+        ] {
+            let (result, kept) = endless(head, piece, 100 << 20);
+            let expected = format!("{what} has more than 1048576 bytes");
+            assert_eq!(result, Err(BadAnswer::Garbage(expected)), "{head}");
+            assert!(kept <= 2 * MOST_AT_ONCE, "{kept}");
+        }
+        // Rows that are no garbage are as many as there are, however they are indented.
+        let row = "\n            {\"metric\":{},\"value\":[1,\"1\"]},";
+        let (result, kept) = endless(rows, row, 20 << 20);
+        assert_eq!((result, kept), (Ok(()), rows.len()));
+    }
+
+    #[test]
+    fn texts_that_came_with_an_answer_are_few_and_short() {
+        let long = "\u{e9}".repeat(2000);
+        let warnings = vec![format!("\"{long}\""); 12].join(",");
+        let body = format!(
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[]}},"warnings":[{warnings}],"infos":null}}"#
+        );
+        let (answer, _) = rows(&body).unwrap();
+        assert_eq!((answer.warnings.len(), answer.infos.len()), (11, 0));
+        assert_eq!(answer.warnings[0], format!("{}...", "\u{e9}".repeat(500)));
+        assert_eq!(answer.warnings[10], "and 2 more");
+        let body = format!(r#"{{"status":"error","errorType":"execution","error":"{long}"}}"#);
+        let Err(BadAnswer::Rejected { detail, .. }) = rows(&body) else { panic!() };
+        assert_eq!(detail.chars().count(), 503);
+        let body = format!(r#"{{"status":"{long}"}}"#);
+        let Err(BadAnswer::Garbage(detail)) = rows(&body) else { panic!() };
+        assert_eq!(detail.chars().count(), 503);
     }
 }

@@ -2,8 +2,9 @@
 //! group of facts how well it is known.
 //!
 //! When the newest samples are from is asked first: it decides what the other answers are
-//! worth. A query that fails takes its own group with it and no other; a group of which a
-//! part is missing is missing, since half a graph looks like silence.
+//! worth, and takes all groups with it when it fails. Of the others each takes its own group
+//! and no other; a group of which a part is missing is missing, since half a graph looks
+//! like silence. Response times are the exception: the graph is of use without them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,7 @@ use crate::{
     stats::Stats,
     sums::{EdgeKey, EdgeP95, Joins, Sent, Served, take_edge_p95, take_pod_p95},
     usage::Usage,
+    youth::Youth,
 };
 
 /// A clock that differs by more is worth a word, seconds. Nothing depends on it.
@@ -81,18 +83,22 @@ struct Cycle<'a> {
     options: &'a PrometheusOptions,
     round: Round,
     places: Places<'a>,
+    youth: Vec<Youth>,
     now: Timestamp,
     warnings: std::sync::Mutex<BTreeSet<String>>,
 }
 
 impl Cycle<'_> {
+    /// Asks a query; a query that these options do not need has no rows.
     async fn ask<T: Send>(
         &self,
         query: &Query,
         mut sums: T,
         mut take: impl FnMut(&mut T, &Row<'_>) + Send,
     ) -> Asked<(T, Answer)> {
-        let promql = query.promql(self.options);
+        let Some(promql) = query.promql(self.options) else {
+            return Ok((sums, Answer::default()));
+        };
         let mut each = |row: &Row<'_>| take(&mut sums, row);
         let answer = self.client.ask(&self.round, query.name, &promql, &mut each).await?;
         for warning in &answer.warnings {
@@ -132,7 +138,8 @@ impl Cycle<'_> {
     }
 
     async fn mesh(&self, fresh: &[bool]) -> Mesh {
-        let joins = &Joins { places: &self.places, labels: &self.options.labels, fresh };
+        let (places, labels, youth) = (&self.places, &self.options.labels, self.youth.as_slice());
+        let joins = &Joins { places, labels, fresh, youth };
         let sent = |parts| move |sums: &mut Sent, row: &Row<'_>| sums.take(joins, parts, row);
         let served = |parts| move |sums: &mut Served, row: &Row<'_>| sums.take(joins, parts, row);
         let (sent, served, p95_pods, p95_edges, bytes, tcp_sent, tcp_served) = futures::join!(
@@ -172,7 +179,7 @@ impl Cycle<'_> {
         }
         match ages.as_of(Kind::Usage, self.now) {
             Some(as_of) => {
-                let value = usage.finish(&self.places);
+                let value = usage.finish(&self.places, &self.youth);
                 Facts::Fresh { as_of, source: Source::Prometheus, value }
             }
             None => missing(self.ended("container metrics")),
@@ -180,11 +187,16 @@ impl Cycle<'_> {
     }
 
     fn latency_facts(&self, ages: &Ages, pairs: Asked<Pairs>) -> Facts<Latency> {
-        let metric = &self.options.latency_metric;
+        let Some(metric) = &self.options.latency_metric else {
+            return missing("no metric of round-trip times is named, none is asked for");
+        };
         let pairs = match pairs {
             Ok(pairs) => pairs,
             Err(error) => return missing(error.to_string()),
         };
+        if !pairs.any && ages.latency_as_of(self.now).is_some() {
+            return missing(format!("{metric}: no pair of nodes was measured lately"));
+        }
         if !pairs.any {
             return missing(format!(
                 "no exporter measures round-trip times ({metric} is not there)"
@@ -340,11 +352,13 @@ impl Views {
 #[async_trait]
 impl MetricsSource for Prometheus {
     async fn observe(&self, cluster: &ClusterFacts, now: Timestamp) -> MetricsFacts {
+        let places = Places::of(cluster);
         let cycle = Cycle {
             client: &self.client,
             options: &self.options,
             round: self.client.round().await,
-            places: Places::of(cluster),
+            youth: Youth::of_all(&places, self.options.window, now),
+            places,
             now,
             warnings: std::sync::Mutex::default(),
         };

@@ -1,13 +1,15 @@
 //! Adds up the rows of answers by edge, zone and pod, as they come in.
 //!
-//! Refuses rows of pods that are gone or were not heard of for too long, and rows whose
-//! caller or callee is not a workload of the cluster. A row whose reporter is none of the
-//! caller's pods (a proxy that several share: waypoint, ztunnel) counts for the caller
-//! without a zone.
+//! Refuses rows of pods that were not heard of for too long, rows of callees that are gone,
+//! and rows whose caller or callee is not a workload of the cluster. A row whose reporter is
+//! none of the caller's pods counts for the caller without a zone: a proxy that several
+//! share (waypoint, ztunnel), or a pod that is gone. After a rollout of the caller most of
+//! the window was reported by pods that are gone; without their rows the edge would seem to
+//! carry what the new pods sent in their short life.
 
 use std::collections::BTreeMap;
 
-use crate::{options::Labels, places::Places, queries::PART, response::Row};
+use crate::{options::Labels, places::Places, queries::PART, response::Row, youth::Youth};
 
 /// An edge, by places in lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,12 +49,14 @@ pub(crate) struct Joins<'a> {
     pub(crate) labels: &'a Labels,
     /// By pod: was heard of lately.
     pub(crate) fresh: &'a [bool],
+    /// By pod: how much of the window it was there for.
+    pub(crate) youth: &'a [Youth],
 }
 
 /// Who reports a row.
 enum Reporter {
     Pod(usize),
-    /// Not a pod of the cluster, or none is named.
+    /// Not a pod of the cluster (any more), or none is named.
     Other,
     /// Known, but not heard of for too long.
     TooOld,
@@ -81,15 +85,8 @@ impl Joins<'_> {
                 let own = source.is_none_or(|source| source == place.workload);
                 Some((if own { place.workload } else { source? }, place.zone.filter(|_| own)))
             }
-            Reporter::Pod(_) => Some((source?, None)),
+            Reporter::Pod(_) | Reporter::Other => Some((source?, None)),
             Reporter::TooOld => None,
-            Reporter::Other => {
-                // A pod that is gone has the name of its workload before its own.
-                let rest =
-                    row.label(&self.labels.mesh_pod).strip_prefix(row.label("source_workload"));
-                let gone = rest.is_some_and(|rest| rest.starts_with('-'));
-                if gone { None } else { Some((source?, None)) }
-            }
         }
     }
 }
@@ -140,7 +137,10 @@ impl Sent {
     }
 }
 
-/// What callees say: two parts by pod, and by edge and pod.
+/// What callees say: two parts by pod, and by edge and pod. Rates of young pods are scaled
+/// to what they serve now: the planner reads them replica by replica, and the zones of
+/// callees must not depend on how old their replicas are. What callers send is not, since
+/// what a young caller did not send its predecessor did.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
     edges: BTreeMap<EdgeKey, BTreeMap<usize, [f64; 2]>>,
@@ -174,9 +174,10 @@ impl Served {
         };
         self.joined = true;
         let Some(part) = part_of(row, parts) else { return };
-        self.pods.entry(pod).or_default()[part] += row.value;
+        let rate = row.value * joins.youth[pod].factor_of_served();
+        self.pods.entry(pod).or_default()[part] += rate;
         if let Some(key) = served_by(joins, row, pod) {
-            self.edges.entry(key).or_default().entry(pod).or_default()[part] += row.value;
+            self.edges.entry(key).or_default().entry(pod).or_default()[part] += rate;
         }
     }
 

@@ -5,7 +5,7 @@ use stornx_core::{
     units::{Bytes, MilliCpu, Share},
 };
 
-use crate::{options::Labels, places::Places, response::Row, sums::part_of};
+use crate::{options::Labels, places::Places, response::Row, sums::part_of, youth::Youth};
 
 const PARTS: [&str; 4] = ["cpu", "memory", "periods", "throttled"];
 
@@ -44,12 +44,16 @@ impl Usage {
     }
 
     /// Pods of which both CPU and memory are known: half of it would look like a zero.
-    pub(crate) fn finish(&self, places: &Places<'_>) -> Vec<PodUsage> {
-        let known = self.pods.iter().zip(&places.pods).filter_map(|(parts, place)| {
+    /// Pods that are too young for a rate are therefore left out altogether. Throttling is
+    /// a ratio of two rates, so that age has no part in it.
+    pub(crate) fn finish(&self, places: &Places<'_>, youth: &[Youth]) -> Vec<PodUsage> {
+        let pods = self.pods.iter().zip(&places.pods).zip(youth);
+        let known = pods.filter_map(|((parts, place), youth)| {
             let [cpu, memory, periods, throttled] = *parts;
+            let cpu = cpu? * youth.factor()?;
             Some(PodUsage {
                 pod: place.name.clone(),
-                cpu: MilliCpu::new(whole(cpu? * 1000.0)),
+                cpu: MilliCpu::new(whole(cpu * 1000.0)),
                 memory: Bytes::new(whole(memory?)),
                 throttled: periods
                     .filter(|periods| *periods > 0.0)

@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 
 use stornx_core::{
     model::{DefaultSplit, Distribution, Facts, PodPhase, Protocol, Rule, Source},
+    ports::MetricsSource,
     units::{Bytes, MilliCpu, Share, Span, Timestamp},
 };
-use support::{Rows, answers, cluster, host, joined, map, rates, routes, sent, served, traffic};
+use stornx_prom::QUERIES;
+use support::{
+    Fake, Rows, answers, cluster, host, joined, map, rates, routes, sent, served, traffic,
+};
 
 fn before(facts_as_of: Timestamp) -> Span {
     support::NOW.since(facts_as_of)
@@ -160,11 +164,10 @@ async fn a_waypoint_counts_where_callers_say_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_gone_or_unknown_is_dropped() {
+async fn what_is_unknown_is_dropped() {
     let mut answers = answers();
     let rows = Rows::default()
         .add(&sent("requests", "front-1", "front", "cart"), 10)
-        .add(&sent("requests", "front-gone", "front", "cart"), 70)
         .add(&sent("requests", "front-1", "front", "nowhere"), 5)
         .add(&sent("requests", "stranger-1", "stranger", "cart"), 5);
     answers.insert("requests_sent", rows);
@@ -173,6 +176,28 @@ async fn what_is_gone_or_unknown_is_dropped() {
     let traffic = traffic(&snapshot);
     assert_eq!(rates(traffic, "front", "cart"), map(&[("aa", 5.0), ("ab", 5.0)]));
     assert_eq!(traffic.edges.len(), 2);
+}
+
+#[tokio::test]
+async fn what_callers_sent_that_are_gone_is_traffic_of_their_edge() {
+    // A rollout of the caller, 30 s ago: of 40 requests per second in a window of 150 s the
+    // pods that are gone have sent four fifths.
+    let mut answers = answers();
+    let rows = Rows::default()
+        .add(&sent("requests", "front-1", "front", "cart"), 2)
+        .add(&sent("requests", "front-2", "front", "cart"), 6)
+        .add(&sent("requests", "front-gone-1", "front", "cart"), 8)
+        .add(&sent("requests", "front-gone-2", "front", "cart"), 24);
+    answers.insert("requests_sent", rows);
+    let snapshot = joined(&answers, &cluster()).await;
+    // Spread over the zones of the pods that are there, 16 each.
+    let expected = map(&[("aa", 9.0), ("ab", 9.0), ("ba", 11.0), ("bb", 11.0)]);
+    assert_eq!(rates(traffic(&snapshot), "front", "cart"), expected);
+    // The same without a pod that could say where they were: nobody knows.
+    let mut cluster = cluster();
+    cluster.workloads[0].pods.clear();
+    let snapshot = joined(&answers, &cluster).await;
+    assert_eq!(rates(traffic(&snapshot), "front", "cart"), map(&[]));
 }
 
 #[tokio::test]
@@ -259,7 +284,12 @@ async fn old_samples_make_old_facts() {
 #[tokio::test]
 async fn without_a_mesh_resource_metrics_go_on() {
     let mut answers = answers();
-    answers.retain(|query, _| ["last_samples", "usage"].contains(query));
+    answers.retain(|query, _| *query == "usage");
+    let last = support::PODS.iter().fold(Rows::default(), |last, pod| {
+        let labels = format!("stornx_part=usage,namespace=shop,pod={pod}");
+        last.add(&labels, support::EVALUATED - 7.0)
+    });
+    answers.insert("last_samples", last);
     let snapshot = joined(&answers, &cluster()).await;
     assert_eq!(snapshot.usage.fresh().unwrap().len(), 5);
     let Facts::Missing { reason } = &snapshot.traffic else { panic!() };
@@ -292,4 +322,68 @@ async fn the_same_answers_are_the_same_facts() {
     let second = joined(&answers(), &cluster).await;
     let text = |snapshot| serde_json::to_string(snapshot).unwrap();
     assert_eq!(text(&first), text(&second));
+}
+
+/// The cluster, in which one pod was created so long ago.
+fn with_age(workload: usize, pod: usize, age: Span) -> stornx_core::model::ClusterFacts {
+    let mut cluster = cluster();
+    let created = support::NOW.as_millis() - age.as_millis();
+    cluster.workloads[workload].pods[pod].created_at = Timestamp::from_millis(created);
+    cluster
+}
+
+#[tokio::test]
+async fn rates_of_young_pods_are_scaled_to_the_time_that_they_were_there() {
+    // A fifth of the window: what looks like 250 millicores and 20 requests is five times that.
+    let snapshot = joined(&answers(), &with_age(1, 1, Span::from_seconds(30))).await;
+    let usage = snapshot.usage.fresh().unwrap();
+    let of = |name: &str| usage.iter().find(|usage| usage.pod.name() == name).unwrap();
+    assert_eq!((of("cart-1").cpu, of("cart-2").cpu), (MilliCpu::new(250), MilliCpu::new(1250)));
+    // Not rates over the window: memory and a ratio.
+    assert_eq!(of("cart-2").memory, Bytes::new(100_000_000));
+    assert_eq!(of("cart-2").throttled, Some(Share::new(0.25).unwrap()));
+    let traffic = traffic(&snapshot);
+    let served = |name: &str| traffic.pods.iter().find(|pod| pod.pod.name() == name).unwrap();
+    assert!((served("cart-1").requests.get() - 20.0).abs() < 1e-9);
+    assert!((served("cart-2").requests.get() - 100.0).abs() < 1e-9);
+    assert_eq!(served("cart-2").errors, Share::new(0.1).unwrap());
+    // The edge has what its callers sent; of that the young callee takes five sixths.
+    let rates = rates(traffic, "front", "cart");
+    assert_eq!(rates, map(&[("aa", 1.667), ("ab", 8.333), ("ba", 5.0), ("bb", 25.0)]));
+}
+
+#[tokio::test]
+async fn pods_that_are_too_young_for_a_rate_have_no_usage() {
+    let snapshot = joined(&answers(), &with_age(1, 1, Span::from_seconds(14))).await;
+    let usage = snapshot.usage.fresh().unwrap();
+    assert_eq!(usage.len(), 4);
+    assert!(usage.iter().all(|usage| usage.pod.name() != "cart-2"));
+    // What it serves counts all the same.
+    let pods = &traffic(&snapshot).pods;
+    let served = pods.iter().find(|pod| pod.pod.name() == "cart-2").unwrap();
+    assert!((served.requests.get() - 200.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn without_a_metric_of_round_trips_everything_else_goes_on() {
+    let (fake, source) = Fake::asked_with("").await;
+    let mut answers = answers();
+    answers.remove("latency");
+    fake.answer(&answers, support::EVALUATED);
+    let metrics = source.observe(&cluster(), support::NOW).await;
+    let Facts::Missing { reason } = &metrics.latency else { panic!() };
+    assert_eq!(reason, "no metric of round-trip times is named, none is asked for");
+    assert!(metrics.usage.fresh().is_some() && metrics.traffic.fresh().is_some());
+    let asked = fake.server.received_requests().await.unwrap();
+    assert_eq!(asked.len(), QUERIES.len() - 1);
+}
+
+#[tokio::test]
+async fn round_trips_of_which_all_are_old_are_no_exporter_that_is_missing() {
+    let mut answers = answers();
+    // Pairs are left out one by one where they are too old: by the query.
+    answers.remove("latency");
+    let snapshot = joined(&answers, &cluster()).await;
+    let Facts::Missing { reason } = &snapshot.latency else { panic!() };
+    assert_eq!(reason, "node_avg_latency_ms: no pair of nodes was measured lately");
 }

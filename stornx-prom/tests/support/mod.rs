@@ -245,7 +245,21 @@ impl Fake {
     pub(crate) async fn start() -> Self {
         let server = MockServer::start().await;
         let options = PrometheusOptions::builder(server.uri()).build().unwrap();
-        let texts = QUERIES.iter().map(|query| (query.promql(&options), query.name)).collect();
+        Self::serving(&options, server).await
+    }
+
+    /// One that is asked what these options ask.
+    pub(crate) async fn asked_with(latency_metric: &str) -> (Self, Prometheus) {
+        let server = MockServer::start().await;
+        let options = PrometheusOptions::builder(server.uri()).latency_metric(latency_metric);
+        let options = options.build().unwrap();
+        let fake = Self::serving(&options, server).await;
+        (fake, Prometheus::new(options).unwrap())
+    }
+
+    async fn serving(options: &PrometheusOptions, server: MockServer) -> Self {
+        let texts = QUERIES.iter().filter_map(|query| Some((query.promql(options)?, query.name)));
+        let texts = texts.collect();
         let templates = Arc::new(Mutex::new(BTreeMap::new()));
         Mock::given(matchers::method("POST"))
             .and(matchers::path("/api/v1/query"))
