@@ -150,20 +150,61 @@ fn read(setting: &'static str, file: &Text, refusals: &mut Vec<Refusal>) -> Opti
 fn setting_of(option: &str) -> &'static str {
     match option {
         "timeout" => "PROMETHEUS_TIMEOUT_SECONDS",
-        "body limit" => "PROMETHEUS_BODY_LIMIT_MB",
-        "rate window" => "PROMETHEUS_RATE_WINDOW_SECONDS",
-        "max sample age" => "METRICS_MAX_AGE_SECONDS",
-        "header" | "header value" => "PROMETHEUS_HEADERS",
-        "ca" => "PROMETHEUS_CA_FILE",
-        "bearer token file" => "PROMETHEUS_TOKEN_FILE",
-        "basic user" => "PROMETHEUS_USER",
-        "basic password" => "PROMETHEUS_PASSWORD_FILE",
-        "latency metric" => "NODE_LATENCY_METRIC",
-        "pod label of the mesh" => "PROMETHEUS_MESH_POD_LABEL",
-        "namespace label of the mesh" => "PROMETHEUS_MESH_NAMESPACE_LABEL",
-        "pod label of usage" => "PROMETHEUS_USAGE_POD_LABEL",
-        "namespace label of usage" => "PROMETHEUS_USAGE_NAMESPACE_LABEL",
-        "container label" => "PROMETHEUS_CONTAINER_LABEL",
+        "body_limit" => "PROMETHEUS_BODY_LIMIT_MB",
+        "rate_window" => "PROMETHEUS_RATE_WINDOW_SECONDS",
+        "max_sample_age" => "METRICS_MAX_AGE_SECONDS",
+        "header" | "header.name" | "header.value" => "PROMETHEUS_HEADERS",
+        "ca_pem" => "PROMETHEUS_CA_FILE",
+        "auth.bearer_file" => "PROMETHEUS_TOKEN_FILE",
+        "auth.user" => "PROMETHEUS_USER",
+        "auth.password" => "PROMETHEUS_PASSWORD_FILE",
+        "latency_metric" => "NODE_LATENCY_METRIC",
+        "labels.mesh_pod" => "PROMETHEUS_MESH_POD_LABEL",
+        "labels.mesh_namespace" => "PROMETHEUS_MESH_NAMESPACE_LABEL",
+        "labels.usage_pod" => "PROMETHEUS_USAGE_POD_LABEL",
+        "labels.usage_namespace" => "PROMETHEUS_USAGE_NAMESPACE_LABEL",
+        "labels.container" => "PROMETHEUS_CONTAINER_LABEL",
         _ => "PROMETHEUS_URL",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_refuses_is_told_by_the_name_of_its_setting() {
+        let bad = PrometheusSettings {
+            timeout: Span::ZERO,
+            body_limit: 5000,
+            rate_window: Span::from_seconds(4000),
+            ca_file: Text::of("/nowhere/ca.pem"),
+            user: Text::of("a:b"),
+            password_file: Text::of("/nowhere/password"),
+            mesh_pod_label: Text::of("a-b"),
+            usage_namespace_label: Text::of("1a"),
+            latency_metric: Text::of("a b"),
+            ..PrometheusSettings::default()
+        };
+        let refusals = bad.options(Span::ZERO).unwrap_err();
+        let mut names: Vec<_> = refusals.iter().map(|refusal| refusal.setting).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "METRICS_MAX_AGE_SECONDS",
+                "NODE_LATENCY_METRIC",
+                "PROMETHEUS_BODY_LIMIT_MB",
+                "PROMETHEUS_CA_FILE",
+                "PROMETHEUS_MESH_POD_LABEL",
+                "PROMETHEUS_PASSWORD_FILE",
+                "PROMETHEUS_RATE_WINDOW_SECONDS",
+                "PROMETHEUS_TIMEOUT_SECONDS",
+                "PROMETHEUS_USAGE_NAMESPACE_LABEL",
+            ]
+        );
+        // No metric is a choice.
+        let none = PrometheusSettings { latency_metric: Text::default(), ..Default::default() };
+        assert!(none.options(Span::from_seconds(60)).is_ok());
     }
 }
