@@ -66,18 +66,24 @@ impl Table {
     }
 
     /// Fits the table to sums of rows and of columns; both have the same total. Where
-    /// they cannot all be met, those of the rows are.
-    pub(crate) fn fit(&mut self, rows: &[f64], columns: &[f64]) {
+    /// they cannot all be met, those of the rows are. Returns how much of the total lies
+    /// in other columns than it should.
+    pub(crate) fn fit(&mut self, rows: &[f64], columns: &[f64]) -> f64 {
         let tolerance = TOLERANCE * rows.iter().sum::<f64>();
         self.scale_rows(rows);
         for _ in 0..ROUNDS {
-            let mut off = columns.iter().enumerate().map(|(to, c)| (self.column_sum(to) - c).abs());
-            if off.all(|off| off <= tolerance) {
+            if self.off(columns).all(|off| off <= tolerance) {
                 break;
             }
             self.scale_columns(columns);
             self.scale_rows(rows);
         }
+        // What one column has too much another has too little.
+        self.off(columns).sum::<f64>() / 2.0
+    }
+
+    fn off(&self, columns: &[f64]) -> impl Iterator<Item = f64> {
+        columns.iter().enumerate().map(|(to, wanted)| (self.column_sum(to) - wanted).abs())
     }
 }
 
@@ -157,7 +163,8 @@ mod tests {
     #[test]
     fn sums_that_cannot_be_met_leave_the_rows_right() {
         let mut fitted = table(2, &[1.0, 0.0, 1.0, 0.0]);
-        fitted.fit(&[3.0, 5.0], &[4.0, 4.0]);
+        let off = fitted.fit(&[3.0, 5.0], &[4.0, 4.0]);
         assert_eq!(fitted.cells, [3.0, 0.0, 5.0, 0.0]);
+        assert!((off - 4.0).abs() < 1e-9, "{off}");
     }
 }

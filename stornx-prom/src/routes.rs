@@ -1,7 +1,9 @@
 //! From a caller's and a callee's view to routes between zones, as decision 0012 says.
 //!
 //! Assumes that callers choose as the rule in force says, else as the mesh does without
-//! one; what was measured corrects that. Where only one side reports, the other is
+//! one; what was measured corrects that, also where it contradicts: a zone to which neither
+//! sends anything is believed to get nothing only as long as that can be (locality failover
+//! and rules of others send elsewhere). Where only one side reports, the other is
 //! assumed: callers alike over their replicas, callees as the start has them.
 
 use stornx_core::{
@@ -24,6 +26,14 @@ pub(crate) const BYTES_PER_TCP_EXCHANGE: f64 = 1000.0;
 /// A route with fewer requests per second than this has none: one in eleven days.
 const LEAST_RATE: f64 = 1e-6;
 
+/// The part of an edge's traffic that the zeros of the start may leave unexplained, before
+/// they are not believed: a thousandth is the noise of a rate over a million requests.
+const BELIEVED: f64 = 1e-3;
+
+/// What is put in place of zeros that are not believed, as a part of a caller zone's
+/// traffic: little enough to take only what nothing else explains.
+const FLOOR: f64 = 1e-3;
+
 /// What both sides say about one edge.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct EdgeView<'a> {
@@ -39,28 +49,46 @@ pub(crate) struct EdgeView<'a> {
     pub(crate) tcp_served: Option<&'a [Column]>,
 }
 
+/// An edge, and how well the cluster explains it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) edge: Edge,
+    /// The part of it, 0 to 1, that goes to zones where neither the rule in force nor the
+    /// default of the mesh sends it.
+    pub(crate) unexplained: f64,
+}
+
+/// The routes of one protocol.
+#[derive(Debug, Default)]
+struct Routes {
+    routes: Vec<RouteTraffic>,
+    unexplained: f64,
+}
+
 /// The edge; none when it carries nothing, or nobody knows where its callers are.
 pub(crate) fn edge(
     places: &Places<'_>,
     latency: Option<&Latency>,
     key: EdgeKey,
     view: &EdgeView<'_>,
-) -> Option<Edge> {
+) -> Option<Found> {
     let http = http_routes(places, latency, key, view);
     let tcp = tcp_routes(places, key, view);
-    let (protocol, routes) = match (http.is_empty(), tcp.is_empty()) {
+    let unexplained = http.unexplained.max(tcp.unexplained);
+    let (protocol, routes) = match (http.routes.is_empty(), tcp.routes.is_empty()) {
         (true, true) => return None,
-        (true, false) => (Protocol::Tcp, tcp),
+        (true, false) => (Protocol::Tcp, tcp.routes),
         // One host may have both kinds of port. Requests say more: bytes are added.
-        (false, _) => (Protocol::Http, with_bytes(http, &tcp)),
+        (false, _) => (Protocol::Http, with_bytes(http.routes, &tcp.routes)),
     };
-    Some(Edge {
+    let edge = Edge {
         caller: places.workloads[key.caller].id.clone(),
         callee: places.workloads[key.callee].id.clone(),
         host: places.hosts[key.host].name.clone(),
         protocol,
         routes,
-    })
+    };
+    Some(Found { edge, unexplained })
 }
 
 fn http_routes(
@@ -68,13 +96,14 @@ fn http_routes(
     latency: Option<&Latency>,
     key: EdgeKey,
     view: &EdgeView<'_>,
-) -> Vec<RouteTraffic> {
+) -> Routes {
     let zones = places.zones.len();
     let rows = placed(places, key.caller, view.sent);
     let columns = view.served.unwrap_or_default();
     let column_rates: Vec<f64> = columns.iter().map(|column| column.sums[0]).collect();
-    let Some(table) = estimate(places, key, &rate_of(&rows, 0), &column_rates) else {
-        return Vec::new();
+    let Some((table, unexplained)) = estimate(places, key, &rate_of(&rows, 0), &column_rates)
+    else {
+        return Routes::default();
     };
     let bytes = placed(places, key.caller, view.bytes);
     let callee_errors = |to: usize| match columns.get(to) {
@@ -110,7 +139,7 @@ fn http_routes(
             });
         }
     }
-    routes
+    Routes { routes, unexplained }
 }
 
 /// How what callees say of failures becomes what the callers of one zone see.
@@ -147,15 +176,15 @@ impl RowErrors {
     }
 }
 
-fn tcp_routes(places: &Places<'_>, key: EdgeKey, view: &EdgeView<'_>) -> Vec<RouteTraffic> {
+fn tcp_routes(places: &Places<'_>, key: EdgeKey, view: &EdgeView<'_>) -> Routes {
     let zones = places.zones.len();
     let rows = placed(places, key.caller, view.tcp_sent);
     let columns = view.tcp_served.unwrap_or_default();
     let both = |sums: &[f64; 2]| sums[0] + sums[1];
     let row_bytes: Vec<f64> = rows.iter().map(both).collect();
     let column_bytes: Vec<f64> = columns.iter().map(|column| both(&column.sums)).collect();
-    let Some(table) = estimate(places, key, &row_bytes, &column_bytes) else {
-        return Vec::new();
+    let Some((table, unexplained)) = estimate(places, key, &row_bytes, &column_bytes) else {
+        return Routes::default();
     };
     let mut routes = Vec::new();
     for from in 0..zones {
@@ -180,7 +209,7 @@ fn tcp_routes(places: &Places<'_>, key: EdgeKey, view: &EdgeView<'_>) -> Vec<Rou
             });
         }
     }
-    routes
+    Routes { routes, unexplained }
 }
 
 fn with_bytes(mut http: Vec<RouteTraffic>, tcp: &[RouteTraffic]) -> Vec<RouteTraffic> {
@@ -218,9 +247,14 @@ fn placed(places: &Places<'_>, caller: usize, flows: Option<&Flows>) -> Vec<[f64
 }
 
 /// The table of an edge from the sums of its rows and columns, either of which may be
-/// unknown (no entries, or nothing but zeros). `None` when there is nothing, or when
-/// nobody knows where the callers are.
-fn estimate(places: &Places<'_>, key: EdgeKey, rows: &[f64], columns: &[f64]) -> Option<Table> {
+/// unknown (no entries, or nothing but zeros), and the part of it that the start does not
+/// explain. `None` when there is nothing, or when nobody knows where the callers are.
+fn estimate(
+    places: &Places<'_>,
+    key: EdgeKey,
+    rows: &[f64],
+    columns: &[f64],
+) -> Option<(Table, f64)> {
     let (sent, served): (f64, f64) = (rows.iter().sum(), columns.iter().sum());
     let rows: Vec<f64> = match (sent > 0.0, served > 0.0) {
         (true, _) => rows.to_vec(),
@@ -231,12 +265,31 @@ fn estimate(places: &Places<'_>, key: EdgeKey, rows: &[f64], columns: &[f64]) ->
     let total: f64 = rows.iter().sum();
     let columns: Option<Vec<f64>> =
         (served > 0.0).then(|| columns.iter().map(|column| column * total / served).collect());
-    let mut table = start(places, key, &rows, columns.as_deref());
-    match columns {
-        Some(columns) => table.fit(&rows, &columns),
-        None => table.scale_rows(&rows),
+    let start = start(places, key, &rows, columns.as_deref());
+    let mut table = start.clone();
+    let Some(columns) = columns else {
+        table.scale_rows(&rows);
+        return Some((table, 0.0));
+    };
+    let unexplained = table.fit(&rows, &columns) / total;
+    if unexplained > BELIEVED {
+        table = start;
+        fill(&mut table, &rows, &places.workloads[key.callee].ready);
+        table.fit(&rows, &columns);
     }
-    Some(table)
+    Some((table, unexplained))
+}
+
+/// Opens a way from every zone of callers to every zone with ready callees.
+fn fill(table: &mut Table, rows: &[f64], ready: &[f64]) {
+    let replicas: f64 = ready.iter().sum();
+    for (from, rate) in rows.iter().enumerate() {
+        for (cell, ready) in table.row_mut(from).iter_mut().zip(ready) {
+            if *ready > 0.0 {
+                *cell = cell.max(FLOOR * rate * ready / replicas);
+            }
+        }
+    }
 }
 
 /// How callers choose, as far as the cluster says: the weights in force, else what the

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use stornx_core::{
-    model::{ClusterFacts, Facts, Latency, MetricsFacts, PodTraffic, PodUsage, Source, Traffic},
+    model::{
+        ClusterFacts, Edge, Facts, Latency, MetricsFacts, PodTraffic, PodUsage, Source, Traffic,
+    },
     ports::MetricsSource,
     units::{Millis, Rps, Share, Timestamp},
 };
@@ -27,7 +29,7 @@ use crate::{
         REQUESTS_SERVED, TCP_SENT, TCP_SERVED, USAGE,
     },
     response::{Answer, Row},
-    routes::{self, BYTES_PER_TCP_EXCHANGE, EdgeView},
+    routes::{self, BYTES_PER_TCP_EXCHANGE, EdgeView, Found},
     stats::Stats,
     sums::{EdgeKey, EdgeP95, Joins, Sent, Served, take_edge_p95, take_pod_p95},
     usage::Usage,
@@ -36,6 +38,11 @@ use crate::{
 
 /// A clock that differs by more is worth a word, seconds. Nothing depends on it.
 const CLOCK_DIFFERENCE: f64 = 30.0;
+
+/// An edge of which a larger part goes where the cluster does not send it is worth a word,
+/// when as many requests were counted: a tenth of a hundred is ten, and not chance.
+const UNEXPLAINED: f64 = 0.1;
+const UNEXPLAINED_OF: f64 = 100.0;
 
 const REQUESTS: [&str; 2] = ["requests", "errors"];
 const BYTES: [&str; 2] = ["request_bytes", "response_bytes"];
@@ -242,9 +249,11 @@ impl Cycle<'_> {
             );
         }
         let views = Views { sent, served, bytes, tcp_sent, tcp_served, p95_edges };
+        let found = views.edges(&self.places, latency);
+        self.warn_of_unexplained(&found);
         let value = Traffic {
             window: self.options.window,
-            edges: views.edges(&self.places, latency),
+            edges: found.into_iter().map(|found| found.edge).collect(),
             pods: views.pods(&self.places, p95_pods.as_ref()),
         };
         if !joined && value.edges.is_empty() {
@@ -260,6 +269,24 @@ impl Cycle<'_> {
     /// An answer that facts can do without; says so.
     fn or_without<T>(&self, asked: Asked<T>, what: &str) -> Option<T> {
         asked.map_err(|error| self.warn(format!("{what} are not known: {error}"))).ok()
+    }
+
+    fn warn_of_unexplained(&self, found: &[Found]) {
+        let window = self.options.window.as_seconds_f64();
+        let strange = found.iter().filter(|found| {
+            let counted = found.edge.requests().get() * window;
+            found.unexplained > UNEXPLAINED && counted >= UNEXPLAINED_OF
+        });
+        let strange: Vec<_> = strange.collect();
+        let most = strange.iter().max_by(|a, b| a.unexplained.total_cmp(&b.unexplained));
+        if let Some(Found { edge: Edge { caller, callee, .. }, unexplained }) = most {
+            let (count, percent) = (strange.len(), unexplained * 100.0);
+            self.warn(format!(
+                "routes: a part of {count} edges goes to zones where neither the rule in force nor \
+                 the default of the mesh sends it (a failover, a rule of somebody else, a change \
+                 within the window), most of all {caller} to {callee}: {percent:.0} %"
+            ));
+        }
     }
 
     fn warn_of_silent(&self, what: &str, ages: &Ages, kind: Kind) {
@@ -306,11 +333,7 @@ struct Views {
 }
 
 impl Views {
-    fn edges(
-        &self,
-        places: &Places<'_>,
-        latency: Option<&Latency>,
-    ) -> Vec<stornx_core::model::Edge> {
+    fn edges(&self, places: &Places<'_>, latency: Option<&Latency>) -> Vec<Found> {
         let mut keys: BTreeSet<EdgeKey> = self.sent.keys().chain(self.served.keys()).collect();
         keys.extend(self.tcp_sent.keys().chain(self.tcp_served.keys()));
         let edges = keys.into_iter().filter_map(|key| {

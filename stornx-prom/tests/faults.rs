@@ -114,8 +114,12 @@ async fn gone_in_the_middle() {
         let results = stats.queries.values().filter_map(|query| query.results.get(kind));
         results.sum::<u64>()
     };
-    // Four are under way at once: the rest is not waited for.
-    assert_eq!((count("ok"), count("timeout"), count("not_asked")), (1, 4, 5));
+    // Four are under way at once: when all of them were silent the rest is not waited for.
+    // Each of the first three that runs out makes room for one more, which a busy machine
+    // may begin before the fourth runs out too.
+    let (silent, not_asked) = (count("timeout"), count("not_asked"));
+    assert_eq!((count("ok"), silent + not_asked), (1, 9));
+    assert!((4..=7).contains(&silent), "{silent}");
 }
 
 #[tokio::test]

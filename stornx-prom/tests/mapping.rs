@@ -133,6 +133,48 @@ async fn callers_that_stay_in_their_zone_are_believed_until_callees_say_otherwis
 }
 
 #[tokio::test]
+async fn what_spills_over_where_the_cluster_sends_nothing_is_seen_and_said() {
+    let mut answers = answers();
+    let mut cluster = cluster();
+    cluster.hosts[0].default_split = DefaultSplit::OwnZoneFirst;
+    let columns = |a: f64, b: f64| {
+        Rows::default()
+            .add(&served("requests", "cart-1", "front", "cart"), a)
+            .add(&served("requests", "cart-2", "front", "cart"), b)
+    };
+    // Zone b sends 30 and serves 12: the mesh has ejected a part of its replicas, which the
+    // cluster takes to be ready.
+    answers.insert("requests_served", columns(28.0, 12.0));
+    let snapshot = joined(&answers, &cluster).await;
+    let expected = map(&[("aa", 10.0), ("ab", 0.0), ("ba", 18.0), ("bb", 12.0)]);
+    assert_eq!(rates(traffic(&snapshot), "front", "cart"), expected);
+    let [warning] = snapshot.warnings.as_slice() else { panic!("{:?}", snapshot.warnings) };
+    assert!(warning.starts_with("routes: a part of 1 edges goes to zones where"), "{warning}");
+    let named = "shop/Deployment/front to shop/Deployment/cart: 45 %";
+    assert!(warning.ends_with(named), "{warning}");
+    // A rule of ours that names one zone alone, past which a foreign one sends.
+    let only_b = Distribution::new([("b".parse().unwrap(), 100)].into()).unwrap();
+    let table = [("a".parse().unwrap(), only_b.clone()), ("b".parse().unwrap(), only_b)];
+    cluster.hosts[0].rule = Rule::Ours(table.into());
+    answers.insert("requests_served", columns(2.0, 38.0));
+    let snapshot = joined(&answers, &cluster).await;
+    let expected = map(&[("aa", 0.5), ("ab", 9.5), ("ba", 1.5), ("bb", 28.5)]);
+    assert_eq!(rates(traffic(&snapshot), "front", "cart"), expected);
+    // A twentieth is no matter.
+    assert_eq!(snapshot.warnings, [""; 0]);
+    // Nor is anything of so few requests that chance may be all.
+    answers.insert(
+        "requests_sent",
+        Rows::default().add(&sent("requests", "front-1", "front", "cart"), 0.5),
+    );
+    answers.insert("requests_served", columns(0.3, 0.2));
+    let snapshot = joined(&answers, &cluster).await;
+    let expected = map(&[("aa", 0.3), ("ab", 0.2)]);
+    assert_eq!(rates(traffic(&snapshot), "front", "cart"), expected);
+    assert_eq!(snapshot.warnings, [""; 0]);
+}
+
+#[tokio::test]
 async fn without_proxies_of_callers_their_replicas_are_taken_to_be_alike() {
     let mut answers = answers();
     for query in ["requests_sent", "bytes_sent"] {
