@@ -7,10 +7,16 @@
 //! Assumes that a pod's series begin with the pod. They begin a little later (its image
 //! is pulled, the first scrape comes), so that what is scaled is still a little too low.
 //!
-//! Refuses to scale by more than [`MOST`]. A rate needs two scrapes, and a window holds
-//! at least two and one that is late, in practice five to ten: of a pod younger than a
-//! tenth of the window there is one scrape at most, and what little is known would be
-//! blown up with its noise. Ages of pods are by the clock of the API server against ours.
+//! Refuses to scale by more than [`MOST`]. A rate needs two scrapes. With the usual window
+//! of 150 s a tenth of it is 15 s: of a younger pod there is one scrape at most where the
+//! interval is 15 s or longer, and where it is shorter, what little is known (above all
+//! how the pod started) would be blown up tenfold. Ages of pods are by the clock of the API
+//! server against ours.
+//!
+//! Known weakness: the planner sums what the replicas of a workload serve. For one window
+//! after a scale-up the sum is too high, since the older replicas' rates are still from
+//! when they had more to do; unscaled it would be right then, but too low by up to the
+//! whole after a rollout, when nobody speaks for the replicas that are gone.
 
 use stornx_core::units::{Span, Timestamp};
 
