@@ -77,7 +77,8 @@ pub struct ScalerPolicy {
     pub min_replicas: u32,
     /// `SCALER_MAX_REPLICAS`: where the workload does not say.
     pub max_replicas: u32,
-    /// `SCALER_RESPECT_HPA`: leave counts owned by an HPA or KEDA alone.
+    /// `SCALER_RESPECT_HPA`: leave counts owned by an HPA or KEDA alone. Those of
+    /// workloads that another controller owns are left alone in any case.
     pub respect_autoscalers: bool,
     /// `SCALER_RESPECT_PDB`: never break a disruption budget.
     pub respect_budgets: bool,

@@ -9,7 +9,7 @@
 use super::{Owner, Violation, ground::Ground};
 use crate::{
     ids::Namespace,
-    model::{Host, Mesh, Rollout, Rule, Workload},
+    model::{AutoscalerKind, Host, Mesh, Rollout, Rule, Workload},
     plan::{Action, RoutePurpose},
 };
 
@@ -47,8 +47,14 @@ fn replicas(ground: &Ground<'_>, workload: &Workload, action: &Action, owners: &
     let (policy, wishes) = (ground.policy, &workload.policy);
     let scales = matches!(action, Action::AddReplicas { .. } | Action::RemoveReplicas { .. });
     let starts = matches!(action, Action::StartMove { .. });
-    if let (Some(autoscaler), true) = (workload.autoscaler, policy.scaler.respect_autoscalers) {
-        owners.push(Owner::Autoscaler(autoscaler.kind));
+    match workload.autoscaler.map(|autoscaler| autoscaler.kind) {
+        Some(kind @ (AutoscalerKind::Hpa | AutoscalerKind::Keda)) => {
+            if policy.scaler.respect_autoscalers {
+                owners.push(Owner::Autoscaler(kind));
+            }
+        }
+        Some(kind @ AutoscalerKind::Controller) => owners.push(Owner::Autoscaler(kind)),
+        None => {}
     }
     if workload.rollout != Rollout::Settled {
         owners.push(Owner::Rollout(workload.rollout));

@@ -158,6 +158,8 @@ fn count_block(workload: &Workload, policy: &Policy) -> Option<CountBlock> {
     }
     workload
         .autoscaler
-        .filter(|_| policy.scaler.respect_autoscalers)
+        .filter(|autoscaler| {
+            policy.scaler.respect_autoscalers || !autoscaler.kind.may_be_passed_over()
+        })
         .map(|autoscaler| CountBlock::AutoscalerOwns(autoscaler.kind))
 }

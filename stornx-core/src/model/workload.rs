@@ -145,6 +145,21 @@ pub enum AutoscalerKind {
     Hpa,
     /// KEDA ScaledObject.
     Keda,
+    /// Another controller made the workload and owns it whole: an operator, Knative.
+    Controller,
+}
+
+impl AutoscalerKind {
+    /// Whether a count that it owns may be written when `SCALER_RESPECT_HPA` is off. An
+    /// HPA and KEDA own nothing but the count, and somebody may want StornX in their
+    /// place; whoever owns the whole workload writes its own count back.
+    #[must_use]
+    pub const fn may_be_passed_over(self) -> bool {
+        match self {
+            Self::Hpa | Self::Keda => true,
+            Self::Controller => false,
+        }
+    }
 }
 
 /// A PodDisruptionBudget that covers the workload, percentages resolved.

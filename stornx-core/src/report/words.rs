@@ -220,6 +220,7 @@ impl fmt::Display for AutoscalerKind {
         f.write_str(match self {
             Self::Hpa => "a HorizontalPodAutoscaler",
             Self::Keda => "a KEDA ScaledObject",
+            Self::Controller => "another controller",
         })
     }
 }
@@ -282,6 +283,8 @@ mod tests {
         );
         let owned = ScaleReason::AutoscalerOwns { kind: AutoscalerKind::Keda };
         assert_eq!(owned.to_string(), "a KEDA ScaledObject owns its count");
+        let owned = ScaleReason::AutoscalerOwns { kind: AutoscalerKind::Controller };
+        assert_eq!(owned.to_string(), "another controller owns its count");
         let foreign = RouteReason::Foreign(ForeignRule::Distribute);
         assert_eq!(
             foreign.to_string(),

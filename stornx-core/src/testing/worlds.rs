@@ -247,7 +247,11 @@ fn random_workload(random: &mut SplitMix64, number: usize, nodes: &[Node]) -> Wo
         limits,
         constraints,
         autoscaler: random.chance(12).then(|| Autoscaler {
-            kind: *random.pick(&[AutoscalerKind::Hpa, AutoscalerKind::Keda]),
+            kind: *random.pick(&[
+                AutoscalerKind::Hpa,
+                AutoscalerKind::Keda,
+                AutoscalerKind::Controller,
+            ]),
             min: 1,
             max: 10,
         }),

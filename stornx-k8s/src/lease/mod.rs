@@ -150,8 +150,8 @@ impl Lease {
         self.gate.holder.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gives the lease back, so that nobody has to wait for it to run out. No write may
-    /// be under way.
+    /// Gives the lease back, so that nobody has to wait for it to run out; tries for a
+    /// second at most. No write may be under way.
     pub async fn release(&self) {
         self.gate.hold(None);
         self.stop.cancel();
@@ -184,6 +184,10 @@ const RENEWALS: u32 = 3;
 /// untaken.
 const LOOKS: u32 = 8;
 
+/// For giving the lease back, all requests together: a stop has better things to wait
+/// for, and a lease that is not given back runs out by itself.
+const GIVING_BACK: Duration = Duration::from_secs(1);
+
 /// For how long a lease of this duration is held. A look (an eighth) and its answer fit
 /// into the fifth that is left.
 fn held(duration: Duration) -> Duration {
@@ -198,6 +202,15 @@ enum Standing {
     Theirs(Instant),
 }
 
+/// The record of somebody else.
+struct Theirs {
+    /// Its version; empty once it has vanished.
+    version: String,
+    /// Since when it has stood like this.
+    since: Instant,
+    duration: Duration,
+}
+
 struct Candidate<R> {
     records: R,
     identity: String,
@@ -205,8 +218,8 @@ struct Candidate<R> {
     gate: Arc<Gate>,
     /// The record as we last wrote it.
     ours: Option<Seen>,
-    /// The record of somebody else, and since when it has stood like this.
-    theirs: Option<(String, Instant)>,
+    /// The record of somebody else, as last seen.
+    theirs: Option<Theirs>,
     failing: bool,
 }
 
@@ -306,14 +319,13 @@ impl<R: Records> Candidate<R> {
                 (version.clone(), record.duration)
             }
             // Deleted while somebody held it, who learns of it with the next renewal.
-            None if self.theirs.is_some() => (String::new(), self.duration),
-            None => return None,
+            None => (String::new(), self.theirs.as_ref()?.duration),
         };
         let since = match &self.theirs {
-            Some((known, since)) if *known == version => *since,
+            Some(theirs) if theirs.version == version => theirs.since,
             _ => received,
         };
-        self.theirs = Some((version, since));
+        self.theirs = Some(Theirs { version, since, duration });
         Some(since + held(duration))
     }
 
@@ -343,13 +355,36 @@ impl<R: Records> Candidate<R> {
 
     async fn give_back(&mut self) {
         self.gate.hold(None);
-        let Some(ours) = self.ours.take() else { return };
-        let released = ours.record.released();
-        let call = self.records.replace(&released, &ours.version);
-        match timeout(self.duration / RENEWALS, call).await {
-            Ok(Ok(_)) => tracing::info!("the lease is given back"),
-            Ok(Err(error)) => tracing::warn!("the lease was not given back: {error}"),
-            Err(_) => tracing::warn!("the lease was not given back: no answer"),
+        let what = "give the lease back";
+        let outcome = match timeout(GIVING_BACK, self.release()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(no_answer(what, GIVING_BACK)),
+        };
+        match outcome {
+            Ok(true) => tracing::info!("the lease is given back"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!("the lease was not given back: {error}"),
+        }
+    }
+
+    /// Says whether it was ours. A stop drops an attempt whose answer has not come: the
+    /// record tells what became of it, and if the request arrives later still, it names
+    /// a version that stands no more.
+    async fn release(&mut self) -> Result<bool, PortError> {
+        let mut known = self.ours.take();
+        loop {
+            let seen = match known.take() {
+                Some(ours) => Some(ours),
+                None => self.records.read().await?,
+            };
+            let is_ours = |seen: &Seen| seen.record.holder.as_deref() == Some(&self.identity);
+            let Some(Seen { record, version }) = seen.filter(is_ours) else { return Ok(false) };
+            match self.records.replace(&record.released(), &version).await {
+                Ok(_) => return Ok(true),
+                // Renewed or taken in between: read which.
+                Err(PortError::Conflict { .. }) => tokio::task::yield_now().await,
+                Err(error) => return Err(error),
+            }
         }
     }
 }

@@ -1,4 +1,7 @@
 //! The record of a lease, and where it is kept.
+//!
+//! A record holds whole seconds. Parts of a second are rounded *up*: others wait for what
+//! the record says, and its holder counts what was asked for, which is never more.
 
 use std::time::Duration;
 
@@ -58,6 +61,32 @@ pub(super) trait Records: Send + Sync {
     async fn replace(&self, record: &Record, version: &str) -> Result<String, PortError>;
 }
 
+/// What the API keeps of a record.
+pub(super) fn spec(record: &Record) -> LeaseSpec {
+    let duration = record.duration;
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
+    LeaseSpec {
+        holder_identity: Some(record.holder.clone().unwrap_or_default()),
+        lease_duration_seconds: Some(seconds.max(1)),
+        lease_transitions: Some(record.transitions),
+        acquire_time: record.acquired.map(MicroTime),
+        renew_time: Some(MicroTime(Timestamp::now())),
+        ..LeaseSpec::default()
+    }
+}
+
+/// The record that the API has kept.
+pub(super) fn record(spec: LeaseSpec) -> Record {
+    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    Record {
+        holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
+        duration: Duration::from_secs(seconds.unwrap_or(15)),
+        transitions: spec.lease_transitions.unwrap_or(0),
+        acquired: spec.acquire_time.map(|time| time.0),
+    }
+}
+
 /// A Lease of the API.
 pub(super) struct KubeRecords {
     api: Api<Object>,
@@ -75,21 +104,13 @@ impl KubeRecords {
     }
 
     fn object(&self, record: &Record, version: Option<&str>) -> Object {
-        let seconds = i32::try_from(record.duration.as_secs()).unwrap_or(i32::MAX);
         Object {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 resource_version: version.map(ToOwned::to_owned),
                 ..ObjectMeta::default()
             },
-            spec: Some(LeaseSpec {
-                holder_identity: Some(record.holder.clone().unwrap_or_default()),
-                lease_duration_seconds: Some(seconds.max(1)),
-                lease_transitions: Some(record.transitions),
-                acquire_time: record.acquired.map(MicroTime),
-                renew_time: Some(MicroTime(Timestamp::now())),
-                ..LeaseSpec::default()
-            }),
+            spec: Some(spec(record)),
         }
     }
 
@@ -114,14 +135,7 @@ impl Records for KubeRecords {
     async fn read(&self) -> Result<Option<Seen>, PortError> {
         let object = self.api.get_opt(&self.name).await.map_err(|error| self.failed(&error))?;
         let Some(object) = object else { return Ok(None) };
-        let spec = object.spec.clone().unwrap_or_default();
-        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let record = Record {
-            holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
-            duration: Duration::from_secs(seconds.unwrap_or(15)),
-            transitions: spec.lease_transitions.unwrap_or(0),
-            acquired: spec.acquire_time.map(|time| time.0),
-        };
+        let record = record(object.spec.clone().unwrap_or_default());
         Ok(Some(Seen { record, version: self.version(object)? }))
     }
 

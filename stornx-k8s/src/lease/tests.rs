@@ -3,30 +3,38 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use k8s_openapi::api::coordination::v1::LeaseSpec;
 use stornx_core::testing::{SplitMix64, cases, contract};
 use tokio::time::{sleep, timeout};
 
-use super::*;
+use super::{
+    record::{record, spec},
+    *,
+};
 
 const DURATION: Duration = Duration::from_secs(15);
 const WRITE: Duration = Duration::from_secs(5);
 
 /// The one record, and how badly it can be reached.
 struct World {
-    stored: Mutex<Option<(Record, u64)>>,
+    /// As the API keeps it.
+    stored: Mutex<Option<(LeaseSpec, u64)>>,
     random: Mutex<SplitMix64>,
     /// Per cent of requests that are lost, half of them after they were carried out.
     lossy: u64,
     /// The longest way of a request or an answer, in milliseconds.
     slow: u64,
     down: AtomicBool,
+    /// Requests are carried out and not answered.
+    mute: AtomicBool,
 }
 
 impl World {
     fn new(seed: u64, lossy: u64, slow: u64) -> Arc<Self> {
         let random = Mutex::new(SplitMix64::new(seed));
         let stored = Mutex::new(None);
-        Arc::new(Self { stored, random, lossy, slow, down: AtomicBool::new(false) })
+        let (down, mute) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { stored, random, lossy, slow, down, mute })
     }
 
     fn roll(&self, low: u64, high: u64) -> u64 {
@@ -41,6 +49,9 @@ impl World {
             return Err(lost());
         }
         let answer = act();
+        if self.mute.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         // Answers are mostly quick and now and then slow, so that one daemon's may be
         // slow while the other's are quick.
         let longest = if self.roll(0, 3) == 0 { self.slow } else { self.slow.min(20) };
@@ -63,12 +74,16 @@ impl World {
             return Err(PortError::Conflict { what: "lease".into(), detail });
         }
         let version = stored.as_ref().map_or(1, |(_, version)| version + 1);
-        *stored = Some((record.clone(), version));
+        *stored = Some((spec(record), version));
         Ok(version.to_string())
     }
 
     fn transitions(&self) -> i32 {
-        self.stored.lock().unwrap().as_ref().unwrap().0.transitions
+        self.record().transitions
+    }
+
+    fn record(&self) -> Record {
+        record(self.stored.lock().unwrap().as_ref().unwrap().0.clone())
     }
 }
 
@@ -95,8 +110,8 @@ impl Records for Link {
     async fn read(&self) -> Result<Option<Seen>, PortError> {
         self.reach(|world| {
             let stored = world.stored.lock().unwrap();
-            Ok(stored.as_ref().map(|(record, version)| Seen {
-                record: record.clone(),
+            Ok(stored.as_ref().map(|(spec, version)| Seen {
+                record: record(spec.clone()),
                 version: version.to_string(),
             }))
         })
@@ -113,15 +128,15 @@ impl Records for Link {
 }
 
 fn lease(world: &Arc<World>, identity: &str) -> Lease {
-    linked(world, identity, &Arc::default())
+    linked(world, identity, DURATION, &Arc::default())
 }
 
-fn linked(world: &Arc<World>, identity: &str, cut: &Arc<AtomicBool>) -> Lease {
+fn linked(world: &Arc<World>, identity: &str, duration: Duration, cut: &Arc<AtomicBool>) -> Lease {
     let options = LeaseOptions {
         namespace: "stornx".parse().unwrap(),
         name: "stornx".to_owned(),
         identity: identity.to_owned(),
-        duration: DURATION,
+        duration,
         write_timeout: WRITE,
     };
     Lease::over(Link { world: Arc::clone(world), cut: Arc::clone(cut) }, &options)
@@ -157,6 +172,74 @@ async fn a_released_lease_is_taken_at_once() {
     first.release().await;
     assert!(leads(&second, DURATION / LOOKS + Duration::from_millis(100)).await);
     assert_eq!(world.transitions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_back_takes_a_second_at_most() {
+    let world = World::new(6, 0, 5);
+    let first = lease(&world, "a");
+    assert!(leads(&first, Duration::from_secs(1)).await);
+    world.mute.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    first.release().await;
+    assert!(began.elapsed() <= GIVING_BACK + Duration::from_millis(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_the_middle_of_a_renewal_gives_the_lease_back_too() {
+    for carried_out in [true, false] {
+        let (world, cut) = (World::new(7, 0, 5), Arc::default());
+        let first = linked(&world, "a", DURATION, &cut);
+        assert!(leads(&first, Duration::from_secs(1)).await);
+        let before = world.stored.lock().unwrap().as_ref().unwrap().1;
+        if carried_out { &world.mute } else { &*cut }.store(true, Ordering::SeqCst);
+        // Renewed after four to five seconds, and given up five seconds later.
+        sleep(Duration::from_secs(6)).await;
+        let now = world.stored.lock().unwrap().as_ref().unwrap().1;
+        assert_eq!(now > before, carried_out, "a renewal is under way");
+        if carried_out { &world.mute } else { &*cut }.store(false, Ordering::SeqCst);
+        let began = Instant::now();
+        first.release().await;
+        assert!(began.elapsed() <= GIVING_BACK, "{:?}", began.elapsed());
+        assert_eq!(world.record().holder, None, "carried out: {carried_out}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_hold_it_gives_nothing_back() {
+    let world = World::new(8, 0, 5);
+    let first = lease(&world, "a");
+    assert!(leads(&first, Duration::from_secs(1)).await);
+    let second = lease(&world, "b");
+    sleep(Duration::from_secs(20)).await;
+    second.release().await;
+    assert_eq!(world.record().holder.as_deref(), Some("a"));
+    assert!(first.may_write().await);
+}
+
+#[test]
+fn a_record_never_says_less_than_its_holder_counts() {
+    for (asked, kept) in [(15_000, 15), (15_001, 16), (15_900, 16), (400, 1), (0, 1)] {
+        let asked = Duration::from_millis(asked);
+        let read = record(spec(&Record::first("a", asked)));
+        assert_eq!(read.duration, Duration::from_secs(kept), "{asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_a_second_that_the_holder_counts_is_waited_for_too() {
+    for millis in [15_001, 15_500, 15_900, 15_999] {
+        let (world, cut) = (World::new(9, 0, 5), Arc::default());
+        let duration = Duration::from_millis(millis);
+        let first = linked(&world, "a", duration, &cut);
+        assert!(leads(&first, Duration::from_secs(1)).await);
+        // From here on the first believes what it knows, and nothing is renewed.
+        cut.store(true, Ordering::SeqCst);
+        let held_until = first.gate.held_until().unwrap();
+        let second = linked(&world, "b", duration, &Arc::default());
+        assert!(leads(&second, DURATION * 2).await);
+        assert!(Instant::now() >= held_until, "{duration:?}: two hold it");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,9 +313,9 @@ struct Paper {
     collisions: AtomicU64,
 }
 
-fn daemon(world: &Arc<World>, paper: &Arc<Paper>, identity: String) -> Daemon {
+fn daemon(world: &Arc<World>, paper: &Arc<Paper>, identity: String, duration: Duration) -> Daemon {
     let cut = Arc::default();
-    let lease = Arc::new(linked(world, &identity, &cut));
+    let lease = Arc::new(linked(world, &identity, duration, &cut));
     let alive = Arc::new(AtomicBool::new(true));
     let (world, paper) = (Arc::clone(world), Arc::clone(paper));
     let (gate, up) = (Arc::clone(&lease.gate), Arc::clone(&alive));
@@ -269,10 +352,14 @@ async fn two_daemons_cut_off_and_killed_at_random_never_write_at_once() {
     let seeds = cases(20, std::env::var("STORNX_CASES").ok().as_deref());
     for seed in 0..seeds {
         let world = World::new(seed, 20, 4000);
+        // Settings are whole seconds; nothing here rests on it.
+        let fraction = [999, 0, 900, 500, 100][usize::try_from(seed % 5).unwrap()];
+        let duration = DURATION + Duration::from_millis(fraction);
         let paper = Arc::new(Paper::default());
         let mut names = 0..;
         let mut name = || format!("daemon-{}", names.next().unwrap());
-        let mut daemons = [daemon(&world, &paper, name()), daemon(&world, &paper, name())];
+        let mut new = || daemon(&world, &paper, name(), duration);
+        let mut daemons = [new(), new()];
         for _ in 0..200 {
             sleep(Duration::from_millis(world.roll(0, 40_000))).await;
             let which = usize::try_from(world.roll(0, 1)).unwrap();
@@ -283,7 +370,7 @@ async fn two_daemons_cut_off_and_killed_at_random_never_write_at_once() {
             if world.roll(0, 1) == 0 {
                 daemons[which].kill();
                 sleep(Duration::from_millis(world.roll(0, 20_000))).await;
-                daemons[which] = daemon(&world, &paper, name());
+                daemons[which] = new();
             }
         }
         daemons.iter_mut().for_each(Daemon::kill);

@@ -6,7 +6,8 @@
 //!   lease promises no more time than that.
 //! - Where a new replica goes is left to the scheduler.
 //! - Moves and routes are planned and reported only: they are refused without a
-//!   request.
+//!   request. Giving a move up that has no surge replica is nothing but forgetting it,
+//!   which whoever remembers it does: here that is done at once.
 //!
 //! It keeps nothing. A dry run never gets here: the engine does not act then.
 
@@ -59,6 +60,7 @@ impl KubeActuator {
                     victims::remove_last(&self.client, workload, what, *observed, victims).await
                 }
             },
+            Action::AbortMove { surge: None, .. } => Ok(()),
             Action::StartMove { .. } | Action::FinishMove { .. } | Action::AbortMove { .. } => {
                 Err(planned_only("moves"))
             }

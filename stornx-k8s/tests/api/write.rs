@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stornx_core::{
     ids::{NodeName, PodName, WorkloadRef},
     model::ClusterFacts,
-    plan::{Action, RoutePurpose},
+    plan::{AbortCause, Action, RoutePurpose},
     ports::{Actuator, ClusterSource, PortError},
     testing::contract,
 };
@@ -230,6 +230,7 @@ async fn moves_and_routes_are_not_tried() {
             from: "n1".parse().unwrap(),
             to: "n2".parse().unwrap(),
         },
+        give_up(Some("shop/cart-7d9f-b".parse().unwrap())),
         Action::SetRoutes {
             host: "cart.shop.svc.cluster.local".parse().unwrap(),
             workload: cart(),
@@ -242,6 +243,17 @@ async fn moves_and_routes_are_not_tried() {
         let result = actuator.apply(&action).await;
         assert!(matches!(result, Err(PortError::NotTried { .. })), "{result:?}");
     }
+    assert_eq!(api.requests(), [] as [String; 0]);
+}
+
+fn give_up(surge: Option<PodName>) -> Action {
+    Action::AbortMove { workload: cart(), observed: 2, surge, cause: AbortCause::NeverBegan }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_without_a_surge_is_given_up_without_a_request() {
+    let (api, actuator) = setup().await;
+    actuator.apply(&give_up(None)).await.unwrap();
     assert_eq!(api.requests(), [] as [String; 0]);
 }
 

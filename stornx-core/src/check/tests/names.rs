@@ -231,6 +231,21 @@ fn touched(f: &mut Fixture) -> &mut crate::model::Workload {
 }
 
 #[test]
+fn counts_of_another_controller_are_never_written() {
+    for respect in [true, false] {
+        let own = |f: &mut Fixture| {
+            f.policy.scaler.respect_autoscalers = respect;
+            let kind = AutoscalerKind::Controller;
+            touched(f).autoscaler = Some(Autoscaler { kind, min: 0, max: u32::MAX });
+        };
+        caught(add(), own, |violation| {
+            let owner = Owner::Autoscaler(AutoscalerKind::Controller);
+            matches!(violation, Violation::NotOurs { owner: found, .. } if *found == owner)
+        });
+    }
+}
+
+#[test]
 fn autoscaled_counts_are_written_only_when_told_so() {
     passes(add(), |f| {
         f.workload("cart").autoscaler = Some(autoscaler());

@@ -57,6 +57,10 @@ fn autoscalers_are_passed_over_only_when_told() {
     world.of("w").autoscaler = Some(Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 2 });
     world.policy.scaler.respect_autoscalers = false;
     assert_eq!(facts(&world, "w").count_block, None);
+    let kind = AutoscalerKind::Controller;
+    world.of("w").autoscaler = Some(Autoscaler { kind, min: 0, max: u32::MAX });
+    let owned = Some(CountBlock::AutoscalerOwns(kind));
+    assert_eq!(facts(&world, "w").count_block, owned, "it owns more than the count");
 }
 
 #[test]
