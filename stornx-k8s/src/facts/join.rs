@@ -17,6 +17,7 @@ use stornx_core::{
 
 use crate::{
     map::{
+        namespace_of,
         pod::{Owner, PodRecord},
         workload::{Revision, WorkloadRecord},
     },
@@ -110,11 +111,6 @@ pub(crate) fn join(tables: &Tables) -> Joined<'_> {
         by_namespace.entry(namespace_of(entry.id.as_str())).or_default().push(at);
     }
     Joined { entries, by_namespace, reserved }
-}
-
-/// The namespace of `namespace/...`.
-pub(crate) fn namespace_of(key: &str) -> &str {
-    key.split_once('/').map_or(key, |(namespace, _)| namespace)
 }
 
 fn entry<'a>(id: &'a WorkloadRef, record: &'a WorkloadRecord) -> Entry<'a> {

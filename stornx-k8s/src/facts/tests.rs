@@ -22,7 +22,7 @@ struct World(Shared);
 impl World {
     /// Two zones, a Deployment `cart` at revision 2 with a replica in each.
     fn new() -> Self {
-        let mut world = Self(Shared::new());
+        let mut world = Self(Shared::new(["shop".parse().unwrap()].into()));
         world.node("n1", "a").node("n2", "b").deployment(7, 7, "v2").set("cart-new", 2);
         world.pod("cart-1", "n1", "cart-new").pod("cart-2", "n2", "cart-new");
         world
@@ -99,7 +99,7 @@ impl World {
     }
 
     fn facts(&self) -> ClusterFacts {
-        self.0.facts(&["shop".parse().unwrap()].into(), Mesh::Routable)
+        self.0.facts(Mesh::Routable)
     }
 
     fn cart(&self) -> Workload {
@@ -214,6 +214,70 @@ fn stateful_sets_roll_by_revision() {
     assert!(!settled.managed, "in a namespace that is not monitored");
     world.apply::<StatefulSets>(set("redis-2", "redis-2"));
     assert_eq!(redis(&world).rollout, Rollout::InProgress, "a live replica of the old one");
+}
+
+#[test]
+fn old_replicas_of_a_set_that_updates_on_delete_are_no_rollout() {
+    let rollout = |strategy: Value| {
+        let mut world = World::new();
+        world.apply::<StatefulSets>(json!({
+            "metadata": { "namespace": "shop", "name": "redis", "generation": 1 },
+            "spec": { "selector": {}, "serviceName": "redis", "template": {}, "replicas": 2,
+                "updateStrategy": strategy },
+            "status": { "replicas": 2, "observedGeneration": 1,
+                "currentRevision": "redis-1", "updateRevision": "redis-2" }
+        }));
+        for (name, revision) in [("redis-0", "redis-1"), ("redis-1", "redis-2")] {
+            let mut pod = World::pod_object(name, "n1", "StatefulSet", "redis");
+            pod["metadata"]["labels"] = json!({ "controller-revision-hash": revision });
+            if name == "redis-1" {
+                pod["metadata"]["deletionTimestamp"] = json!("2026-11-25T13:00:00Z");
+            }
+            world.apply::<Pods>(pod);
+        }
+        let redis = world.facts().workloads.into_iter().find(|w| w.id.name() == "redis").unwrap();
+        assert_eq!(redis.pods.len(), 2);
+        redis.rollout
+    };
+    assert_eq!(rollout(json!({ "type": "OnDelete" })), Rollout::Settled);
+    assert_eq!(rollout(json!({ "type": "RollingUpdate" })), Rollout::InProgress);
+    let held = json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": 1 } });
+    assert_eq!(rollout(held), Rollout::InProgress, "two revisions side by side");
+}
+
+#[test]
+fn counts_of_what_another_controller_made_are_its_own() {
+    let owned = |controller: bool| {
+        let mut object = World::deployment_object(7, 7, "v2");
+        object["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "serving.knative.dev/v1", "kind": "Revision", "name": "cart-1",
+            "uid": "u9", "controller": controller
+        }]);
+        object
+    };
+    let mut world = World::new();
+    world.apply::<Deployments>(owned(false));
+    assert_eq!(world.cart().autoscaler, None, "an owner that only cleans up");
+    world.apply::<Deployments>(owned(true));
+    let autoscaler = world.cart().autoscaler.unwrap();
+    assert_eq!((autoscaler.kind, autoscaler.min), (AutoscalerKind::Controller, 0));
+
+    world.apply::<StatefulSets>(json!({
+        "metadata": { "namespace": "shop", "name": "redis", "ownerReferences": [{
+            "apiVersion": "redis.example.com/v1", "kind": "Redis", "name": "redis", "uid": "u8",
+            "controller": true }] },
+        "spec": { "selector": {}, "serviceName": "redis", "template": {} }
+    }));
+    let facts = world.facts();
+    let redis = facts.workloads.iter().find(|w| w.id.name() == "redis").unwrap();
+    assert_eq!(redis.autoscaler.unwrap().kind, AutoscalerKind::Controller);
+
+    world.apply::<Hpas>(json!({
+        "metadata": { "namespace": "shop", "name": "cart" },
+        "spec": { "maxReplicas": 3, "scaleTargetRef":
+            { "apiVersion": "apps/v1", "kind": "Deployment", "name": "cart" } }
+    }));
+    assert_eq!(world.cart().autoscaler.unwrap().kind, AutoscalerKind::Hpa, "it says more");
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(crate) enum Revision {
         update: Option<Arc<str>>,
         /// The controller itself is replacing pods.
         updating: bool,
+        /// `OnDelete`: pods of any revision stay until somebody deletes them.
+        on_delete: bool,
     },
 }
 
@@ -53,6 +55,8 @@ pub(crate) struct WorkloadRecord {
     /// The template that the controller had last seen when it had seen everything. A
     /// change of the count alone leaves it equal to the current one.
     pub(crate) settled: Option<u64>,
+    /// Another controller made it and owns it, its count too.
+    pub(crate) controlled: bool,
     /// What its owner asks.
     pub(crate) policy: WorkloadPolicy,
     /// What is wrong with what its owner asks.
@@ -104,6 +108,7 @@ pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
         paused: spec.paused == Some(true),
         revision: Revision::Deployment(revision),
         observed,
+        controlled: controller(meta).is_some(),
         policy,
         mistake: mistake.map(Into::into),
     })
@@ -120,7 +125,8 @@ pub(crate) fn stateful_set(object: &StatefulSet) -> Option<WorkloadRecord> {
     let update = status.and_then(|status| status.update_revision.as_deref());
     // With `OnDelete` the controller waits for others and never catches up.
     let strategy = spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
-    let updating = current != update && strategy != Some("OnDelete");
+    let on_delete = strategy == Some("OnDelete");
+    let updating = current != update && !on_delete;
     let (policy, mistake) = policy::policy(&meta.annotations.clone().unwrap_or_default());
     Some(WorkloadRecord {
         uid: meta.uid.clone().unwrap_or_default().into(),
@@ -128,8 +134,9 @@ pub(crate) fn stateful_set(object: &StatefulSet) -> Option<WorkloadRecord> {
         settled: observed.then_some(template.fingerprint),
         template,
         paused: false,
-        revision: Revision::StatefulSet { update: update.map(Into::into), updating },
+        revision: Revision::StatefulSet { update: update.map(Into::into), updating, on_delete },
         observed,
+        controlled: controller(meta).is_some(),
         policy,
         mistake: mistake.map(Into::into),
     })
@@ -228,10 +235,13 @@ mod tests {
             });
             stateful_set(&serde_json::from_value(value).unwrap()).unwrap().revision
         };
-        let of = |updating| Revision::StatefulSet { update: Some("redis-2".into()), updating };
-        assert_eq!(read("redis-2", "RollingUpdate"), of(false));
-        assert_eq!(read("redis-1", "RollingUpdate"), of(true));
-        assert_eq!(read("redis-1", "OnDelete"), of(false));
+        let of = |updating, on_delete| {
+            let update = Some("redis-2".into());
+            Revision::StatefulSet { update, updating, on_delete }
+        };
+        assert_eq!(read("redis-2", "RollingUpdate"), of(false, false));
+        assert_eq!(read("redis-1", "RollingUpdate"), of(true, false));
+        assert_eq!(read("redis-1", "OnDelete"), of(false, true));
     }
 
     #[test]
