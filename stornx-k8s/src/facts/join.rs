@@ -19,6 +19,7 @@ use crate::{
     map::{
         namespace_of,
         pod::{Owner, PodRecord},
+        requests,
         workload::{Revision, WorkloadRecord},
     },
     watch::kinds::Tables,
@@ -178,7 +179,7 @@ impl Entry<'_> {
             self.startups.push(first.since(record.created_at));
         }
         let younger = self.youngest.is_none_or(|(created, ..)| created < record.created_at);
-        if current && !going && younger {
+        if current && !going && younger && requests::plausible(&record.requests) {
             self.youngest = Some((record.created_at, record.requests, record.limits));
         }
         self.pods.push(pod);

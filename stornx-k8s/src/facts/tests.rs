@@ -157,6 +157,21 @@ fn what_belongs_to_no_workload_reserves_its_node() {
 }
 
 #[test]
+fn what_cannot_be_read_fills_its_node_and_is_not_what_replicas_ask_for() {
+    let mut world = World::new();
+    let bad = json!({ "requests": { "cpu": "1e400" } });
+    let mut job = World::pod_object("job", "n1", "Job", "job");
+    job["spec"]["containers"][0]["resources"] = bad.clone();
+    let mut replica = World::pod_object("cart-1", "n1", "ReplicaSet", "cart-new");
+    replica["metadata"]["creationTimestamp"] = json!("2026-11-25T12:30:00Z");
+    replica["spec"]["containers"][0]["resources"] = bad;
+    world.apply::<Pods>(job).apply::<Pods>(replica);
+    let node = &world.facts().nodes[0];
+    assert!(node.reserved.cpu > node.allocatable.cpu, "{:?}", node.reserved);
+    assert_eq!(world.cart().requests.cpu.get(), 110, "as the other replica");
+}
+
+#[test]
 fn a_scale_up_is_no_rollout() {
     let mut world = World::new();
     let mut scaled = World::deployment_object(8, 7, "v2");

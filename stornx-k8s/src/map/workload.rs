@@ -1,6 +1,6 @@
 //! Deployments, StatefulSets, and the ReplicaSets between Deployments and pods.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::apps::v1::{Deployment, ReplicaSet, StatefulSet},
@@ -59,7 +59,7 @@ pub(crate) struct WorkloadRecord {
     pub(crate) controlled: bool,
     /// What its owner asks.
     pub(crate) policy: WorkloadPolicy,
-    /// What is wrong with what its owner asks.
+    /// What is wrong with what its owner asks; it is opted out then.
     pub(crate) mistake: Option<Box<str>>,
 }
 
@@ -91,6 +91,16 @@ fn is_observed(meta: &ObjectMeta, observed: Option<i64>) -> bool {
     observed.unwrap_or(0) >= meta.generation.unwrap_or(0)
 }
 
+/// What its owner asks, by annotations and by a template that can be read.
+fn wishes(
+    annotations: &BTreeMap<String, String>,
+    template: &Template,
+) -> (WorkloadPolicy, Option<Box<str>>) {
+    let (mut policy, mistake) = policy::policy(annotations);
+    policy.opted_out |= template.unreadable.is_some();
+    (policy, mistake.map(Into::into).or_else(|| template.unreadable.clone()))
+}
+
 /// A Deployment.
 pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
     let (meta, spec) = (&object.metadata, object.spec.as_ref()?);
@@ -99,7 +109,7 @@ pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
     let status = object.status.as_ref();
     let observed = is_observed(meta, status.and_then(|status| status.observed_generation));
     let revision = annotations.get(REVISION).and_then(|text| text.parse().ok());
-    let (policy, mistake) = policy::policy(&annotations);
+    let (policy, mistake) = wishes(&annotations, &template);
     Some(WorkloadRecord {
         uid: meta.uid.clone().unwrap_or_default().into(),
         desired: count(spec.replicas),
@@ -110,7 +120,7 @@ pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
         observed,
         controlled: controller(meta).is_some(),
         policy,
-        mistake: mistake.map(Into::into),
+        mistake,
     })
 }
 
@@ -127,7 +137,7 @@ pub(crate) fn stateful_set(object: &StatefulSet) -> Option<WorkloadRecord> {
     let strategy = spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
     let on_delete = strategy == Some("OnDelete");
     let updating = current != update && !on_delete;
-    let (policy, mistake) = policy::policy(&meta.annotations.clone().unwrap_or_default());
+    let (policy, mistake) = wishes(&meta.annotations.clone().unwrap_or_default(), &template);
     Some(WorkloadRecord {
         uid: meta.uid.clone().unwrap_or_default().into(),
         desired: count(spec.replicas),
@@ -138,7 +148,7 @@ pub(crate) fn stateful_set(object: &StatefulSet) -> Option<WorkloadRecord> {
         observed,
         controlled: controller(meta).is_some(),
         policy,
-        mistake: mistake.map(Into::into),
+        mistake,
     })
 }
 
@@ -207,6 +217,20 @@ mod tests {
         let mut seen = read(object(9, 9, "v2", 5));
         remember(&rolled, &mut seen);
         assert!(!seen.template_is_new(), "from then on the pods tell");
+    }
+
+    #[test]
+    fn a_template_that_asks_for_what_cannot_be_read_is_left_alone() {
+        let mut value = object(7, 7, "v1", 3);
+        let resources = json!({ "requests": { "cpu": "some" } });
+        value["spec"]["template"]["spec"]["containers"][0]["resources"] = resources;
+        let record = read(value.clone());
+        assert!(record.policy.opted_out);
+        let text = record.mistake.unwrap();
+        assert_eq!(&*text, "requests.cpu of server, \"some\", is no quantity");
+        value["metadata"]["annotations"]["stornx.io/moves"] = json!("of");
+        let record = read(value);
+        assert!(record.policy.opted_out && record.mistake.unwrap().contains("stornx.io/moves"));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::map::{
     budget::BudgetRecord,
     names::Names,
     pod::{Owner, PodRecord},
+    requests,
     rule::RuleRecord,
     service::ServiceRecord,
     workload::{ReplicaSetRecord, WorkloadRecord},
@@ -138,6 +139,13 @@ kind!(
     {
         fn remember(before: &PodRecord, now: &mut PodRecord) {
             map::pod::remember(before, now);
+        }
+        fn notice(key: &PodName, before: Option<&PodRecord>, now: &PodRecord) {
+            let closes = |pod: &PodRecord| pod.node.is_some() && !requests::plausible(&pod.requests);
+            if closes(now) && !before.is_some_and(closes) {
+                let text = "cannot be read: its node counts as full";
+                tracing::warn!(pod = key.as_str(), "what it asks for {text}");
+            }
         }
         fn wakes(
             managed: &BTreeSet<Namespace>,
@@ -252,12 +260,12 @@ fn is_managed(managed: &BTreeSet<Namespace>, key: &str) -> bool {
     managed.iter().any(|one| one.as_str() == namespace)
 }
 
-/// Names a mistake in annotations once, not with every event of the workload.
+/// Names a mistake once, not with every event of the workload.
 fn notice_mistake(key: &WorkloadRef, before: Option<&WorkloadRecord>, now: &WorkloadRecord) {
     let mistake = |record: &WorkloadRecord| record.mistake.clone();
     if let Some(text) = &now.mistake
         && before.and_then(mistake).as_ref() != Some(text)
     {
-        tracing::warn!(workload = %key, "left alone, its annotations are not clear: {text}");
+        tracing::warn!(workload = %key, "left alone, what it asks for is not clear: {text}");
     }
 }
