@@ -17,7 +17,10 @@ use stornx_core::ports::PortError;
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
-use crate::error::{is_not_found, port_error, within};
+use crate::{
+    error::{is_not_found, no_answer, port_error, within},
+    stats::{DISCOVERY, ErrorStats},
+};
 
 /// An API that the cluster may or may not serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,6 +163,7 @@ pub struct Connection {
     client: Client,
     version: String,
     capabilities: Arc<watch::Sender<Capabilities>>,
+    errors: Arc<ErrorStats>,
     _look: JoinSet<()>,
 }
 
@@ -196,15 +200,17 @@ impl Connection {
         if !missing.is_empty() {
             return Err(ConnectError::TooOld { version, missing });
         }
-        let found = look(&client, limit, &Capabilities::default()).await?;
+        let errors = Arc::new(ErrorStats::default());
+        let look = Look { client: client.clone(), limit, errors: Arc::clone(&errors) };
+        let found = look.look(&Capabilities::default()).await?;
         for missing in &found.missing {
             tracing::info!("{missing}");
         }
         let capabilities = Arc::new(watch::Sender::new(found));
         let mut task = JoinSet::new();
         let every = options.look_every;
-        task.spawn(keep_looking(client.clone(), limit, every, Arc::clone(&capabilities)));
-        Ok(Self { client, version, capabilities, _look: task })
+        task.spawn(look.keep_looking(every, Arc::clone(&capabilities)));
+        Ok(Self { client, version, capabilities, errors, _look: task })
     }
 
     /// The client, for the other parts of this crate.
@@ -217,6 +223,18 @@ impl Connection {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// How often what went wrong since the start: who met it (`discovery`, `events`,
+    /// `lease`, `pod-metrics`, `store`), the kind of error (`unavailable`, `conflict`,
+    /// `rejected`), and the count; only what went wrong is there.
+    #[must_use]
+    pub fn errors(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.errors.all()
+    }
+
+    pub(crate) fn error_stats(&self) -> Arc<ErrorStats> {
+        Arc::clone(&self.errors)
     }
 
     /// Which optional APIs are served, as last looked for.
@@ -263,84 +281,89 @@ async fn groups(client: &Client, limit: Duration) -> Result<Groups, PortError> {
 }
 
 /// Looks for the optional APIs.
-async fn look(
-    client: &Client,
-    limit: Duration,
-    before: &Capabilities,
-) -> Result<Capabilities, PortError> {
-    let groups = groups(client, limit).await?;
-    let destination_rules =
-        serves(client, limit, &groups, DESTINATION_RULES, before.destination_rules).await?;
-    let keda = serves(client, limit, &groups, KEDA, before.keda).await?;
-    let pod_metrics = serves(client, limit, &groups, POD_METRICS, before.pod_metrics).await?;
-    let missing =
-        [(destination_rules, DESTINATION_RULES), (keda, KEDA), (pod_metrics, POD_METRICS)]
-            .into_iter()
-            .filter(|(served, _)| !served)
-            .map(|(_, api)| MissingApi {
-                api: format!("{}/{} {}", api.group, api.version, api.plural),
-                consequence: api.without,
-            })
-            .collect();
-    Ok(Capabilities { destination_rules, keda, pod_metrics, missing })
-}
-
-/// Whether one is served. A group whose own server does not answer (metrics-server
-/// behind the aggregation layer) stays what it was.
-async fn serves(
-    client: &Client,
-    limit: Duration,
-    groups: &Groups,
-    api: OptionalApi,
-    before: bool,
-) -> Result<bool, PortError> {
-    if !groups.serve(api.group, api.version) {
-        return Ok(false);
-    }
-    let group_version = format!("{}/{}", api.group, api.version);
-    let what = format!("get /apis/{group_version}");
-    let call = client.list_api_group_resources(&group_version);
-    match tokio::time::timeout(limit, call).await {
-        Ok(Ok(list)) => Ok(list.resources.iter().any(|resource| resource.name == api.plural)),
-        Ok(Err(error)) if is_not_found(&error) => Ok(false),
-        Ok(Err(error)) => match port_error(&what, &error) {
-            PortError::Unavailable { .. } => Ok(before),
-            other => Err(other),
-        },
-        Err(_) => Ok(before),
-    }
-}
-
-async fn keep_looking(
+struct Look {
     client: Client,
+    /// For the answer to one request.
     limit: Duration,
-    every: Duration,
-    capabilities: Arc<watch::Sender<Capabilities>>,
-) {
-    let (mut failing, mut doubted) = (false, None);
-    loop {
-        sleep(every).await;
-        let before = capabilities.borrow().clone();
-        match look(&client, limit, &before).await {
-            // An API server that has just started does not know of all kinds yet: what
-            // has vanished is believed when the next look says the same.
-            Ok(found) if found.lacks(&before) && doubted.as_ref() != Some(&found) => {
-                failing = false;
-                doubted = Some(found);
+    errors: Arc<ErrorStats>,
+}
+
+impl Look {
+    async fn look(&self, before: &Capabilities) -> Result<Capabilities, PortError> {
+        let groups = groups(&self.client, self.limit).await?;
+        let destination_rules =
+            self.serves(&groups, DESTINATION_RULES, before.destination_rules).await?;
+        let keda = self.serves(&groups, KEDA, before.keda).await?;
+        let pod_metrics = self.serves(&groups, POD_METRICS, before.pod_metrics).await?;
+        let missing =
+            [(destination_rules, DESTINATION_RULES), (keda, KEDA), (pod_metrics, POD_METRICS)]
+                .into_iter()
+                .filter(|(served, _)| !served)
+                .map(|(_, api)| MissingApi {
+                    api: format!("{}/{} {}", api.group, api.version, api.plural),
+                    consequence: api.without,
+                })
+                .collect();
+        Ok(Capabilities { destination_rules, keda, pod_metrics, missing })
+    }
+
+    /// Whether one is served. A group whose own server does not answer (metrics-server
+    /// behind the aggregation layer) stays what it was.
+    async fn serves(
+        &self,
+        groups: &Groups,
+        api: OptionalApi,
+        before: bool,
+    ) -> Result<bool, PortError> {
+        if !groups.serve(api.group, api.version) {
+            return Ok(false);
+        }
+        let group_version = format!("{}/{}", api.group, api.version);
+        let what = format!("get /apis/{group_version}");
+        let call = self.client.list_api_group_resources(&group_version);
+        let error = match tokio::time::timeout(self.limit, call).await {
+            Ok(Ok(list)) => {
+                return Ok(list.resources.iter().any(|resource| resource.name == api.plural));
             }
-            Ok(found) => {
-                failing = false;
-                doubted = None;
-                note_changes(&before, &found);
-                capabilities.send_if_modified(|known| {
-                    let changed = *known != found;
-                    *known = found;
-                    changed
-                });
+            Ok(Err(error)) if is_not_found(&error) => return Ok(false),
+            Ok(Err(error)) => port_error(&what, &error),
+            Err(_) => no_answer(&what, self.limit),
+        };
+        match error {
+            PortError::Unavailable { .. } => {
+                self.errors.count(DISCOVERY, &error);
+                Ok(before)
             }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!("cannot look for optional APIs: {error}");
+            error => Err(error),
+        }
+    }
+
+    async fn keep_looking(self, every: Duration, capabilities: Arc<watch::Sender<Capabilities>>) {
+        let (mut failing, mut doubted) = (false, None);
+        loop {
+            sleep(every).await;
+            let before = capabilities.borrow().clone();
+            match self.errors.counted(DISCOVERY, self.look(&before).await) {
+                // An API server that has just started does not know of all kinds yet: what
+                // has vanished is believed when the next look says the same.
+                Ok(found) if found.lacks(&before) && doubted.as_ref() != Some(&found) => {
+                    failing = false;
+                    doubted = Some(found);
+                }
+                Ok(found) => {
+                    failing = false;
+                    doubted = None;
+                    note_changes(&before, &found);
+                    capabilities.send_if_modified(|known| {
+                        let changed = *known != found;
+                        *known = found;
+                        changed
+                    });
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!("cannot look for optional APIs: {error}");
+                    }
                 }
             }
         }

@@ -17,6 +17,7 @@ use stornx_core::{ids::WorkloadRef, ports::PortError};
 use crate::{
     connect::Connection,
     error::within,
+    stats::{EVENTS, ErrorStats},
     watch::{Cluster, Shared},
 };
 
@@ -39,6 +40,7 @@ pub struct EventRecorder {
     shared: Arc<Shared>,
     instance: String,
     timeout: Duration,
+    errors: Arc<ErrorStats>,
 }
 
 impl EventRecorder {
@@ -56,6 +58,7 @@ impl EventRecorder {
             shared: cluster.shared(),
             instance: instance.into(),
             timeout,
+            errors: connection.error_stats(),
         }
     }
 
@@ -76,7 +79,8 @@ impl EventRecorder {
         let event = self.event(workload, reason, note, kind, Timestamp::now());
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace.as_str());
         let params = PostParams::default();
-        within(self.timeout, &what, api.create(&params, &event)).await.map(drop)
+        let created = within(self.timeout, &what, api.create(&params, &event)).await;
+        self.errors.counted(EVENTS, created).map(drop)
     }
 
     fn event(

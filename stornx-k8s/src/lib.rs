@@ -25,10 +25,12 @@
 //! Rights needed: list and watch of nodes, pods, deployments, statefulsets,
 //! replicasets, horizontalpodautoscalers, poddisruptionbudgets, services,
 //! endpointslices, destinationrules, scaledobjects; in the managed namespaces get and
-//! patch of `deployments/scale` and `statefulsets/scale`, get of statefulsets, patch of
-//! pods, create of events; list of pods of `metrics.k8s.io`; in the namespace of the
-//! daemon get, create and patch of its ConfigMap and get, create and update of its
-//! Lease.
+//! patch of `deployments/scale` and `statefulsets/scale`, get of statefulsets (which of
+//! their replicas go is in no other place), patch of pods, create of events of
+//! `events.k8s.io`; list of pods of `metrics.k8s.io`, in the managed namespaces or
+//! everywhere; in the namespace of the daemon get, create and patch of its ConfigMap and
+//! get, create and update of its Lease. Nothing is deleted, pods are never read one by
+//! one, and events are never changed.
 
 mod connect;
 mod error;
@@ -37,6 +39,7 @@ mod facts;
 mod lease;
 mod map;
 mod metrics;
+mod stats;
 mod store;
 mod watch;
 mod write;

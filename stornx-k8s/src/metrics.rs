@@ -4,7 +4,7 @@
 //! The facts are as old as the oldest figure among them, by the clock of whoever
 //! measured; a clock that runs ahead of ours makes them no younger than now.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
 use kube::{Client, Error, api::ListParams, core::Request};
@@ -20,6 +20,7 @@ use crate::{
     connect::{Capabilities, Connection},
     error::within,
     map::usage::{List, usage},
+    stats::{ErrorStats, POD_METRICS},
 };
 
 /// Reads pod metrics.
@@ -29,6 +30,7 @@ pub struct PodMetrics {
     capabilities: watch::Receiver<Capabilities>,
     namespaces: BTreeSet<Namespace>,
     timeout: Duration,
+    errors: Arc<ErrorStats>,
 }
 
 impl PodMetrics {
@@ -41,7 +43,8 @@ impl PodMetrics {
         timeout: Duration,
     ) -> Self {
         let capabilities = connection.capabilities();
-        Self { client: connection.client().clone(), capabilities, namespaces, timeout }
+        let (client, errors) = (connection.client().clone(), connection.error_stats());
+        Self { client, capabilities, namespaces, timeout, errors }
     }
 
     /// What pods use. Never fails: what could not be had is missing, with the reason.
@@ -55,7 +58,7 @@ impl PodMetrics {
         } else {
             self.namespaces.iter().map(|namespace| self.list(Some(namespace))).collect()
         };
-        let lists = match try_join_all(calls).await {
+        let lists = match self.errors.counted(POD_METRICS, try_join_all(calls).await) {
             Ok(lists) => lists,
             Err(error) => return Facts::Missing { reason: error.to_string() },
         };

@@ -10,7 +10,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -30,7 +30,13 @@ use stornx_core::{
     ports::{PortError, StateStore},
 };
 
-use crate::{connect::Connection, error::within, map::rule::MANAGER, write_params};
+use crate::{
+    connect::Connection,
+    error::within,
+    map::rule::MANAGER,
+    stats::{ErrorStats, STORE},
+    write_params,
+};
 
 /// The key that the memory is kept under.
 const KEY: &str = "memory.json.gz";
@@ -68,6 +74,7 @@ pub struct ConfigMapStore {
     api: Api<ConfigMap>,
     options: StoreOptions,
     version: Mutex<Version>,
+    errors: Arc<ErrorStats>,
 }
 
 impl ConfigMapStore {
@@ -75,7 +82,8 @@ impl ConfigMapStore {
     #[must_use]
     pub fn new(connection: &Connection, options: StoreOptions) -> Self {
         let api = Api::namespaced(connection.client().clone(), options.namespace.as_str());
-        Self { api, options, version: Mutex::new(Version::Unknown) }
+        let errors = connection.error_stats();
+        Self { api, options, version: Mutex::new(Version::Unknown), errors }
     }
 
     fn what(&self, verb: &str) -> String {
@@ -123,11 +131,8 @@ impl ConfigMapStore {
             }
         }
     }
-}
 
-#[async_trait]
-impl StateStore for ConfigMapStore {
-    async fn load(&self) -> Result<Memory, PortError> {
+    async fn read(&self) -> Result<Memory, PortError> {
         let what = self.what("read");
         self.note(Version::Unknown);
         let call = self.api.get_opt(&self.options.name);
@@ -149,7 +154,7 @@ impl StateStore for ConfigMapStore {
         Ok(memory)
     }
 
-    async fn save(&self, memory: &Memory) -> Result<(), PortError> {
+    async fn replace(&self, memory: &Memory) -> Result<(), PortError> {
         let rejected = |detail| PortError::Rejected { what: self.what("write"), detail };
         let bytes = pack(memory).map_err(rejected)?;
         if bytes.len() > LARGEST {
@@ -162,6 +167,17 @@ impl StateStore for ConfigMapStore {
         let object = self.write(version, bytes).await?;
         self.note_written(&object);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl StateStore for ConfigMapStore {
+    async fn load(&self) -> Result<Memory, PortError> {
+        self.errors.counted(STORE, self.read().await)
+    }
+
+    async fn save(&self, memory: &Memory) -> Result<(), PortError> {
+        self.errors.counted(STORE, self.replace(memory).await)
     }
 }
 

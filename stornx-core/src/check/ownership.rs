@@ -47,14 +47,11 @@ fn replicas(ground: &Ground<'_>, workload: &Workload, action: &Action, owners: &
     let (policy, wishes) = (ground.policy, &workload.policy);
     let scales = matches!(action, Action::AddReplicas { .. } | Action::RemoveReplicas { .. });
     let starts = matches!(action, Action::StartMove { .. });
-    match workload.autoscaler.map(|autoscaler| autoscaler.kind) {
-        Some(kind @ (AutoscalerKind::Hpa | AutoscalerKind::Keda)) => {
-            if policy.scaler.respect_autoscalers {
-                owners.push(Owner::Autoscaler(kind));
-            }
+    if let Some(autoscaler) = workload.autoscaler {
+        let always = autoscaler.kind == AutoscalerKind::Controller;
+        if always || policy.scaler.respect_autoscalers {
+            owners.push(Owner::Autoscaler(autoscaler.kind));
         }
-        Some(kind @ AutoscalerKind::Controller) => owners.push(Owner::Autoscaler(kind)),
-        None => {}
     }
     if workload.rollout != Rollout::Settled {
         owners.push(Owner::Rollout(workload.rollout));

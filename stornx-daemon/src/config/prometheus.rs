@@ -52,7 +52,7 @@ impl Default for PrometheusSettings {
 }
 
 /// A setting that the client does not take.
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub(super) setting: &'static str,
     pub(super) allowed: String,
 }

@@ -12,7 +12,7 @@
 //! draw on, would have to be kept through planning. Pods of no known workload are
 //! counted as giving nothing.
 
-use crate::{facts::join::Joined, facts::join::namespace_of, watch::kinds::Tables};
+use crate::{facts::join::Joined, map::namespace_of, watch::kinds::Tables};
 
 /// The floors of workloads, by their position; `None` where no budget covers one.
 pub(crate) fn floors(tables: &Tables, joined: &Joined<'_>) -> Vec<Option<u32>> {

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 
 use stornx_core::model::{DefaultSplit, ForeignRule, Host, Rule};
 
-use super::join::{Joined, namespace_of};
-use crate::{map::rule::RuleRecord, map::service::ServiceRecord, watch::kinds::Tables};
+use super::join::Joined;
+use crate::{
+    map::namespace_of, map::rule::RuleRecord, map::service::ServiceRecord, watch::kinds::Tables,
+};
 
 /// The hosts of all Services with a selector.
 pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>) -> Vec<Host> {

@@ -17,7 +17,9 @@ use stornx_core::{
 
 use crate::{
     map::{
+        namespace_of,
         pod::{Owner, PodRecord},
+        requests,
         workload::{Revision, WorkloadRecord},
     },
     watch::kinds::Tables,
@@ -112,11 +114,6 @@ pub(crate) fn join(tables: &Tables) -> Joined<'_> {
     Joined { entries, by_namespace, reserved }
 }
 
-/// The namespace of `namespace/...`.
-pub(crate) fn namespace_of(key: &str) -> &str {
-    key.split_once('/').map_or(key, |(namespace, _)| namespace)
-}
-
 fn entry<'a>(id: &'a WorkloadRef, record: &'a WorkloadRecord) -> Entry<'a> {
     Entry {
         id,
@@ -182,7 +179,7 @@ impl Entry<'_> {
             self.startups.push(first.since(record.created_at));
         }
         let younger = self.youngest.is_none_or(|(created, ..)| created < record.created_at);
-        if current && !going && younger {
+        if current && !going && younger && requests::plausible(&record.requests) {
             self.youngest = Some((record.created_at, record.requests, record.limits));
         }
         self.pods.push(pod);

@@ -22,7 +22,7 @@ struct World(Shared);
 impl World {
     /// Two zones, a Deployment `cart` at revision 2 with a replica in each.
     fn new() -> Self {
-        let mut world = Self(Shared::new());
+        let mut world = Self(Shared::new(["shop".parse().unwrap()].into()));
         world.node("n1", "a").node("n2", "b").deployment(7, 7, "v2").set("cart-new", 2);
         world.pod("cart-1", "n1", "cart-new").pod("cart-2", "n2", "cart-new");
         world
@@ -99,7 +99,7 @@ impl World {
     }
 
     fn facts(&self) -> ClusterFacts {
-        self.0.facts(&["shop".parse().unwrap()].into(), Mesh::Routable)
+        self.0.facts(Mesh::Routable)
     }
 
     fn cart(&self) -> Workload {
@@ -154,6 +154,21 @@ fn what_belongs_to_no_workload_reserves_its_node() {
     job["status"]["phase"] = json!("Succeeded");
     world.apply::<Pods>(job);
     assert_eq!(world.facts().nodes[0].reserved_pods, 1, "what has ended holds nothing");
+}
+
+#[test]
+fn what_cannot_be_read_fills_its_node_and_is_not_what_replicas_ask_for() {
+    let mut world = World::new();
+    let bad = json!({ "requests": { "cpu": "1e400" } });
+    let mut job = World::pod_object("job", "n1", "Job", "job");
+    job["spec"]["containers"][0]["resources"] = bad.clone();
+    let mut replica = World::pod_object("cart-1", "n1", "ReplicaSet", "cart-new");
+    replica["metadata"]["creationTimestamp"] = json!("2026-11-25T12:30:00Z");
+    replica["spec"]["containers"][0]["resources"] = bad;
+    world.apply::<Pods>(job).apply::<Pods>(replica);
+    let node = &world.facts().nodes[0];
+    assert!(node.reserved.cpu > node.allocatable.cpu, "{:?}", node.reserved);
+    assert_eq!(world.cart().requests.cpu.get(), 110, "as the other replica");
 }
 
 #[test]
@@ -214,6 +229,70 @@ fn stateful_sets_roll_by_revision() {
     assert!(!settled.managed, "in a namespace that is not monitored");
     world.apply::<StatefulSets>(set("redis-2", "redis-2"));
     assert_eq!(redis(&world).rollout, Rollout::InProgress, "a live replica of the old one");
+}
+
+#[test]
+fn old_replicas_of_a_set_that_updates_on_delete_are_no_rollout() {
+    let rollout = |strategy: Value| {
+        let mut world = World::new();
+        world.apply::<StatefulSets>(json!({
+            "metadata": { "namespace": "shop", "name": "redis", "generation": 1 },
+            "spec": { "selector": {}, "serviceName": "redis", "template": {}, "replicas": 2,
+                "updateStrategy": strategy },
+            "status": { "replicas": 2, "observedGeneration": 1,
+                "currentRevision": "redis-1", "updateRevision": "redis-2" }
+        }));
+        for (name, revision) in [("redis-0", "redis-1"), ("redis-1", "redis-2")] {
+            let mut pod = World::pod_object(name, "n1", "StatefulSet", "redis");
+            pod["metadata"]["labels"] = json!({ "controller-revision-hash": revision });
+            if name == "redis-1" {
+                pod["metadata"]["deletionTimestamp"] = json!("2026-11-25T13:00:00Z");
+            }
+            world.apply::<Pods>(pod);
+        }
+        let redis = world.facts().workloads.into_iter().find(|w| w.id.name() == "redis").unwrap();
+        assert_eq!(redis.pods.len(), 2);
+        redis.rollout
+    };
+    assert_eq!(rollout(json!({ "type": "OnDelete" })), Rollout::Settled);
+    assert_eq!(rollout(json!({ "type": "RollingUpdate" })), Rollout::InProgress);
+    let held = json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": 1 } });
+    assert_eq!(rollout(held), Rollout::InProgress, "two revisions side by side");
+}
+
+#[test]
+fn counts_of_what_another_controller_made_are_its_own() {
+    let owned = |controller: bool| {
+        let mut object = World::deployment_object(7, 7, "v2");
+        object["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "serving.knative.dev/v1", "kind": "Revision", "name": "cart-1",
+            "uid": "u9", "controller": controller
+        }]);
+        object
+    };
+    let mut world = World::new();
+    world.apply::<Deployments>(owned(false));
+    assert_eq!(world.cart().autoscaler, None, "an owner that only cleans up");
+    world.apply::<Deployments>(owned(true));
+    let autoscaler = world.cart().autoscaler.unwrap();
+    assert_eq!((autoscaler.kind, autoscaler.min), (AutoscalerKind::Controller, 0));
+
+    world.apply::<StatefulSets>(json!({
+        "metadata": { "namespace": "shop", "name": "redis", "ownerReferences": [{
+            "apiVersion": "redis.example.com/v1", "kind": "Redis", "name": "redis", "uid": "u8",
+            "controller": true }] },
+        "spec": { "selector": {}, "serviceName": "redis", "template": {} }
+    }));
+    let facts = world.facts();
+    let redis = facts.workloads.iter().find(|w| w.id.name() == "redis").unwrap();
+    assert_eq!(redis.autoscaler.unwrap().kind, AutoscalerKind::Controller);
+
+    world.apply::<Hpas>(json!({
+        "metadata": { "namespace": "shop", "name": "cart" },
+        "spec": { "maxReplicas": 3, "scaleTargetRef":
+            { "apiVersion": "apps/v1", "kind": "Deployment", "name": "cart" } }
+    }));
+    assert_eq!(world.cart().autoscaler.unwrap().kind, AutoscalerKind::Hpa, "it says more");
 }
 
 #[test]

@@ -7,7 +7,10 @@
 //! A rollout is in progress when a live replica is of an old revision; when the
 //! controller has not seen the current template yet, or has not made its ReplicaSet;
 //! when old replicas are going and no new one is there (`Recreate`); or when a
-//! StatefulSet says so. A change of the count alone is none of these.
+//! StatefulSet says so. A change of the count alone is none of these. The replicas of a
+//! StatefulSet that updates `OnDelete` may be of old revisions for as long as somebody
+//! likes: they are no rollout. A `partition` is one for as long as it stands: two
+//! revisions run side by side, and somebody means to go on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +21,10 @@ use stornx_core::{
 };
 
 use super::join::{Entry, Joined};
-use crate::{map::workload::Revision, watch::kinds::Tables};
+use crate::{
+    map::{autoscaler::CONTROLLER, namespace_of, workload::Revision},
+    watch::kinds::Tables,
+};
 
 /// The workloads, by reference.
 pub(crate) fn workloads(
@@ -38,12 +44,15 @@ pub(crate) fn workloads(
         };
         workloads.push(Workload {
             id: entry.id.clone(),
-            managed: managed.contains(super::join::namespace_of(entry.id.as_str())),
+            managed: managed.contains(namespace_of(entry.id.as_str())),
             desired: record.desired,
             requests,
             limits,
             constraints: record.template.constraints.clone(),
-            autoscaler: autoscalers.get(entry.id).copied(),
+            autoscaler: autoscalers
+                .get(entry.id)
+                .copied()
+                .or_else(|| record.controlled.then_some(CONTROLLER)),
             budget: floor.map(|min_ready| DisruptionBudget { min_ready }),
             rollout: rollout(entry),
             policy: record.policy.clone(),
@@ -63,14 +72,15 @@ fn autoscalers(tables: &Tables) -> BTreeMap<&WorkloadRef, Autoscaler> {
 
 fn rollout(entry: &Entry<'_>) -> Rollout {
     let record = entry.record;
-    let updating = match &record.revision {
-        Revision::Deployment(_) => !entry.has_current,
-        Revision::StatefulSet { updating, .. } => *updating,
+    let (updating, old_may_stay) = match &record.revision {
+        Revision::Deployment(_) => (!entry.has_current, false),
+        Revision::StatefulSet { updating, on_delete, .. } => (*updating, *on_delete),
     };
     let gap = entry.old_going > 0 && entry.current == 0 && record.desired > 0;
+    let replacing = (entry.old > 0 || gap) && !old_may_stay;
     if record.paused {
         Rollout::Paused
-    } else if record.template_is_new() || updating || entry.old > 0 || gap {
+    } else if record.template_is_new() || updating || replacing {
         Rollout::InProgress
     } else {
         Rollout::Settled

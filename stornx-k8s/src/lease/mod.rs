@@ -45,7 +45,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::record::{KubeRecords, Record, Records, Seen};
-use crate::{connect::Connection, error::no_answer, random};
+use crate::{
+    connect::Connection,
+    error::no_answer,
+    random,
+    stats::{ErrorStats, LEASE},
+};
 
 /// How the lease is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,10 +119,14 @@ impl Lease {
     #[must_use]
     pub fn start(connection: &Connection, options: LeaseOptions) -> Self {
         let records = KubeRecords::new(connection.client().clone(), &options);
-        Self::over(records, &options)
+        Self::over(records, &options, connection.error_stats())
     }
 
-    fn over(records: impl Records + 'static, options: &LeaseOptions) -> Self {
+    fn over(
+        records: impl Records + 'static,
+        options: &LeaseOptions,
+        errors: Arc<ErrorStats>,
+    ) -> Self {
         let gate = Arc::new(Gate {
             write_timeout: options.write_timeout,
             held_until: Mutex::default(),
@@ -133,6 +142,7 @@ impl Lease {
             ours: None,
             theirs: None,
             failing: false,
+            errors,
         };
         let task = tokio::spawn(candidate.run(stop.clone()));
         Self { gate, stop, task: tokio::sync::Mutex::new(Some(task)) }
@@ -221,6 +231,7 @@ struct Candidate<R> {
     /// The record of somebody else, as last seen.
     theirs: Option<Theirs>,
     failing: bool,
+    errors: Arc<ErrorStats>,
 }
 
 impl<R: Records> Candidate<R> {
@@ -248,7 +259,7 @@ impl<R: Records> Candidate<R> {
         };
         let spread = 0.8 + 0.2 * random();
         let look = (self.duration / LOOKS).mul_f64(spread);
-        match outcome {
+        match self.errors.counted(LEASE, outcome) {
             Ok(Standing::Held) => {
                 self.recovered();
                 sent + (self.duration / RENEWALS).mul_f64(spread)
@@ -360,7 +371,7 @@ impl<R: Records> Candidate<R> {
             Ok(outcome) => outcome,
             Err(_) => Err(no_answer(what, GIVING_BACK)),
         };
-        match outcome {
+        match self.errors.counted(LEASE, outcome) {
             Ok(true) => tracing::info!("the lease is given back"),
             Ok(false) => {}
             Err(error) => tracing::warn!("the lease was not given back: {error}"),

@@ -139,7 +139,7 @@ fn linked(world: &Arc<World>, identity: &str, duration: Duration, cut: &Arc<Atom
         duration,
         write_timeout: WRITE,
     };
-    Lease::over(Link { world: Arc::clone(world), cut: Arc::clone(cut) }, &options)
+    Lease::over(Link { world: Arc::clone(world), cut: Arc::clone(cut) }, &options, Arc::default())
 }
 
 async fn leads(lease: &Lease, within: Duration) -> bool {
@@ -192,12 +192,13 @@ async fn a_stop_in_the_middle_of_a_renewal_gives_the_lease_back_too() {
         let first = linked(&world, "a", DURATION, &cut);
         assert!(leads(&first, Duration::from_secs(1)).await);
         let before = world.stored.lock().unwrap().as_ref().unwrap().1;
-        if carried_out { &world.mute } else { &*cut }.store(true, Ordering::SeqCst);
+        let fault: &AtomicBool = if carried_out { &world.mute } else { &cut };
+        fault.store(true, Ordering::SeqCst);
         // Renewed after four to five seconds, and given up five seconds later.
         sleep(Duration::from_secs(6)).await;
         let now = world.stored.lock().unwrap().as_ref().unwrap().1;
         assert_eq!(now > before, carried_out, "a renewal is under way");
-        if carried_out { &world.mute } else { &*cut }.store(false, Ordering::SeqCst);
+        fault.store(false, Ordering::SeqCst);
         let began = Instant::now();
         first.release().await;
         assert!(began.elapsed() <= GIVING_BACK, "{:?}", began.elapsed());

@@ -2,6 +2,11 @@
 //!
 //! Targets that are no Deployment or StatefulSet of the group `apps` are nothing to us.
 //! A ScaledObject that is paused still owns its count.
+//!
+//! A workload with an owner that is its controller (an operator, Knative) is that
+//! owner's whole, its count too: what is written there is written back. Which counts it
+//! would allow is not known. An HPA or ScaledObject over such a workload shows that the
+//! owner lets the count go, and names who has it instead.
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::core::DynamicObject;
@@ -18,6 +23,10 @@ pub(crate) struct AutoscalerRecord {
     /// How.
     pub(crate) autoscaler: Autoscaler,
 }
+
+/// The owner of a workload as a whole.
+pub(crate) const CONTROLLER: Autoscaler =
+    Autoscaler { kind: AutoscalerKind::Controller, min: 0, max: u32::MAX };
 
 fn target(namespace: &str, group: &str, kind: &str, name: &str) -> Option<WorkloadRef> {
     let kind = match kind {

@@ -32,6 +32,11 @@ pub(crate) fn key(meta: &ObjectMeta) -> Option<Arc<str>> {
     Some(format!("{}/{}", meta.namespace.as_deref()?, meta.name.as_deref()?).into())
 }
 
+/// The namespace of `namespace/...`.
+pub(crate) fn namespace_of(key: &str) -> &str {
+    key.split_once('/').map_or(key, |(namespace, _)| namespace)
+}
+
 /// An instant of the API; before 1970 is 1970.
 pub(crate) fn instant(time: &Time) -> Timestamp {
     Timestamp::from_millis(u64::try_from(time.0.as_millisecond()).unwrap_or(0))

@@ -31,7 +31,7 @@ const BILLION: i128 = 1_000_000_000;
 /// none or too large to be one.
 fn billionths(text: &str) -> Option<i128> {
     if let Some((number, exponent)) = text.split_once(['e', 'E'])
-        && !exponent.is_empty()
+        && exponent.starts_with(|first: char| first.is_ascii_digit() || "+-".contains(first))
     {
         return decimal(number, exponent.parse().ok()?);
     }
@@ -114,10 +114,14 @@ mod tests {
         assert_eq!(memory("1.5Gi"), Some(3 << 29));
         assert_eq!(memory("1G"), Some(1_000_000_000));
         assert_eq!(memory("1E"), Some(1_000_000_000_000_000_000));
+        assert_eq!(memory("1Ei"), Some(1 << 60));
+        assert_eq!(memory("0.5Ei"), Some(1 << 59));
+        assert_eq!(memory("2E3"), Some(2000));
+        assert_eq!(memory("5e-1"), Some(1), "rounded up");
         assert_eq!(memory("129e6"), Some(129_000_000));
         assert_eq!(memory("100m"), Some(1), "rounded up");
         assert_eq!(memory("-5"), Some(0));
-        for bad in ["", "x", "1Xi", "1.2.3", "e", "--1", "1e", "m"] {
+        for bad in ["", "x", "1Xi", "1.2.3", "e", "1Ei3", "1e3i", "Ei", "--1", "1e", "m"] {
             assert_eq!(memory(bad), None, "{bad}");
         }
     }

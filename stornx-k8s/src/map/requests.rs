@@ -6,6 +6,11 @@
 //! plus the overhead of its runtime class. Resources of the pod as a whole
 //! (`spec.resources`) take the place of both. A container that has only a limit asks
 //! for that limit, as the API server writes it into pods.
+//!
+//! A quantity that cannot be read (in practice one beyond every number that we have) is
+//! taken for more than any node has: nothing fits beside it. What is decided for a
+//! workload by what it asks for would be wrong all the same: [`unreadable`] names it,
+//! and the workload is left alone.
 
 use std::collections::BTreeMap;
 
@@ -22,12 +27,43 @@ type List = BTreeMap<String, Quantity>;
 /// One resource of a list; `None` when it is not named there.
 type Reader<T> = fn(Option<&List>) -> Option<T>;
 
+/// Millicores or bytes: 4 PiB of memory, and as much as can be added up a thousand times.
+const MORE_THAN_ANY: u64 = 1 << 52;
+
 fn cpu_of(list: Option<&List>) -> Option<MilliCpu> {
-    quantity::milli_cpu(list?.get("cpu")?)
+    let quantity = list?.get("cpu")?;
+    Some(quantity::milli_cpu(quantity).unwrap_or(MilliCpu::new(MORE_THAN_ANY)))
 }
 
 fn memory_of(list: Option<&List>) -> Option<Bytes> {
-    quantity::bytes(list?.get("memory")?)
+    let quantity = list?.get("memory")?;
+    Some(quantity::bytes(quantity).unwrap_or(Bytes::new(MORE_THAN_ANY)))
+}
+
+/// Whether these may be the requests of a pod that could be read.
+pub(crate) fn plausible(requests: &Resources) -> bool {
+    requests.cpu.get() < MORE_THAN_ANY && requests.memory.get() < MORE_THAN_ANY
+}
+
+/// The first CPU or memory of a specification that cannot be read, in words.
+pub(crate) fn unreadable(spec: &PodSpec) -> Option<String> {
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let of_containers = containers.map(|one| (one.name.as_str(), one.resources.as_ref()));
+    let resources = of_containers.chain([("the pod", spec.resources.as_ref())]);
+    let lists = resources.flat_map(|(whose, resources)| {
+        let requests = resources.and_then(|resources| resources.requests.as_ref());
+        let limits = resources.and_then(|resources| resources.limits.as_ref());
+        [(whose, "requests", requests), (whose, "limits", limits)]
+    });
+    let mut all = lists.chain([("the pod", "overhead", spec.overhead.as_ref())]);
+    all.find_map(|(whose, list, quantities)| {
+        let bad = |name: &str, readable: fn(&Quantity) -> bool| {
+            let quantity = quantities?.get(name).filter(|quantity| !readable(quantity))?;
+            Some(format!("{list}.{name} of {whose}, {:?}, is no quantity", quantity.0))
+        };
+        bad("cpu", |quantity| quantity::milli_cpu(quantity).is_some())
+            .or_else(|| bad("memory", |quantity| quantity::bytes(quantity).is_some()))
+    })
 }
 
 /// What a pod of this specification asks for.
@@ -143,6 +179,25 @@ mod tests {
         assert_eq!(cpu(with), 1010, "a limit without a request is a request");
         let whole = json!({ "containers": containers, "resources": asks("2") });
         assert_eq!(cpu(whole), 2000);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_and_fits_nowhere() {
+        let bad = json!({ "requests": { "cpu": "1e400", "memory": "1Ei" } });
+        let read = spec(json!({ "containers": [
+            { "name": "a", "resources": asks("100m") }, { "name": "b", "resources": bad }
+        ]}));
+        let text = unreadable(&read).unwrap();
+        assert_eq!(text, "requests.cpu of b, \"1e400\", is no quantity");
+        let asked = requests(&read);
+        assert!(asked.cpu.get() > MORE_THAN_ANY && !plausible(&asked));
+        let limited = json!({ "name": "c", "resources": { "limits": { "memory": "1XB" } } });
+        let text = unreadable(&spec(json!({ "containers": [limited] }))).unwrap();
+        assert_eq!(text, "limits.memory of c, \"1XB\", is no quantity");
+        let overhead = json!({ "containers": [], "overhead": { "cpu": "?" } });
+        assert!(unreadable(&spec(overhead)).unwrap().starts_with("overhead.cpu of the pod"));
+        let good = spec(json!({ "containers": [{ "name": "a", "resources": asks("1") }] }));
+        assert_eq!((unreadable(&good), plausible(&requests(&good))), (None, true));
     }
 
     #[test]

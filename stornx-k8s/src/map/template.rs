@@ -16,6 +16,8 @@ pub(crate) struct Template {
     pub(crate) requests: Resources,
     /// What a replica may use; zero for a resource without a limit.
     pub(crate) limits: Option<Resources>,
+    /// What of both cannot be read.
+    pub(crate) unreadable: Option<Box<str>>,
     /// Where replicas may run.
     pub(crate) constraints: Constraints,
     /// Tells templates apart, within this process.
@@ -34,6 +36,7 @@ pub(crate) fn template(
     Template {
         requests: requests::requests(&spec),
         limits: requests::limits(&spec),
+        unreadable: requests::unreadable(&spec).map(Into::into),
         constraints: constraints::constraints(&spec, &labels, namespace, claims),
         fingerprint: fingerprint(template),
         labels,

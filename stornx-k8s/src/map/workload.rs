@@ -1,6 +1,6 @@
 //! Deployments, StatefulSets, and the ReplicaSets between Deployments and pods.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::apps::v1::{Deployment, ReplicaSet, StatefulSet},
@@ -32,6 +32,8 @@ pub(crate) enum Revision {
         update: Option<Arc<str>>,
         /// The controller itself is replacing pods.
         updating: bool,
+        /// `OnDelete`: pods of any revision stay until somebody deletes them.
+        on_delete: bool,
     },
 }
 
@@ -53,9 +55,11 @@ pub(crate) struct WorkloadRecord {
     /// The template that the controller had last seen when it had seen everything. A
     /// change of the count alone leaves it equal to the current one.
     pub(crate) settled: Option<u64>,
+    /// Another controller made it and owns it, its count too.
+    pub(crate) controlled: bool,
     /// What its owner asks.
     pub(crate) policy: WorkloadPolicy,
-    /// What is wrong with what its owner asks.
+    /// What is wrong with what its owner asks; it is opted out then.
     pub(crate) mistake: Option<Box<str>>,
 }
 
@@ -87,6 +91,16 @@ fn is_observed(meta: &ObjectMeta, observed: Option<i64>) -> bool {
     observed.unwrap_or(0) >= meta.generation.unwrap_or(0)
 }
 
+/// What its owner asks, by annotations and by a template that can be read.
+fn wishes(
+    annotations: &BTreeMap<String, String>,
+    template: &Template,
+) -> (WorkloadPolicy, Option<Box<str>>) {
+    let (mut policy, mistake) = policy::policy(annotations);
+    policy.opted_out |= template.unreadable.is_some();
+    (policy, mistake.map(Into::into).or_else(|| template.unreadable.clone()))
+}
+
 /// A Deployment.
 pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
     let (meta, spec) = (&object.metadata, object.spec.as_ref()?);
@@ -95,7 +109,7 @@ pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
     let status = object.status.as_ref();
     let observed = is_observed(meta, status.and_then(|status| status.observed_generation));
     let revision = annotations.get(REVISION).and_then(|text| text.parse().ok());
-    let (policy, mistake) = policy::policy(&annotations);
+    let (policy, mistake) = wishes(&annotations, &template);
     Some(WorkloadRecord {
         uid: meta.uid.clone().unwrap_or_default().into(),
         desired: count(spec.replicas),
@@ -104,8 +118,9 @@ pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
         paused: spec.paused == Some(true),
         revision: Revision::Deployment(revision),
         observed,
+        controlled: controller(meta).is_some(),
         policy,
-        mistake: mistake.map(Into::into),
+        mistake,
     })
 }
 
@@ -120,18 +135,20 @@ pub(crate) fn stateful_set(object: &StatefulSet) -> Option<WorkloadRecord> {
     let update = status.and_then(|status| status.update_revision.as_deref());
     // With `OnDelete` the controller waits for others and never catches up.
     let strategy = spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
-    let updating = current != update && strategy != Some("OnDelete");
-    let (policy, mistake) = policy::policy(&meta.annotations.clone().unwrap_or_default());
+    let on_delete = strategy == Some("OnDelete");
+    let updating = current != update && !on_delete;
+    let (policy, mistake) = wishes(&meta.annotations.clone().unwrap_or_default(), &template);
     Some(WorkloadRecord {
         uid: meta.uid.clone().unwrap_or_default().into(),
         desired: count(spec.replicas),
         settled: observed.then_some(template.fingerprint),
         template,
         paused: false,
-        revision: Revision::StatefulSet { update: update.map(Into::into), updating },
+        revision: Revision::StatefulSet { update: update.map(Into::into), updating, on_delete },
         observed,
+        controlled: controller(meta).is_some(),
         policy,
-        mistake: mistake.map(Into::into),
+        mistake,
     })
 }
 
@@ -203,6 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn a_template_that_asks_for_what_cannot_be_read_is_left_alone() {
+        let mut value = object(7, 7, "v1", 3);
+        let resources = json!({ "requests": { "cpu": "some" } });
+        value["spec"]["template"]["spec"]["containers"][0]["resources"] = resources;
+        let record = read(value.clone());
+        assert!(record.policy.opted_out);
+        let text = record.mistake.unwrap();
+        assert_eq!(&*text, "requests.cpu of server, \"some\", is no quantity");
+        value["metadata"]["annotations"]["stornx.io/moves"] = json!("of");
+        let record = read(value);
+        assert!(record.policy.opted_out && record.mistake.unwrap().contains("stornx.io/moves"));
+    }
+
+    #[test]
     fn a_deployment_that_took_the_name_of_another_starts_anew() {
         let before = read(object(7, 7, "v1", 3));
         let mut other = object(1, 0, "v1", 3);
@@ -228,10 +259,13 @@ mod tests {
             });
             stateful_set(&serde_json::from_value(value).unwrap()).unwrap().revision
         };
-        let of = |updating| Revision::StatefulSet { update: Some("redis-2".into()), updating };
-        assert_eq!(read("redis-2", "RollingUpdate"), of(false));
-        assert_eq!(read("redis-1", "RollingUpdate"), of(true));
-        assert_eq!(read("redis-1", "OnDelete"), of(false));
+        let of = |updating, on_delete| {
+            let update = Some("redis-2".into());
+            Revision::StatefulSet { update, updating, on_delete }
+        };
+        assert_eq!(read("redis-2", "RollingUpdate"), of(false, false));
+        assert_eq!(read("redis-1", "RollingUpdate"), of(true, false));
+        assert_eq!(read("redis-1", "OnDelete"), of(false, true));
     }
 
     #[test]

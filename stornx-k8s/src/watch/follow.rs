@@ -20,7 +20,7 @@ use kube::{
     api::{ListParams, WatchParams},
     core::WatchEvent,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Shared, kinds::Kind};
 use crate::{error, random};
@@ -32,8 +32,8 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(90);
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the server's agreement to a watch.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A watch that said nothing at all for this long after it was opened is open: a server
-/// that cannot go on from our version says so at once.
+/// A watch that has gone on for this long after it was opened has settled: a server that
+/// cannot go on from our version says so at once, or after a few events.
 const SETTLING: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -149,17 +149,22 @@ async fn watch<K: Kind>(
     };
     let mut events = pin!(answer.map_err(|error| End::of(&error))?.into_stream());
     shared.healths().opened(K::NAME);
-    let mut limit = SETTLING;
+    let settles = Instant::now() + SETTLING;
+    let (mut settled, mut said) = (false, false);
     loop {
-        let event = match timeout(limit, events.next()).await {
-            Err(_) if limit == SETTLING => {
-                shared.healths().sign(K::NAME);
-                limit = SILENCE;
+        let until = if settled { Instant::now() + SILENCE } else { settles };
+        let next = timeout_at(until, events.next()).await;
+        if !settled && Instant::now() >= settles && !matches!(next, Ok(None | Some(Err(_)))) {
+            settled = true;
+            shared.healths().settled(K::NAME);
+            if next.is_err() {
                 continue;
             }
+        }
+        let event = match next {
             Err(_) => return Err(silent(SILENCE)),
             // Not a word: nobody knows whether anything was watched.
-            Ok(None) if limit == SETTLING => {
+            Ok(None) if !settled && !said => {
                 let detail = "closed as soon as it was opened".to_owned();
                 return Err(End::Failed(2, detail, false));
             }
@@ -167,7 +172,7 @@ async fn watch<K: Kind>(
             Ok(Some(Err(error))) => return Err(End::of(&error)),
             Ok(Some(Ok(event))) => event,
         };
-        limit = SILENCE;
+        said = true;
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 shared.apply::<K>(&object);

@@ -33,10 +33,19 @@ struct Failing {
     detail: String,
 }
 
+impl Failing {
+    /// For how long nothing newer has been known.
+    fn known_for(&self, health: &Health) -> Duration {
+        health.listed.map_or(self.since, |listed| listed.max(self.since)).elapsed()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Health {
     synced: bool,
     sign: Option<Instant>,
+    /// When the last list was complete.
+    listed: Option<Instant>,
     lists: u64,
     opened: u64,
     errors: u64,
@@ -60,10 +69,16 @@ impl Healths {
         self.by_name.remove(name);
     }
 
-    /// An event or bookmark came.
+    /// An event or bookmark came, or a list.
     pub(crate) fn sign(&mut self, name: &'static str) {
+        self.by_name.entry(name).or_default().sign = Some(Instant::now());
+    }
+
+    /// A watch goes on, and not only for its first moment. Nothing less ends a failure:
+    /// a list that works before a watch that does not is part of it.
+    pub(crate) fn settled(&mut self, name: &'static str) {
+        self.sign(name);
         let health = self.by_name.entry(name).or_default();
-        health.sign = Some(Instant::now());
         if let Some(failing) = health.failing.take() {
             let seconds = failing.since.elapsed().as_secs();
             tracing::info!(watch = name, "works again, after {seconds} s");
@@ -74,6 +89,7 @@ impl Healths {
     pub(crate) fn listed(&mut self, name: &'static str) {
         let health = self.by_name.entry(name).or_default();
         health.lists += 1;
+        health.listed = Some(Instant::now());
         health.synced = true;
         self.sign(name);
     }
@@ -106,10 +122,11 @@ impl Healths {
         !self.by_name.is_empty() && self.by_name.values().all(|health| health.synced)
     }
 
-    /// The first watch that must not be decided on, and why.
-    pub(crate) fn unfit(&self, limit: Duration) -> Option<(&'static str, String)> {
-        self.by_name.iter().find_map(|(name, health)| match &health.failing {
-            Some(failing) if failing.since.elapsed() >= limit || !health.synced => {
+    /// The watches that must not be decided on, and why. What is known is as old as the
+    /// failure, or as the last list if one was complete since.
+    pub(crate) fn unfit(&self, limit: Duration) -> impl Iterator<Item = (&'static str, String)> {
+        self.by_name.iter().filter_map(move |(name, health)| match &health.failing {
+            Some(failing) if !health.synced || failing.known_for(health) >= limit => {
                 let seconds = failing.since.elapsed().as_secs();
                 Some((*name, format!("failing for {seconds} s: {}", failing.detail)))
             }
@@ -145,19 +162,21 @@ mod tests {
         let mut healths = Healths::default();
         healths.expect("pods");
         assert!(!healths.synced());
-        assert!(healths.unfit(LIMIT).unwrap().1.contains("not complete"));
+        assert!(healths.unfit(LIMIT).next().unwrap().1.contains("not complete"));
         healths.listed("pods");
-        assert!(healths.synced() && healths.unfit(LIMIT).is_none());
+        assert!(healths.synced() && healths.unfit(LIMIT).next().is_none());
 
         healths.failed("pods", 503, "503 no", false);
         tokio::time::advance(Duration::from_secs(59)).await;
         healths.failed("pods", 503, "503 no", false);
-        assert_eq!(healths.unfit(LIMIT), None, "a short break changes nothing");
+        assert_eq!(healths.unfit(LIMIT).next(), None, "a short break changes nothing");
         tokio::time::advance(Duration::from_secs(1)).await;
-        let (name, detail) = healths.unfit(LIMIT).unwrap();
+        let (name, detail) = healths.unfit(LIMIT).next().unwrap();
         assert_eq!((name, detail.as_str()), ("pods", "failing for 60 s: 503 no"));
         healths.sign("pods");
-        assert_eq!(healths.unfit(LIMIT), None);
+        assert_eq!(healths.unfit(LIMIT).count(), 1, "a word or two is no watch");
+        healths.settled("pods");
+        assert_eq!(healths.unfit(LIMIT).next(), None);
         assert_eq!(healths.stats(|_| 3)[0].errors, 2);
     }
 
@@ -167,6 +186,21 @@ mod tests {
         healths.listed("pods");
         tokio::time::advance(Duration::from_secs(90)).await;
         healths.failed("pods", 1, "silent", true);
-        assert!(healths.unfit(LIMIT).is_some());
+        assert!(healths.unfit(LIMIT).next().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_makes_facts_new_and_ends_no_failure() {
+        let mut healths = Healths::default();
+        healths.listed("pods");
+        healths.failed("pods", 410, "expired", false);
+        tokio::time::advance(LIMIT).await;
+        healths.listed("pods");
+        assert_eq!(healths.unfit(LIMIT).next(), None, "what was just listed is known");
+        assert_eq!(healths.stats(|_| 0)[0].failing_for, Some(LIMIT));
+        tokio::time::advance(LIMIT).await;
+        assert!(healths.unfit(LIMIT).next().unwrap().1.contains("failing for 120 s"));
+        healths.settled("pods");
+        assert_eq!(healths.stats(|_| 0)[0].failing_for, None);
     }
 }

@@ -1,7 +1,7 @@
 //! The kinds that are watched: how each becomes a record, what is carried over from
 //! the record before it, and which changes are worth an early cycle.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::{
     api::{
@@ -15,7 +15,7 @@ use k8s_openapi::{
 };
 use kube::core::{DynamicObject, PartialObjectMeta};
 use stornx_core::{
-    ids::{PodName, WorkloadKind, WorkloadRef},
+    ids::{Namespace, PodName, WorkloadKind, WorkloadRef},
     model::{Node, PodPhase},
 };
 
@@ -25,7 +25,8 @@ use crate::map::{
     autoscaler::AutoscalerRecord,
     budget::BudgetRecord,
     names::Names,
-    pod::PodRecord,
+    pod::{Owner, PodRecord},
+    requests,
     rule::RuleRecord,
     service::ServiceRecord,
     workload::{ReplicaSetRecord, WorkloadRecord},
@@ -68,8 +69,14 @@ pub(crate) trait Kind: Send + Sync + 'static {
     fn remember(_before: &Self::Record, _now: &mut Self::Record) {}
     /// Says what is worth saying once about a record that is new or has changed.
     fn notice(_key: &Self::Key, _before: Option<&Self::Record>, _now: &Self::Record) {}
-    /// Whether the change is worth an early cycle.
-    fn wakes(_before: Option<&Self::Record>, _now: Option<&Self::Record>) -> bool {
+    /// Whether the change is worth an early cycle: nodes, and what is ready and where in
+    /// the managed namespaces. What comes and goes elsewhere waits for the schedule.
+    fn wakes(
+        _managed: &BTreeSet<Namespace>,
+        _key: &Self::Key,
+        _before: Option<&Self::Record>,
+        _now: Option<&Self::Record>,
+    ) -> bool {
         false
     }
 }
@@ -112,7 +119,12 @@ kind!(
     by |meta| meta.name.as_deref().map(Into::into),
     map |node, _| map::node::record(node),
     {
-        fn wakes(before: Option<&Node>, now: Option<&Node>) -> bool {
+        fn wakes(
+            _managed: &BTreeSet<Namespace>,
+            _key: &Arc<str>,
+            before: Option<&Node>,
+            now: Option<&Node>,
+        ) -> bool {
             let place = |node: &Node| (node.ready, node.schedulable, node.zone.clone());
             before.map(place) != now.map(place)
         }
@@ -128,11 +140,26 @@ kind!(
         fn remember(before: &PodRecord, now: &mut PodRecord) {
             map::pod::remember(before, now);
         }
-        fn wakes(before: Option<&PodRecord>, now: Option<&PodRecord>) -> bool {
-            let endpoint = |pod: Option<&PodRecord>| {
-                pod.filter(|pod| pod.phase == PodPhase::Ready).map(|pod| pod.node.clone())
+        fn notice(key: &PodName, before: Option<&PodRecord>, now: &PodRecord) {
+            let closes = |pod: &PodRecord| pod.node.is_some() && !requests::plausible(&pod.requests);
+            if closes(now) && !before.is_some_and(closes) {
+                let text = "cannot be read: its node counts as full";
+                tracing::warn!(pod = key.as_str(), "what it asks for {text}");
+            }
+        }
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &PodName,
+            before: Option<&PodRecord>,
+            now: Option<&PodRecord>,
+        ) -> bool {
+            // Jobs, daemon sets and bare pods are no replicas.
+            let replica = |pod: &&PodRecord| pod.owner != Owner::Other;
+            let ready = |pod: &&PodRecord| pod.phase == PodPhase::Ready;
+            let place = |pod: Option<&PodRecord>| {
+                pod.filter(replica).filter(ready).map(|pod| pod.node.clone())
             };
-            endpoint(before) != endpoint(now)
+            is_managed(managed, key.as_str()) && place(before) != place(now)
         }
     }
 );
@@ -208,8 +235,13 @@ kind!(
     by map::key,
     map |slice, _| Some(map::service::endpoints(slice)),
     {
-        fn wakes(before: Option<&u64>, now: Option<&u64>) -> bool {
-            before != now
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &Arc<str>,
+            before: Option<&u64>,
+            now: Option<&u64>,
+        ) -> bool {
+            is_managed(managed, key) && before != now
         }
     }
 );
@@ -221,12 +253,19 @@ kind!(
     map |rule, _| map::rule::record(rule)
 );
 
-/// Names a mistake in annotations once, not with every event of the workload.
+/// Whether something of this key, `namespace/name`, is in a managed namespace.
+fn is_managed(managed: &BTreeSet<Namespace>, key: &str) -> bool {
+    // A set of a handful: comparing texts beats making a name of each.
+    let namespace = map::namespace_of(key);
+    managed.iter().any(|one| one.as_str() == namespace)
+}
+
+/// Names a mistake once, not with every event of the workload.
 fn notice_mistake(key: &WorkloadRef, before: Option<&WorkloadRecord>, now: &WorkloadRecord) {
     let mistake = |record: &WorkloadRecord| record.mistake.clone();
     if let Some(text) = &now.mistake
         && before.and_then(mistake).as_ref() != Some(text)
     {
-        tracing::warn!(workload = %key, "left alone, its annotations are not clear: {text}");
+        tracing::warn!(workload = %key, "left alone, what it asks for is not clear: {text}");
     }
 }

@@ -73,6 +73,7 @@ struct Store {
 /// What the watches write and facts are made of.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    managed: BTreeSet<Namespace>,
     store: Mutex<Store>,
     healths: Mutex<Healths>,
     changes: watch::Sender<u64>,
@@ -80,8 +81,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new() -> Self {
+    /// `managed` are the namespaces whose endpoints are worth an early cycle.
+    pub(crate) fn new(managed: BTreeSet<Namespace>) -> Self {
         Self {
+            managed,
             store: Mutex::default(),
             healths: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -96,6 +99,15 @@ impl Shared {
 
     fn healths(&self) -> MutexGuard<'_, Healths> {
         self.healths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wakes<K: Kind>(
+        &self,
+        key: &K::Key,
+        before: Option<&K::Record>,
+        now: Option<&K::Record>,
+    ) -> bool {
+        K::wakes(&self.managed, key, before, now)
     }
 
     fn wake(&self) {
@@ -115,7 +127,7 @@ impl Shared {
         let vanished = K::table(&mut self.store().tables).finish_list();
         self.healths().listed(K::NAME);
         self.note_synced();
-        if vanished {
+        if vanished.iter().any(|(key, gone)| self.wakes::<K>(key, Some(gone), None)) {
             self.wake();
         }
     }
@@ -134,7 +146,7 @@ impl Shared {
         if let Some(before) = before {
             K::remember(before, &mut record);
         }
-        let wakes = K::wakes(before, Some(&record));
+        let wakes = self.wakes::<K>(&key, before, Some(&record));
         K::notice(&key, before, &record);
         table.set(key, record);
         drop(store);
@@ -151,7 +163,7 @@ impl Shared {
 
     fn remove<K: Kind>(&self, key: &K::Key) {
         let before = K::table(&mut self.store().tables).remove(key);
-        if K::wakes(before.as_ref(), None) {
+        if self.wakes::<K>(key, before.as_ref(), None) {
             self.wake();
         }
     }
@@ -163,8 +175,8 @@ impl Shared {
     }
 
     /// What is known now.
-    pub(crate) fn facts(&self, managed: &BTreeSet<Namespace>, mesh: Mesh) -> ClusterFacts {
-        facts::assemble(&self.store().tables, managed, mesh)
+    pub(crate) fn facts(&self, mesh: Mesh) -> ClusterFacts {
+        facts::assemble(&self.store().tables, &self.managed, mesh)
     }
 
     /// The identity of a workload, for events on it.
@@ -190,7 +202,7 @@ impl Cluster {
     /// Starts the watches, as tasks of the runtime that this is called in.
     #[must_use]
     pub fn start(connection: &Connection, options: ClusterOptions) -> Self {
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(options.namespaces.clone()));
         let mut watches = Watches {
             client: connection.client().clone(),
             page: options.page_size,
@@ -242,8 +254,17 @@ impl Cluster {
         if done { Ok(()) } else { self.fit() }
     }
 
-    /// A count that rises with each change of which replicas are ready and where, and
-    /// of nodes and their zones.
+    /// The watches that keep the cluster from being synced or decided on, each with its
+    /// name and why, in words; none when it is ready.
+    #[must_use]
+    pub fn not_ready(&self) -> Vec<String> {
+        let healths = self.shared.healths();
+        let unfit = healths.unfit(self.options.stale_after);
+        unfit.map(|(name, why)| format!("watch {name}: {why}")).collect()
+    }
+
+    /// A count that rises with each change of which replicas of managed namespaces are
+    /// ready and where, and of nodes and their zones.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
@@ -275,7 +296,7 @@ impl Cluster {
     }
 
     fn fit(&self) -> Result<(), PortError> {
-        match self.shared.healths().unfit(self.options.stale_after) {
+        match self.shared.healths().unfit(self.options.stale_after).next() {
             None => Ok(()),
             Some((name, detail)) => {
                 Err(PortError::Unavailable { what: format!("watch {name}"), detail })
@@ -290,7 +311,7 @@ impl ClusterSource for Cluster {
         self.fit()?;
         let routable = self.capabilities.borrow().destination_rules;
         let mesh = if routable { Mesh::Routable } else { Mesh::Absent };
-        Ok(self.shared.facts(&self.options.namespaces, mesh))
+        Ok(self.shared.facts(mesh))
     }
 }
 

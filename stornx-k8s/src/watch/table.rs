@@ -22,12 +22,10 @@ impl<K: Ord + Clone, R> Table<K, R> {
         self.listing = Some(BTreeSet::new());
     }
 
-    /// The list is complete; what it did not name is gone. Says whether anything was.
-    pub(crate) fn finish_list(&mut self) -> bool {
-        let Some(named) = self.listing.take() else { return false };
-        let before = self.records.len();
-        self.records.retain(|key, _| named.contains(key));
-        self.records.len() != before
+    /// The list is complete; what it did not name is gone, and is given.
+    pub(crate) fn finish_list(&mut self) -> Vec<(K, R)> {
+        let Some(named) = self.listing.take() else { return Vec::new() };
+        self.records.extract_if(.., |key, _| !named.contains(key)).collect()
     }
 
     /// Sets a record; gives the one before it.
@@ -86,9 +84,9 @@ mod tests {
         table.set("d", 5);
         table.remove(&"d");
         assert_eq!(table.get("a"), Some(&1), "known until the list is complete");
-        assert!(table.finish_list());
+        assert_eq!(table.finish_list(), [("a", 1)]);
         assert_eq!(table.iter().collect::<Vec<_>>(), [(&"b", &3), (&"c", &4)]);
-        assert!(!table.finish_list(), "without a beginning there is no end");
+        assert_eq!(table.finish_list(), [], "without a beginning there is no end");
         assert_eq!(table.len(), 2);
     }
 }

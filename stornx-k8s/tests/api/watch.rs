@@ -11,7 +11,7 @@ use stornx_core::{
 use stornx_k8s::{Cluster, ClusterOptions, Connection, WatchStats};
 
 use crate::{
-    shop::{DEPLOYMENTS, NODES, PODS, RULES, deployment, node, pod, shop},
+    shop::{DEPLOYMENTS, NODES, PODS, RULES, SLICES, deployment, node, pod, shop},
     support::{Api, Fault},
     until,
 };
@@ -59,10 +59,15 @@ async fn nothing_is_known_before_every_list_is_complete() {
     let text = error.to_string();
     assert!(text.contains("watch poddisruptionbudgets") && text.contains("403"), "{text}");
     assert!(!cluster.synced());
+    let not_ready = cluster.not_ready();
+    let [why] = not_ready.as_slice() else { panic!("one watch: {not_ready:?}") };
+    assert!(why.starts_with("watch poddisruptionbudgets: failing for "), "{why}");
+    assert!(why.contains("403"), "{why}");
     let observed = cluster.observe().await;
     assert!(matches!(observed, Err(PortError::Unavailable { .. })), "{observed:?}");
     cluster.wait_synced(Duration::from_secs(60)).await.unwrap();
     assert!(cluster.observe().await.is_ok());
+    assert_eq!(cluster.not_ready(), [] as [String; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,6 +96,75 @@ async fn changes_are_followed_and_wake_only_for_endpoints_and_nodes() {
     api.remove(PODS, "shop/cart-7d9f-c");
     until("the pod is gone", async || facts(&cluster).await.workloads[0].pods.len() == 2).await;
     assert_eq!(*changes.borrow(), before + 3, "what a kubelet reports is no change");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_and_goes_elsewhere_wakes_nobody() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    let open = async || api.watchers(PODS) == 1 && api.watchers(SLICES) == 1;
+    until("the watches are open", open).await;
+    let changes = cluster.changes();
+    let before = *changes.borrow();
+    let count = |name: &str| stats(&cluster, name).objects;
+    let job = |namespace: &str| {
+        let mut job = pod("nightly", "nightly-1", "n1");
+        job["metadata"]["namespace"] = json!(namespace);
+        job["metadata"]["ownerReferences"] = json!([{ "apiVersion": "batch/v1", "kind": "Job",
+            "name": "nightly", "uid": "u", "controller": true }]);
+        job
+    };
+    let elsewhere = |mut object: serde_json::Value| {
+        object["metadata"]["namespace"] = json!("other");
+        object
+    };
+    let slice = |address: &str| {
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": { "namespace": "shop", "name": "cart-x" }, "addressType": "IPv4",
+            "endpoints": [{ "addresses": [address] }]
+        })
+    };
+    api.put(PODS, elsewhere(pod("cart", "cart-7d9f-a", "n1")));
+    api.put(PODS, elsewhere(job("shop")));
+    api.put(PODS, job("shop"));
+    api.put(SLICES, elsewhere(slice("10.0.0.1")));
+    until("all are seen", async || count("pods") == 5 && count("endpointslices") == 1).await;
+    api.remove(PODS, "shop/nightly-1");
+    // Missed by the watch and found by the next list.
+    api.remove_quietly(PODS, "other/nightly-1");
+    api.compact(PODS);
+    until("both are gone", async || count("pods") == 3).await;
+    assert_eq!(*changes.borrow(), before, "nothing of it is a replica or endpoint of ours");
+
+    api.put(SLICES, slice("10.0.0.1"));
+    until("it is seen", async || count("endpointslices") == 2).await;
+    assert_eq!(*changes.borrow(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_expires_at_once_again_and_again_is_one_failure() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    until("the watch is open", async || api.watchers(PODS) == 1).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    api.fail("GET", "/api/v1/pods?&watch=true", std::iter::repeat_n(Fault::Status(410), 1000));
+    api.close(PODS);
+    until("it fails", async || stats(&cluster, "pods").failing_for.is_some()).await;
+    let (began, lists) = (tokio::time::Instant::now(), stats(&cluster, "pods").lists);
+    // Longer than `stale_after`, and not so long that the silence of the others shows.
+    while began.elapsed() < Duration::from_secs(80) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let failing_for = stats(&cluster, "pods").failing_for.unwrap();
+        assert!(failing_for >= began.elapsed(), "a list alone ends no failure");
+        assert!(cluster.observe().await.is_ok(), "what was listed just now is known");
+    }
+    let lists = stats(&cluster, "pods").lists - lists;
+    assert!((5..30).contains(&lists), "it goes on, and backs off: {lists} lists");
+    api.heal();
+    until("it works again", async || stats(&cluster, "pods").failing_for.is_none()).await;
 }
 
 #[tokio::test(start_paused = true)]

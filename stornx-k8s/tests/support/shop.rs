@@ -13,6 +13,7 @@ pub(crate) const CONFIG_MAPS: &str = "/api/v1/configmaps";
 pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 pub(crate) const STATEFUL_SETS: &str = "/apis/apps/v1/statefulsets";
 pub(crate) const REPLICA_SETS: &str = "/apis/apps/v1/replicasets";
+pub(crate) const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 pub(crate) const EVENTS: &str = "/apis/events.k8s.io/v1/events";
 pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
 pub(crate) const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
