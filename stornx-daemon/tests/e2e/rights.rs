@@ -19,13 +19,13 @@ use crate::{
     Failure,
     bare::wait_cycles,
     support::{
-    SOON, TestResult,
-    audit::Audit,
-    daemon::{Daemon, quick},
-    load::Load,
-    rights::{self, Right},
-    seen,
-},
+        SOON, TestResult,
+        audit::Audit,
+        daemon::{Daemon, quick},
+        load::Load,
+        rights::{self, Right},
+        seen,
+    },
 };
 
 const HERE: &str = "rights";
@@ -131,9 +131,7 @@ async fn stateful_set(client: &Client) -> TestResult {
 }
 
 /// What was used, and what was refused.
-fn audited(
-    log: &Audit,
-) -> Result<(BTreeSet<Right>, BTreeSet<Right>), Failure> {
+fn audited(log: &Audit) -> Result<(BTreeSet<Right>, BTreeSet<Right>), Failure> {
     let (mut used, mut refused) = (BTreeSet::new(), BTreeSet::new());
     for event in log.entries()? {
         let target = &event["objectRef"];

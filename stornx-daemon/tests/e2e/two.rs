@@ -194,7 +194,9 @@ fn judge(log: &Audit, rounds: u64) -> TestResult {
                     user == entry.user && entry.answered <= until
                 });
                 if !current {
-                    return Err(format!("{} without a lease ({holder:?}): {entry:?}", entry.what).into());
+                    return Err(
+                        format!("{} without a lease ({holder:?}): {entry:?}", entry.what).into()
+                    );
                 }
             }
         }
