@@ -16,8 +16,10 @@ impl Audit {
     /// or `Request` for writes with what was written. `name` is that of the files.
     pub(crate) fn of(name: &str, level: &str, users: &[&str], options: Options) -> (Options, Self) {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        // Another run at the same time has files of its own.
-        let name = format!("{name}-{}", std::process::id());
+        // Another run at the same time has files of its own; process ids are small numbers
+        // in every namespace.
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        let name = format!("{name}-{now:x}");
         let (policy, log) =
             (folder.join(format!("{name}.yaml")), folder.join(format!("{name}.log")));
         let verbs =
