@@ -141,7 +141,7 @@ fn not_ready(shop: &Shop) -> Vec<String> {
 
 async fn metrics(State(shop): State<Shop>) -> Response {
     if let Some(live) = shop.live.get() {
-        live.refresh(&shop.metrics);
+        live.refresh(&shop.metrics).await;
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], shop.metrics.page()).into_response()

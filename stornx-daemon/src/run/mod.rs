@@ -139,9 +139,12 @@ impl Live {
     }
 
     /// Brings the figures of the adapters into the metrics.
-    fn refresh(&self, metrics: &Metrics) {
-        let leading = self.lease.as_ref().is_some_and(|lease| *lease.leading().borrow());
-        metrics.leading(leading);
+    async fn refresh(&self, metrics: &Metrics) {
+        // Asked now: a process that was frozen must not show what was so before.
+        metrics.leading(match &self.lease {
+            Some(lease) => lease.may_write().await,
+            None => false,
+        });
         metrics.watches(&self.world.cluster.stats());
         for (name, query) in self.world.prometheus.stats().queries {
             for (result, count) in query.results {
