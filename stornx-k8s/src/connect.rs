@@ -2,7 +2,7 @@
 //!
 //! Required is what exists since Kubernetes 1.23; what an older server lacks is named
 //! at the start, all of it at once, instead of failing later. Optional APIs
-//! (DestinationRules, KEDA, pod metrics) are looked for again every half a minute: they
+//! (DestinationRules, KEDA, pod metrics) are looked for again and again: they
 //! appear when somebody installs them and vanish when somebody removes them. A look
 //! that fails changes nothing of what is known, and what has vanished is believed at
 //! the second look in a row: a server that has just started does not know of all kinds.

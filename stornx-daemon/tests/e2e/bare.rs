@@ -14,7 +14,7 @@ use stornx_testbed::{
 
 use crate::support::{
     SOON, TestResult,
-    daemon::{Daemon, quick},
+    daemon::{Daemon, quick, wait_cycles},
     rights, seen,
 };
 
@@ -76,25 +76,6 @@ async fn bare(bed: Arc<TestBed>) -> TestResult {
             Ok(Some(hosts)) => Err(format!("{hosts} hosts are not routable")),
             Err(error) => Err(error.to_string()),
         }
-    })
-    .await?;
-    Ok(())
-}
-
-/// Waits for so many further cycles.
-pub(crate) async fn wait_cycles(daemon: &Daemon, more: f64) -> TestResult {
-    let count = || async {
-        let mut sum = 0.0;
-        for result in ["clean", "partial", "failed", "refused"] {
-            let labels = [("cause", "schedule"), ("result", result)];
-            sum += daemon.metric("stornx_cycles_total", &labels).await?.unwrap_or_default();
-        }
-        Ok::<f64, Box<dyn std::error::Error + Send + Sync>>(sum)
-    };
-    let before = count().await?;
-    until("more cycles", SOON, || async {
-        let passed = count().await.map_err(|error| error.to_string())? - before;
-        if passed >= more { Ok(()) } else { Err(format!("{passed} of {more}")) }
     })
     .await?;
     Ok(())

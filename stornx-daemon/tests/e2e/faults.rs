@@ -22,14 +22,11 @@ use stornx_testbed::{
     wait::until,
 };
 
-use crate::{
-    bare::wait_cycles,
-    support::{
-        SOON, TestResult,
-        daemon::{Daemon, quick},
-        load::Load,
-        rights, seen,
-    },
+use crate::support::{
+    SOON, TestResult,
+    daemon::{Daemon, quick, wait_cycles},
+    load::Load,
+    rights, seen,
 };
 
 const HERE: &str = "faults";

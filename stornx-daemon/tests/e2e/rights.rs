@@ -17,11 +17,10 @@ use stornx_testbed::{
 
 use crate::{
     Failure,
-    bare::wait_cycles,
     support::{
         SOON, TestResult,
         audit::Audit,
-        daemon::{Daemon, quick},
+        daemon::{Daemon, quick, wait_cycles},
         load::Load,
         rights::{self, Right},
         seen,
@@ -31,11 +30,10 @@ use crate::{
 const HERE: &str = "rights";
 
 /// Rights that this test does not provoke, and what does.
-const NOT_PROVOKED: [(&str, &str); 3] = [
+const NOT_PROVOKED: [(&str, &str); 2] = [
     // There is no metrics-server in the test bed.
     ("list", "metrics.k8s.io/pods"),
     // Asked only when a count is not what was expected.
-    ("get", "apps/deployments/scale"),
     ("get", "apps/statefulsets/scale"),
 ];
 

@@ -30,11 +30,10 @@ use tokio::{
 
 use crate::{
     Failure,
-    bare::wait_cycles,
     support::{
         TestResult,
         audit::Audit,
-        daemon::{Daemon, quick},
+        daemon::{Daemon, quick, wait_cycles},
         rights,
     },
 };
@@ -127,7 +126,7 @@ async fn scale(bed: Arc<TestBed>, pods: usize, log: Audit) -> TestResult {
     let per_cycle = |sum: f64| sum / turned;
     println!("time to ready: {:.1} s", to_ready.as_secs_f64());
     let memory = daemon.memory().await?;
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss)] // Thousands of pods.
     let each = (memory - base) / wanted as f64;
     println!(
         "memory: {:.0} MiB, {:.0} MiB without pods, {each:.0} bytes a pod (all that is kept and used for a cycle)",

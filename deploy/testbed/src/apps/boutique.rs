@@ -28,7 +28,7 @@ use crate::error::{Result, Tried};
 /// # Panics
 /// Never: a test of `stornx-sim` holds that its built-in scenarios are valid.
 #[must_use]
-#[allow(clippy::expect_used)]
+#[allow(clippy::expect_used)] // A test holds that built-in scenarios are valid.
 pub fn boutique_scenario() -> &'static Scenario {
     static SCENARIO: LazyLock<Scenario> =
         LazyLock::new(|| builtin::find("online-boutique").expect("a built-in scenario is valid"));

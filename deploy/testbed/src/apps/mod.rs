@@ -12,4 +12,4 @@ pub use boutique::{Boutique, boutique_scenario};
 pub use objects::{
     create, disruption_budget, horizontal_autoscaler, namespace, rights, scale, scaled_object,
 };
-pub use workload::{Roll, Workload, ready_pods, wait_ready};
+pub use workload::{Roll, Workload, is_ready, ready_pods, wait_ready};

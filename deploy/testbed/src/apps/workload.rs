@@ -262,7 +262,9 @@ pub async fn ready_pods(client: &Client, namespace: &str, selector: &str) -> Res
     Ok(found.items.into_iter().filter(is_ready).collect())
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether a pod is Ready and not being deleted.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
     let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
         && conditions.any(|one| one.type_ == "Ready" && one.status == "True")

@@ -184,6 +184,25 @@ impl Drop for Daemon {
     }
 }
 
+/// Waits for so many further cycles.
+pub(crate) async fn wait_cycles(daemon: &Daemon, more: f64) -> TestResult {
+    let count = || async {
+        let mut sum = 0.0;
+        for result in ["clean", "partial", "failed", "refused"] {
+            let labels = [("cause", "schedule"), ("result", result)];
+            sum += daemon.metric("stornx_cycles_total", &labels).await?.unwrap_or_default();
+        }
+        Ok::<f64, Box<dyn std::error::Error + Send + Sync>>(sum)
+    };
+    let before = count().await?;
+    until("more cycles", SOON, || async {
+        let passed = count().await.map_err(|error| error.to_string())? - before;
+        if passed >= more { Ok(()) } else { Err(format!("{passed} of {more}")) }
+    })
+    .await?;
+    Ok(())
+}
+
 /// The port in the first line that names one after `from`.
 fn port_in(log: &Path, from: u64) -> Option<u16> {
     let text = std::fs::read_to_string(log).ok()?;

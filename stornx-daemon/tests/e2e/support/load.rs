@@ -11,6 +11,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::ListParams};
+use stornx_testbed::apps::is_ready;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -89,7 +90,7 @@ async fn work(client: Client, namespace: String, state: Arc<Mutex<State>>) {
         let mut state = lock(&state);
         let mut used = BTreeMap::new();
         for (app, pods) in ready {
-            #[allow(clippy::cast_precision_loss)]
+            #[allow(clippy::cast_precision_loss)] // A handful of pods.
             let each = state.wanted.get(&app).copied().unwrap_or(0.0) / pods.len() as f64;
             for pod in pods {
                 let before = state.used.get(&pod).map_or(0.0, |(_, used)| *used);
@@ -98,12 +99,6 @@ async fn work(client: Client, namespace: String, state: Arc<Mutex<State>>) {
         }
         state.used = used;
     }
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
 async fn serve(listener: TcpListener, namespace: String, state: Arc<Mutex<State>>) {
