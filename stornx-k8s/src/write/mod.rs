@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use kube::Client;
 use stornx_core::{
     ids::{WorkloadKind, WorkloadRef},
-    plan::Action,
+    plan::{Action, ActionKind},
     ports::{Actuator, PortError},
 };
 
@@ -89,6 +89,12 @@ impl KubeActuator {
 
 #[async_trait]
 impl Actuator for KubeActuator {
+    /// Counts are changed and records of moves cleared; moves and routes are planned and
+    /// reported only.
+    fn carries_out(&self, kind: ActionKind) -> bool {
+        matches!(kind, ActionKind::AddReplicas | ActionKind::RemoveReplicas | ActionKind::AbortMove)
+    }
+
     async fn apply(&self, action: &Action) -> Result<(), PortError> {
         let what = action.to_string();
         let limit = self.timeout;

@@ -242,6 +242,9 @@ async fn moves_and_routes_are_not_tried() {
     for action in actions {
         let result = actuator.apply(&action).await;
         assert!(matches!(result, Err(PortError::NotTried { .. })), "{result:?}");
+        // The engine remembers nothing of them either; a surge is given up only with one.
+        let begins = !matches!(action, Action::AbortMove { .. });
+        assert_eq!(actuator.carries_out(action.kind()), !begins);
     }
     assert_eq!(api.requests(), [] as [String; 0]);
 }
