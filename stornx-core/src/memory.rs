@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     model::RouteTable,
+    plan::AbortCause,
     units::{Millis, Percent, Rps, Share, Timestamp},
 };
 
@@ -45,6 +46,38 @@ pub struct Backoff {
     pub failures: u32,
 }
 
+/// A replica that StornX asks for, and the node that it is to run on. It stands from
+/// before the replica is asked for until one was created with it, or its time is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Intent {
+    /// Where the replica is to run.
+    pub node: NodeName,
+    /// When it was decided; the replica is younger.
+    pub since: Timestamp,
+    /// No replica is steered by it from then on.
+    pub until: Timestamp,
+}
+
+/// How a move is about to end. Stored before it is done, so that what is seen afterwards
+/// can be told apart: a count that is back as before, and one that was never raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum MoveEnding {
+    /// The victim goes, this replica has taken its place.
+    Finish {
+        /// The replacement.
+        replacement: PodName,
+    },
+    /// The surge goes again.
+    Undo {
+        /// Why.
+        cause: AbortCause,
+    },
+}
+
 /// A move under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -65,6 +98,9 @@ pub struct MoveInFlight {
     pub known_pods: Vec<PodName>,
     /// The saving it was begun for, in request-milliseconds per second.
     pub predicted_saving: f64,
+    /// How it is about to end, once that is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<MoveEnding>,
 }
 
 /// A move that was finished, for taking it back once.
@@ -133,6 +169,9 @@ pub struct WorkloadMemory {
     /// Last scale action of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaled_at: Option<Timestamp>,
+    /// Replicas that were asked for and not created yet, each with its node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub intents: Vec<Intent>,
     /// The last growth of its count, until it is seen to have helped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,

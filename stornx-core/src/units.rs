@@ -441,6 +441,13 @@ impl Span {
         self.0
     }
 
+    /// No time at all.
+    #[must_use]
+    #[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// Seconds.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // Exact up to 2^53 ms, 285,000 years.

@@ -27,8 +27,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .max_sample_age(Span::from_seconds(age.parse()?));
     }
     let snapshot: Snapshot = serde_json::from_slice(&std::fs::read(file)?)?;
-    let Snapshot { nodes, workloads, hosts, mesh, .. } = snapshot;
-    let cluster = ClusterFacts { nodes, workloads, hosts, mesh };
+    let Snapshot { nodes, workloads, hosts, mesh, steering, .. } = snapshot;
+    let cluster = ClusterFacts { nodes, workloads, hosts, mesh, steering };
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let now = Timestamp::from_millis(u64::try_from(now.as_millis())?);
     let source = Prometheus::new(options.build()?)?;

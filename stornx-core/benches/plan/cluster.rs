@@ -10,7 +10,8 @@ use stornx_core::{
     model::{
         Autoscaler, AutoscalerKind, ClusterFacts, Constraints, DefaultSplit, Edge, Facts, Host,
         Latency, Mesh, MetricsFacts, Node, NodeRoundTrip, Pod, PodPhase, PodTraffic, PodUsage,
-        Protocol, Rollout, RouteTraffic, Rule, Snapshot, Source, Traffic, Workload, WorkloadPolicy,
+        Protocol, Rollout, RouteTraffic, Rule, Snapshot, Source, Steering, Traces, Traffic,
+        Workload, WorkloadPolicy,
     },
     units::{Bytes, BytesPerSecond, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp},
 };
@@ -86,7 +87,13 @@ pub(crate) fn of_size(size: f64, probes: Probes, seed: u64) -> (Snapshot, Timest
     let edges = edges(&mut numbers, &workloads, edge_count);
     let traffic = Traffic { window: Span::from_seconds(60), edges, pods: pod_traffic };
     let latency = latency(&nodes, probes, now);
-    let cluster = ClusterFacts { nodes, workloads, hosts, mesh: Mesh::Routable };
+    let cluster = ClusterFacts {
+        nodes,
+        workloads,
+        hosts,
+        mesh: Mesh::Routable,
+        steering: Steering::default(),
+    };
     let metrics = MetricsFacts {
         usage: Facts::Fresh { as_of: now, source: Source::Prometheus, value: usage },
         traffic: Facts::Fresh { as_of: now, source: Source::Prometheus, value: traffic },
@@ -183,6 +190,7 @@ fn workload(
             phase: PodPhase::Ready,
             created_at: Timestamp::from_millis(now.as_millis() - 86_400_000),
             ready_since: Some(Timestamp::from_millis(now.as_millis() - 86_000_000)),
+            traces: Traces::default(),
         })
         .collect();
     Workload {
@@ -201,6 +209,7 @@ fn workload(
         rollout: Rollout::Settled,
         policy: WorkloadPolicy::default(),
         startup: Some(Span::from_seconds(20)),
+        min_ready: Span::ZERO,
         pods,
     }
 }

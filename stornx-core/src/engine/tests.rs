@@ -174,6 +174,7 @@ fn remember_moves(
                         replicas_before: *observed,
                         known_pods: Vec::new(),
                         predicted_saving: 1.0,
+                        ending: None,
                     });
             }
             Action::FinishMove { workload, .. } if result.is_ok() => {

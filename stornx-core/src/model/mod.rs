@@ -13,11 +13,12 @@ pub use facts::{Facts, Source};
 pub use routing::{
     DefaultSplit, Distribution, DistributionError, ForeignRule, Host, Mesh, RouteTable, Rule,
 };
-pub use snapshot::{ApiVersion, ClusterFacts, MetricsFacts, Snapshot};
+pub use snapshot::{ApiVersion, ClusterFacts, MetricsFacts, Snapshot, Steering};
 pub use topology::{Labels, Latency, Node, NodeRoundTrip, Taint, TaintEffect, ZoneRoundTrip};
 pub use traffic::{Edge, PodTraffic, Protocol, RouteTraffic, Traffic};
 pub use validate::Problem;
 pub use workload::{
     Autoscaler, AutoscalerKind, Constraints, DisruptionBudget, NodeExpression, NodeOperator,
-    NodeTerm, Pod, PodPhase, PodUsage, Rollout, Toleration, Workload, WorkloadPolicy,
+    NodeTerm, Pod, PodPhase, PodUsage, Rollout, Steered, Toleration, Traces, Workload,
+    WorkloadPolicy,
 };

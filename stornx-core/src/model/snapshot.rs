@@ -32,6 +32,31 @@ pub struct ClusterFacts {
     pub hosts: Vec<Host>,
     /// Whether rules take effect.
     pub mesh: Mesh,
+    /// Whether new replicas can be told where to run.
+    pub steering: Steering,
+}
+
+/// Whether new replicas can be told where to run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Steering {
+    /// They come up on the node that was chosen for them.
+    #[default]
+    Given,
+    /// The scheduler alone decides: no move begins, and a count is raised all the same.
+    Missing {
+        /// Why, in plain words.
+        reason: String,
+    },
+}
+
+impl Steering {
+    /// It is there.
+    #[must_use]
+    pub const fn is_given(&self) -> bool {
+        matches!(self, Self::Given)
+    }
 }
 
 /// What the metrics say.
@@ -66,6 +91,12 @@ pub struct Snapshot {
     /// Whether routing rules take effect.
     #[serde(default)]
     pub mesh: Mesh,
+    /// Whether new replicas can be told where to run.
+    #[serde(default, skip_serializing_if = "Steering::is_given")]
+    pub steering: Steering,
+    /// It is a quiet hour: no move begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
     /// CPU and memory by replica.
     pub usage: Facts<Vec<PodUsage>>,
     /// The service graph.
@@ -94,6 +125,8 @@ impl Snapshot {
             workloads: cluster.workloads,
             hosts: cluster.hosts,
             mesh: cluster.mesh,
+            steering: cluster.steering,
+            quiet: false,
             usage: metrics.usage,
             traffic: metrics.traffic,
             latency: metrics.latency,

@@ -42,6 +42,41 @@ pub struct Pod {
     /// Since when it has been Ready without a break.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
+    /// What StornX has left on it.
+    #[serde(default, skip_serializing_if = "Traces::is_none")]
+    pub traces: Traces,
+}
+
+/// What StornX has left on a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Traces {
+    /// Where it was told to run when it was created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steered: Option<Steered>,
+    /// It is marked as the one that goes when the count is lowered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub victim: bool,
+}
+
+/// That a pod runs on one node or not at all, because StornX asked for it there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Steered {
+    /// Where it is to run.
+    pub node: NodeName,
+    /// When that was decided: with the node, the name of the intent.
+    pub since: Timestamp,
+}
+
+impl Traces {
+    /// Nothing was left on it.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A comparison of one node label.
@@ -244,6 +279,9 @@ pub struct Workload {
     /// From creation to Ready, as seen on this workload lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup: Option<Span>,
+    /// `spec.minReadySeconds`: a replica is available once it has been Ready for so long.
+    #[serde(default, skip_serializing_if = "Span::is_zero")]
+    pub min_ready: Span,
     /// Its replicas, those being deleted included.
     pub pods: Vec<Pod>,
 }

@@ -8,11 +8,11 @@ use super::{
 use crate::{
     ids::{PodName, WorkloadKind, ZoneName},
     memory::{
-        Backoff, CapacityMemory, Expectation, FinishedMove, Growth, HostMemory, Memory,
+        Backoff, CapacityMemory, Expectation, FinishedMove, Growth, HostMemory, Intent, Memory,
         MoveInFlight, Placed, WorkloadMemory,
     },
     model::{Host, Pod, Rule, Snapshot, Workload},
-    units::{Millis, Percent, Rps, Share, Timestamp},
+    units::{Millis, Percent, Rps, Share, Span, Timestamp},
 };
 
 pub(super) fn random_memory(random: &mut SplitMix64, snapshot: &Snapshot) -> Memory {
@@ -64,7 +64,18 @@ fn random_workload_memory(
             .map(|pod| (pod.name.clone(), random.between_u32(1, 30)))
             .filter(|(_, cycles)| *cycles <= 3)
             .collect(),
+        intents: random_intents(random, snapshot),
     }
+}
+
+fn random_intents(random: &mut SplitMix64, snapshot: &Snapshot) -> Vec<Intent> {
+    let count = if random.chance(20) { random.between_u32(1, 2) } else { 0 };
+    let mut intent = |_| {
+        let since = earlier(random, 120);
+        let node = random.pick(&snapshot.nodes).name.clone();
+        Intent { node, since, until: since.after(Span::from_seconds(60)) }
+    };
+    (0..count).map(&mut intent).collect()
 }
 
 /// A growth that led to the count that stands, or to another.
@@ -115,6 +126,7 @@ fn random_move(
         replicas_before: workload.desired.saturating_sub(u32::from(surged)),
         known_pods: known,
         predicted_saving: random.real(0.0, 100.0),
+        ending: None,
     })
 }
 

@@ -15,8 +15,8 @@ use crate::{
         ApiVersion, Autoscaler, AutoscalerKind, Constraints, DefaultSplit, DisruptionBudget,
         Distribution, Edge, Facts, ForeignRule, Host, Latency, Mesh, Node, NodeExpression,
         NodeOperator, NodeRoundTrip, NodeTerm, Pod, PodPhase, PodTraffic, PodUsage, Protocol,
-        Rollout, RouteTable, RouteTraffic, Rule, Snapshot, Source, Taint, TaintEffect, Toleration,
-        Traffic, Workload, WorkloadPolicy, ZoneRoundTrip,
+        Rollout, RouteTable, RouteTraffic, Rule, Snapshot, Source, Steering, Taint, TaintEffect,
+        Toleration, Traces, Traffic, Workload, WorkloadPolicy, ZoneRoundTrip,
     },
     policy::{MetricsType, Policy, TargetRule},
     units::{
@@ -125,6 +125,8 @@ fn random_snapshot(random: &mut SplitMix64) -> Snapshot {
         workloads,
         hosts,
         mesh,
+        steering: Steering::default(),
+        quiet: false,
         usage: random_facts(random, usage, Source::MetricsServer),
         traffic: random_facts(random, traffic, Source::Prometheus),
         latency: random_facts(random, latency, Source::LatencyExporter),
@@ -273,6 +275,7 @@ fn random_workload(random: &mut SplitMix64, number: usize, nodes: &[Node]) -> Wo
             response_time: random.chance(10).then(|| Millis::saturating(50.0)),
         },
         startup: random.chance(50).then(|| Span::from_seconds(random.between(1, 60))),
+        min_ready: Span::ZERO,
         pods,
     }
 }
@@ -298,7 +301,7 @@ fn random_pod(random: &mut SplitMix64, id: &WorkloadRef, ordinal: usize, nodes: 
         Timestamp::from_millis(created_at.as_millis() + random.between(0, age))
     });
     let name = parsed(&format!("{NAMESPACE}/{}-{ordinal}", id.name()));
-    Pod { name, node, phase, created_at, ready_since }
+    Pod { name, node, phase, created_at, ready_since, traces: Traces::default() }
 }
 
 fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> Option<Host> {

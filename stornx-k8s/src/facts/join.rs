@@ -96,6 +96,7 @@ pub(crate) fn join(tables: &Tables) -> Joined<'_> {
                     phase: pod.phase,
                     created_at: pod.created_at,
                     ready_since: pod.ready_since,
+                    traces: pod.traces.as_deref().cloned().unwrap_or_default(),
                 };
                 entries[at].add(pod, seen, current);
             }

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 use stornx_core::{
     ids::Namespace,
-    model::{ClusterFacts, Mesh, Node},
+    model::{ClusterFacts, Mesh, Node, Steering},
 };
 
 use self::join::{Joined, join};
@@ -34,6 +34,7 @@ pub(crate) fn assemble(tables: &Tables, managed: &BTreeSet<Namespace>, mesh: Mes
         workloads: workloads::workloads(tables, &mut joined, &floors, managed),
         hosts,
         mesh,
+        steering: Steering::default(),
     }
 }
 

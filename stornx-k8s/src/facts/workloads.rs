@@ -57,6 +57,7 @@ pub(crate) fn workloads(
             rollout: rollout(entry),
             policy: record.policy.clone(),
             startup: median(&mut entry.startups),
+            min_ready: record.min_ready,
             pods: std::mem::take(&mut entry.pods),
         });
     }

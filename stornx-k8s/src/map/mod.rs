@@ -19,6 +19,7 @@ pub(crate) mod rule;
 pub(crate) mod selector;
 pub(crate) mod service;
 pub(crate) mod template;
+pub(crate) mod traces;
 pub(crate) mod usage;
 pub(crate) mod workload;
 

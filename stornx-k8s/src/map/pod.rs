@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod as Object, PodCondition, PodStatus};
 use stornx_core::{
-    model::PodPhase,
+    model::{PodPhase, Traces},
     units::{Resources, Timestamp},
 };
 
-use super::{controller, instant, is_apps, names::Names, requests};
+use super::{controller, instant, is_apps, names::Names, requests, traces};
 
 /// The label by which a StatefulSet says which revision a pod is of.
 const REVISION: &str = "controller-revision-hash";
@@ -54,6 +54,8 @@ pub(crate) struct PodRecord {
     pub(crate) ready_since: Option<Timestamp>,
     /// When it was Ready for the first time.
     pub(crate) first_ready: Option<Timestamp>,
+    /// What StornX has left on it.
+    pub(crate) traces: Option<Box<Traces>>,
     /// What it asks for.
     pub(crate) requests: Resources,
     /// What it may use; zero for a resource without a limit.
@@ -92,6 +94,7 @@ pub(crate) fn record(pod: &Object, names: &mut Names) -> Option<PodRecord> {
         created_at: pod.metadata.creation_timestamp.as_ref().map(instant).unwrap_or_default(),
         ready_since,
         first_ready: ready_since.filter(|_| !status.is_some_and(restarted)),
+        traces: traces::traces(pod.metadata.annotations.as_ref()),
         requests: requests::requests(spec),
         limits: requests::limits(spec),
     })

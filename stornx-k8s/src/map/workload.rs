@@ -10,6 +10,7 @@ use kube::core::PartialObjectMeta;
 use stornx_core::{
     ids::{Namespace, WorkloadKind, WorkloadRef},
     model::WorkloadPolicy,
+    units::Span,
 };
 
 use super::{
@@ -44,6 +45,8 @@ pub(crate) struct WorkloadRecord {
     pub(crate) uid: Box<str>,
     /// `spec.replicas`.
     pub(crate) desired: u32,
+    /// `spec.minReadySeconds`.
+    pub(crate) min_ready: Span,
     /// What its replicas have in common.
     pub(crate) template: Template,
     /// `spec.paused`.
@@ -87,6 +90,10 @@ fn count(replicas: Option<i32>) -> u32 {
     u32::try_from(replicas.unwrap_or(1)).unwrap_or(0)
 }
 
+fn seconds(seconds: Option<i32>) -> Span {
+    Span::from_seconds(u64::try_from(seconds.unwrap_or(0)).unwrap_or(0))
+}
+
 fn is_observed(meta: &ObjectMeta, observed: Option<i64>) -> bool {
     observed.unwrap_or(0) >= meta.generation.unwrap_or(0)
 }
@@ -113,6 +120,7 @@ pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
     Some(WorkloadRecord {
         uid: meta.uid.clone().unwrap_or_default().into(),
         desired: count(spec.replicas),
+        min_ready: seconds(spec.min_ready_seconds),
         settled: observed.then_some(template.fingerprint),
         template,
         paused: spec.paused == Some(true),
@@ -141,6 +149,7 @@ pub(crate) fn stateful_set(object: &StatefulSet) -> Option<WorkloadRecord> {
     Some(WorkloadRecord {
         uid: meta.uid.clone().unwrap_or_default().into(),
         desired: count(spec.replicas),
+        min_ready: seconds(spec.min_ready_seconds),
         settled: observed.then_some(template.fingerprint),
         template,
         paused: false,

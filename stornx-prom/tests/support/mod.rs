@@ -11,10 +11,10 @@ use std::{
 use stornx_core::{
     model::{
         ClusterFacts, Host, MetricsFacts, Node, Pod, PodPhase, RouteTraffic, Rule, Snapshot,
-        Traffic, Workload,
+        Steering, Traces, Traffic, Workload,
     },
     ports::MetricsSource,
-    units::{Resources, Timestamp},
+    units::{Resources, Span, Timestamp},
 };
 use stornx_prom::{Prometheus, PrometheusOptions, PrometheusOptionsBuilder, QUERIES};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers};
@@ -46,6 +46,7 @@ pub(crate) fn workload(id: &str, pods: &[(&str, &str)]) -> Workload {
         phase: PodPhase::Ready,
         created_at: Timestamp::default(),
         ready_since: Some(Timestamp::from_millis(1_780_000_000_000)),
+        traces: Traces::default(),
     });
     let pods: Vec<_> = pods.collect();
     Workload {
@@ -60,6 +61,7 @@ pub(crate) fn workload(id: &str, pods: &[(&str, &str)]) -> Workload {
         rollout: stornx_core::model::Rollout::Settled,
         policy: stornx_core::model::WorkloadPolicy::default(),
         startup: None,
+        min_ready: Span::ZERO,
         pods,
     }
 }
@@ -87,6 +89,7 @@ pub(crate) fn cluster() -> ClusterFacts {
             host("redis", "shop/StatefulSet/redis"),
         ],
         mesh: stornx_core::model::Mesh::Routable,
+        steering: Steering::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use stornx_core::{
     model::{
         Autoscaler, AutoscalerKind, ClusterFacts, DisruptionBudget, Host, Mesh, Node, Pod,
-        PodPhase, Rollout, Rule, Workload,
+        PodPhase, Rollout, Rule, Steering, Traces, Workload,
     },
     units::{Resources, Span},
 };
@@ -23,6 +23,7 @@ impl World {
             workloads: (0..self.services.len()).map(|service| self.workload(service)).collect(),
             hosts: services.map(|service| self.host(service)).collect(),
             mesh: Mesh::Routable,
+            steering: Steering::default(),
         }
     }
 
@@ -59,6 +60,7 @@ impl World {
             rollout: if state.rolling { Rollout::InProgress } else { Rollout::Settled },
             policy: stornx_core::model::WorkloadPolicy::default(),
             startup: Some(Span::from_millis(model.startup / MILLISECOND)),
+            min_ready: Span::ZERO,
             pods,
         };
         if let Some(scenario) = self.scenario.services.get(service) {
@@ -90,6 +92,7 @@ impl World {
             },
             created_at: state.created_at,
             ready_since: state.ready_since,
+            traces: Traces::default(),
         }
     }
 

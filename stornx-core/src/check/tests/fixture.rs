@@ -11,7 +11,7 @@ use crate::{
     model::{
         ApiVersion, DefaultSplit, Distribution, Edge, Facts, Host, Latency, Mesh, Node, Pod,
         PodPhase, PodTraffic, PodUsage, Protocol, RouteTable, RouteTraffic, Rule, Snapshot, Source,
-        Traffic, Workload, WorkloadPolicy,
+        Steering, Traces, Traffic, Workload, WorkloadPolicy,
     },
     plan::{AbortCause, Action, Plan, Planned, RoutePurpose},
     policy::Policy,
@@ -124,6 +124,7 @@ fn workload(name: &str, nodes: &[&str]) -> Workload {
         phase: PodPhase::Ready,
         created_at: Timestamp::from_millis(0),
         ready_since: Some(Timestamp::from_millis(5000)),
+        traces: Traces::default(),
     });
     Workload {
         id: id(name),
@@ -137,6 +138,7 @@ fn workload(name: &str, nodes: &[&str]) -> Workload {
         rollout: crate::model::Rollout::Settled,
         policy: WorkloadPolicy::default(),
         startup: None,
+        min_ready: Span::ZERO,
         pods: pods.collect(),
     }
 }
@@ -210,6 +212,8 @@ pub(super) fn fixture() -> Fixture {
         workloads,
         hosts,
         mesh: Mesh::Routable,
+        steering: Steering::default(),
+        quiet: false,
         warnings: Vec::new(),
         memory: crate::memory::Memory::default(),
     };
@@ -300,6 +304,7 @@ fn moving() -> Fixture {
         replicas_before: 5,
         known_pods,
         predicted_saving: 1.0,
+        ending: None,
     };
     fixture.memory.workloads.entry(id("cart")).or_default().in_flight = Some(record);
     let cart = fixture.workload("cart");
@@ -310,6 +315,7 @@ fn moving() -> Fixture {
         phase: PodPhase::Ready,
         created_at: Timestamp::from_millis(9_900_000),
         ready_since: Some(Timestamp::from_millis(9_950_000)),
+        traces: Traces::default(),
     });
     fixture
 }

@@ -225,6 +225,7 @@ impl Cycle<'_> {
                     known_pods: known,
                     predicted_saving: expected
                         .map_or(0.0, |expected| expected.request_ms_per_second),
+                    ending: None,
                 });
             }
             Action::FinishMove { workload, replacement, .. } => {

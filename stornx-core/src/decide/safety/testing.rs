@@ -4,7 +4,7 @@ use crate::{
     memory::Memory,
     model::{
         ApiVersion, Constraints, Edge, Facts, Host, Mesh, Node, Pod, PodPhase, PodTraffic,
-        PodUsage, Protocol, RouteTraffic, Snapshot, Source, Traffic, Workload,
+        PodUsage, Protocol, RouteTraffic, Snapshot, Source, Steering, Traces, Traffic, Workload,
     },
     policy::Policy,
     units::{Bytes, BytesPerSecond, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp},
@@ -60,6 +60,8 @@ impl World {
             workloads: Vec::new(),
             hosts: Vec::new(),
             mesh: Mesh::default(),
+            steering: Steering::default(),
+            quiet: false,
             usage: fresh(Vec::new()),
             traffic: fresh(Traffic { window: Span::from_seconds(60), ..Traffic::default() }),
             latency: Facts::Missing { reason: "no exporter".to_owned() },
@@ -91,6 +93,7 @@ impl World {
             rollout: crate::model::Rollout::Settled,
             policy: crate::model::WorkloadPolicy::default(),
             startup: None,
+            min_ready: Span::ZERO,
             pods,
         });
         self.snapshot.hosts.push(Host {
@@ -197,6 +200,7 @@ pub(crate) fn pod(name: &str, node: Option<&str>, phase: PodPhase) -> Pod {
         phase,
         created_at: Timestamp::default(),
         ready_since: (phase == PodPhase::Ready).then(Timestamp::default),
+        traces: Traces::default(),
     }
 }
 

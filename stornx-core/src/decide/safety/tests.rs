@@ -141,6 +141,7 @@ fn moves_under_way_are_seen() {
         replicas_before: 3,
         known_pods: Vec::new(),
         predicted_saving: 0.0,
+        ending: None,
     });
     assert!(facts(&world, "w").in_flight);
 }

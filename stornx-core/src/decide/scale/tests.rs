@@ -397,6 +397,7 @@ fn guards_hold_in_their_order() {
         replicas_before: 3,
         known_pods: Vec::new(),
         predicted_saving: 0.0,
+        ending: None,
     });
     assert_eq!(reason(&world, "w"), ScaleReason::MoveInFlight);
     world.of("w").policy.no_scaling = true;

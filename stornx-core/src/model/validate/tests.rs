@@ -222,6 +222,7 @@ fn parts(snapshot: Snapshot) -> (ClusterFacts, MetricsFacts, Timestamp) {
         workloads: snapshot.workloads,
         hosts: snapshot.hosts,
         mesh: snapshot.mesh,
+        steering: snapshot.steering,
     };
     let metrics = MetricsFacts {
         usage: snapshot.usage,

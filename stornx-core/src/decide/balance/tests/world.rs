@@ -13,7 +13,7 @@ use crate::{
     model::{
         ApiVersion, DefaultSplit, Edge, Facts, Host, Latency, Mesh, Node, Pod, PodPhase,
         PodTraffic, PodUsage, Protocol, Rollout, RouteTable, RouteTraffic, Rule, Snapshot, Source,
-        Traffic, Workload, WorkloadPolicy, ZoneRoundTrip,
+        Steering, Traces, Traffic, Workload, WorkloadPolicy, ZoneRoundTrip,
     },
     plan::{Action, Plan, Planned, RoutePurpose},
     policy::Policy,
@@ -188,6 +188,7 @@ impl World {
                     phase: PodPhase::Ready,
                     created_at: Timestamp::from_millis(0),
                     ready_since: Some(self.ready_since[to]),
+                    traces: Traces::default(),
                 });
                 let each = served / f64::from(self.replicas[to]);
                 // More than requested where that is not enough.
@@ -219,6 +220,7 @@ impl World {
             phase: PodPhase::Ready,
             created_at: Timestamp::from_millis(0),
             ready_since: Some(Timestamp::from_millis(0)),
+            traces: Traces::default(),
         });
         let caller = self.workload("caller", callers.collect());
         let callee = self.workload("svc", pods);
@@ -238,6 +240,8 @@ impl World {
                 default_split: self.default_split,
             }],
             mesh: self.mesh,
+            steering: Steering::default(),
+            quiet: false,
             usage: if self.metrics && self.usage {
                 Facts::Fresh { as_of, source, value: usage }
             } else {
@@ -304,6 +308,7 @@ impl World {
             rollout: if callee { self.rollout } else { Rollout::Settled },
             policy: if callee { self.owner.clone() } else { WorkloadPolicy::default() },
             startup: None,
+            min_ready: Span::ZERO,
             pods,
         }
     }

@@ -85,6 +85,7 @@ impl State {
             replicas_before: BEFORE,
             known_pods: vec![pod_name("w-0"), pod_name("w-1")],
             predicted_saving: 1.0,
+            ending: None,
         };
         if self.record {
             let remembered =

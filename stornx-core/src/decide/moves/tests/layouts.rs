@@ -250,6 +250,7 @@ fn a_move_under_way_is_waited_for() {
         replicas_before: 6,
         known_pods: (0..6).map(|at| pod_name(&format!("shop-{at}"))).collect(),
         predicted_saving: 100.0,
+        ending: None,
     };
     world.memory.workloads.get_mut(&id("shop")).unwrap().in_flight = Some(record);
     world.of("shop").desired = 7;
@@ -359,6 +360,7 @@ fn a_full_zone_is_left_by_who_loses_least_there() {
         replicas_before: 4,
         known_pods: (0..4).map(|at| pod_name(&format!("idle-{at}"))).collect(),
         predicted_saving: 0.0,
+        ending: None,
     };
     later.memory.workloads.get_mut(&id("idle")).unwrap().in_flight = Some(record);
     later.of("idle").desired = 5;

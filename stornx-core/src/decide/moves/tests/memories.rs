@@ -81,6 +81,7 @@ fn in_flight(world: &mut World) {
         replicas_before: 2,
         known_pods: vec![pod_name("w-0"), pod_name("w-1")],
         predicted_saving: 42.0,
+        ending: None,
     };
     let remembered = world.memory.workloads.entry(id("w")).or_default();
     remembered.in_flight = Some(record);

@@ -11,7 +11,7 @@ use crate::{
             testing::{Dice, NOW, World, id, zone_name},
         },
     },
-    model::{Facts, Pod, PodPhase, PodTraffic, PodUsage, Traffic},
+    model::{Facts, Pod, PodPhase, PodTraffic, PodUsage, Traces, Traffic},
     plan::{Action, Planned},
     remember::remember,
     units::{MilliCpu, Millis, Rps, Share, Span, Timestamp},
@@ -136,6 +136,7 @@ impl Toy {
                     phase: PodPhase::Ready,
                     created_at: now,
                     ready_since: Some(now),
+                    traces: Traces::default(),
                 });
             }
             Action::FinishMove { victim, .. } => {
