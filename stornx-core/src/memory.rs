@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     model::RouteTable,
-    plan::AbortCause,
+    plan::{AbortCause, MoveWay},
     units::{Millis, Percent, Rps, Share, Timestamp},
 };
 
@@ -85,6 +85,9 @@ pub enum MoveEnding {
 pub struct MoveInFlight {
     /// When it began.
     pub started_at: Timestamp,
+    /// How.
+    #[serde(default)]
+    pub way: MoveWay,
     /// The replica that will go.
     pub victim: PodName,
     /// Where the victim runs.

@@ -56,6 +56,32 @@ pub enum AbortCause {
     Misplaced,
     /// The surge was never asked for, or is gone again: the move stopped half way.
     NeverBegan,
+    /// The count was lowered, and another replica than the one meant went.
+    AnotherWent,
+}
+
+/// How a replica makes way for its replacement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum MoveWay {
+    /// The replacement comes first: one replica more for a while.
+    #[default]
+    Surge,
+    /// The replica is evicted, its controller makes the replacement. Only where an
+    /// autoscaler owns the count and `MOVE_HPA_WORKLOADS` asks for it.
+    Evict,
+}
+
+/// How a move ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum MoveEnd {
+    /// The victim is gone, its replacement serves.
+    Done,
+    /// It was given up, and nothing of it is left.
+    GivenUp(AbortCause),
 }
 
 /// One thing to do.
@@ -81,12 +107,15 @@ pub enum Action {
         /// The replicas that go.
         victims: Vec<PodName>,
     },
-    /// Begin a move: record it, raise the count by one, the new replica on `to`.
+    /// Begin a move: record it, raise the count by one, the new replica on `to`; or evict
+    /// the replica, the new one on `to`.
     StartMove {
         /// Of which workload.
         workload: WorkloadRef,
         /// The count that is expected to stand.
         observed: u32,
+        /// How.
+        way: MoveWay,
         /// The replica that will go once its replacement is Ready.
         victim: PodName,
         /// Where the victim runs.
@@ -105,17 +134,43 @@ pub enum Action {
         /// The replica that has taken its place.
         replacement: PodName,
     },
-    /// Give a move up.
+    /// Give a move up: lower the count by one, the surge going.
     AbortMove {
+        /// Of which workload.
+        workload: WorkloadRef,
+        /// The count that is expected to stand (the surge included).
+        observed: u32,
+        /// The surge replica that goes again; `None` when it was asked for and never
+        /// created.
+        surge: Option<PodName>,
+        /// Why.
+        cause: AbortCause,
+    },
+    /// Nothing is left to do about a move: its record is cleared. The count stays.
+    CloseMove {
         /// Of which workload.
         workload: WorkloadRef,
         /// The count that is expected to stand.
         observed: u32,
-        /// The surge replica that goes again; `None` leaves the count alone and only
-        /// clears the record.
-        surge: Option<PodName>,
-        /// Why.
-        cause: AbortCause,
+        /// How it ended.
+        end: MoveEnd,
+    },
+    /// Take marks off replicas that are not going after all.
+    Unmark {
+        /// Of which workload.
+        workload: WorkloadRef,
+        /// The count that is expected to stand.
+        observed: u32,
+        /// The replicas that carry them.
+        pods: Vec<PodName>,
+    },
+    /// Let replicas go that wait for the node that they were told to run on: those made
+    /// in their place are not told.
+    Release {
+        /// Of which workload.
+        workload: WorkloadRef,
+        /// The replicas that wait, not bound to a node.
+        pods: Vec<PodName>,
     },
     /// Write the routes of a host.
     SetRoutes {
@@ -147,6 +202,12 @@ pub enum ActionKind {
     FinishMove,
     /// [`Action::AbortMove`]
     AbortMove,
+    /// [`Action::CloseMove`]
+    CloseMove,
+    /// [`Action::Unmark`]
+    Unmark,
+    /// [`Action::Release`]
+    Release,
     /// [`Action::SetRoutes`]
     SetRoutes,
 }
@@ -161,8 +222,17 @@ impl Action {
             Self::StartMove { .. } => ActionKind::StartMove,
             Self::FinishMove { .. } => ActionKind::FinishMove,
             Self::AbortMove { .. } => ActionKind::AbortMove,
+            Self::CloseMove { .. } => ActionKind::CloseMove,
+            Self::Unmark { .. } => ActionKind::Unmark,
+            Self::Release { .. } => ActionKind::Release,
             Self::SetRoutes { .. } => ActionKind::SetRoutes,
         }
+    }
+
+    /// Whether it is a step of a move that changes something in the cluster.
+    #[must_use]
+    pub const fn moves(&self) -> bool {
+        matches!(self, Self::StartMove { .. } | Self::FinishMove { .. } | Self::AbortMove { .. })
     }
 
     /// The workload it touches.
@@ -174,6 +244,9 @@ impl Action {
             | Self::StartMove { workload, .. }
             | Self::FinishMove { workload, .. }
             | Self::AbortMove { workload, .. }
+            | Self::CloseMove { workload, .. }
+            | Self::Unmark { workload, .. }
+            | Self::Release { workload, .. }
             | Self::SetRoutes { workload, .. } => workload,
         }
     }
@@ -200,8 +273,9 @@ impl fmt::Display for Action {
                 )?;
                 list(f, victims)
             }
-            Self::StartMove { victim, from, to, .. } => {
-                write!(f, "move {victim} from {from} to {to}")
+            Self::StartMove { victim, from, to, way, .. } => {
+                write!(f, "move {victim} from {from} to {to}")?;
+                f.write_str(if *way == MoveWay::Evict { " by eviction" } else { "" })
             }
             Self::FinishMove { victim, replacement, .. } => {
                 write!(f, "finish the move of {victim}: {replacement} is ready")
@@ -210,7 +284,25 @@ impl fmt::Display for Action {
                 write!(f, "give up a move of {}: without {surge}", workload.name())
             }
             Self::AbortMove { workload, surge: None, .. } => {
-                write!(f, "give up a move of {}", workload.name())
+                write!(
+                    f,
+                    "give up a move of {}: without the replica that never came",
+                    workload.name()
+                )
+            }
+            Self::CloseMove { workload, end: MoveEnd::Done, .. } => {
+                write!(f, "close the move of {}: done", workload.name())
+            }
+            Self::CloseMove { workload, end: MoveEnd::GivenUp(_), .. } => {
+                write!(f, "close the move of {}: given up", workload.name())
+            }
+            Self::Unmark { pods, .. } => {
+                f.write_str("take the mark off ")?;
+                list(f, pods)
+            }
+            Self::Release { pods, .. } => {
+                f.write_str("let go, since they wait in vain: ")?;
+                list(f, pods)
             }
             Self::SetRoutes { host, to, .. } => {
                 write!(f, "route {}:", host.service())?;

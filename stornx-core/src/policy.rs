@@ -129,6 +129,19 @@ impl Default for FaultTolerancePolicy {
     }
 }
 
+/// How replicas of workloads move whose count an autoscaler owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum AutoscaledMoves {
+    /// They do not: new replicas are made where they would best be, running ones stay.
+    #[default]
+    Never,
+    /// One at a time in the whole cluster is evicted, within its disruption budgets, and
+    /// its controller makes the replacement. One replica less serves in between.
+    Evict,
+}
+
 /// Settings of moves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -142,6 +155,10 @@ pub struct MovePolicy {
     pub max_in_flight: u32,
     /// `MOVE_MAX_PER_ZONE`: moves into or out of one zone begun in one cycle.
     pub max_per_zone: u32,
+    /// `MOVE_MAX_PER_NODE`: moves into or out of one node begun in one cycle.
+    pub max_per_node: u32,
+    /// `MOVE_HPA_WORKLOADS`: what is done about workloads whose count an autoscaler owns.
+    pub autoscaled: AutoscaledMoves,
     /// `MOVE_HORIZON_SECONDS`: over how long a move must pay for itself.
     pub horizon: Span,
     /// `MOVE_TIMEOUT_SECONDS`: a replacement that is not Ready by then goes again.
@@ -159,6 +176,11 @@ pub struct MovePolicy {
     pub slow_factor: f64,
 }
 
+impl MovePolicy {
+    /// The shortest time-out: pods that start at all take seconds to be bound and pulled.
+    pub const LEAST_TIMEOUT: Span = Span::from_seconds(30);
+}
+
 impl Default for MovePolicy {
     fn default() -> Self {
         Self {
@@ -166,6 +188,9 @@ impl Default for MovePolicy {
             max_per_cycle: 2,
             max_in_flight: 4,
             max_per_zone: 2,
+            // Two replicas that change places are two moves on both of their nodes.
+            max_per_node: 2,
+            autoscaled: AutoscaledMoves::Never,
             horizon: Span::from_seconds(3600),
             timeout: Span::from_seconds(300),
             backoff: Span::from_seconds(600),
@@ -364,6 +389,12 @@ impl Policy {
             "MOVE_SLOW_FACTOR",
             m.slow_factor.to_string(),
             "a number above 1",
+        );
+        check(
+            m.timeout >= MovePolicy::LEAST_TIMEOUT,
+            "MOVE_TIMEOUT_SECONDS",
+            m.timeout.as_seconds_f64().to_string(),
+            "at least 30",
         );
         check(
             m.horizon > Span::ZERO,

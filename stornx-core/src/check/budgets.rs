@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{Violation, counts, ground::Ground};
 use crate::{
     ids::WorkloadRef,
-    plan::{Action, RoutePurpose},
+    plan::{Action, MoveWay, RoutePurpose},
     report::{RouteWhy, Why},
     units::Span,
 };
@@ -51,10 +51,15 @@ fn scale_actions(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
 
 fn moves(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     let policy = &ground.policy.moves;
-    let (mut begun, mut by_zone) = (0, BTreeMap::new());
+    let (mut begun, mut by_zone, mut by_node) = (0, BTreeMap::new(), BTreeMap::new());
+    let mut evictions = 0;
     for action in ground.actions() {
-        let Action::StartMove { workload, from, to, .. } = action else { continue };
+        let Action::StartMove { workload, way, from, to, .. } = action else { continue };
         begun += 1;
+        evictions += usize::from(*way == MoveWay::Evict);
+        for node in [from, to] {
+            *by_node.entry(node).or_insert(0) += 1;
+        }
         let (from, to) = (ground.zone_of(from), ground.zone_of(to));
         for zone in from.into_iter().chain(to.filter(|to| Some(*to) != from)) {
             *by_zone.entry(zone).or_insert(0) += 1;
@@ -68,8 +73,15 @@ fn moves(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     }
     spent("MOVE_MAX_PER_CYCLE", begun, policy.max_per_cycle, violations);
     // A move that ends in this plan may fail to: it counts until it has ended.
-    let records = ground.memory.workloads.values().filter(|w| w.in_flight.is_some()).count();
-    spent("MOVE_MAX_IN_FLIGHT", records + begun, policy.max_in_flight, violations);
+    let records = || ground.memory.workloads.values().filter_map(|w| w.in_flight.as_ref());
+    spent("MOVE_MAX_IN_FLIGHT", records().count() + begun, policy.max_in_flight, violations);
+    if evictions > 0 {
+        let under_way = records().filter(|record| record.way == MoveWay::Evict).count();
+        spent("evictions at one time", under_way + evictions, 1, violations);
+    }
+    for used in by_node.into_values() {
+        spent("MOVE_MAX_PER_NODE", used, policy.max_per_node, violations);
+    }
     for used in by_zone.into_values() {
         spent("MOVE_MAX_PER_ZONE", used, policy.max_per_zone, violations);
     }

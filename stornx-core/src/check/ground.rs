@@ -6,7 +6,7 @@ use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     memory::{Memory, MoveInFlight},
     model::{Edge, Host, Node, Pod, PodPhase, PodUsage, Snapshot, Workload},
-    plan::{Action, Planned},
+    plan::{Action, MoveWay, Planned},
     policy::Policy,
 };
 
@@ -163,12 +163,18 @@ impl<'a> Change<'a> {
             Action::RemoveReplicas { observed, victims, .. } => {
                 (observed, vec![], victims.iter().collect())
             }
-            Action::StartMove { observed, to, .. } => (observed, vec![to], vec![]),
-            Action::FinishMove { observed, victim, .. } => (observed, vec![], vec![victim]),
-            Action::AbortMove { observed, surge: Some(surge), .. } => {
-                (observed, vec![], vec![surge])
+            Action::StartMove { observed, to, way: MoveWay::Surge, .. } => {
+                (observed, vec![to], vec![])
             }
-            Action::AbortMove { surge: None, .. } | Action::SetRoutes { .. } => return None,
+            Action::StartMove { observed, to, victim, way: MoveWay::Evict, .. } => {
+                (observed, vec![to], vec![victim])
+            }
+            Action::FinishMove { observed, victim, .. } => (observed, vec![], vec![victim]),
+            Action::AbortMove { observed, surge, .. } => (observed, vec![], surge.iter().collect()),
+            Action::CloseMove { .. }
+            | Action::Unmark { .. }
+            | Action::Release { .. }
+            | Action::SetRoutes { .. } => return None,
         };
         let workload = ground.workloads.get(action.workload())?;
         Some(Self { action, workload, observed: *observed, added, removed })

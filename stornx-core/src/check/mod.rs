@@ -22,10 +22,12 @@
 //! | `ownership` | 7 and 9 (whose it is, and where) |
 //! | `budgets` | 8 |
 //! | `placement` | a new replica can run where it is put |
+//! | `leftovers` | only what is left over is tidied up |
 
 mod budgets;
 mod counts;
 mod ground;
+mod leftovers;
 mod moves;
 mod names;
 mod ownership;
@@ -72,5 +74,6 @@ pub fn check(
     ownership::check(&ground, &mut violations);
     budgets::check(&ground, &mut violations);
     placement::check(&ground, &mut violations);
+    leftovers::check(&ground, &mut violations);
     violations
 }

@@ -2,7 +2,7 @@
 //! leaves the count as it found it. Moves end by their record and by nothing else.
 
 use super::{Violation, counts, ground::Ground};
-use crate::plan::Action;
+use crate::plan::{Action, MoveEnd, MoveWay};
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for action in ground.actions() {
@@ -10,6 +10,7 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             Action::StartMove { .. } => start(ground, action, violations),
             Action::FinishMove { .. } => finish(ground, action, violations),
             Action::AbortMove { .. } => abort(ground, action, violations),
+            Action::CloseMove { .. } => close(ground, action, violations),
             _ => {}
         }
     }
@@ -64,13 +65,41 @@ fn abort(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
         violations.push(wrong(action, "no move of this workload was begun".to_owned()));
         return;
     };
-    let Some(surge) = surge else { return };
-    if record.known_pods.contains(surge) {
-        violations.push(wrong(action, format!("{surge} was there before the move")));
+    match surge {
+        Some(surge) if record.known_pods.contains(surge) => {
+            violations.push(wrong(action, format!("{surge} was there before the move")));
+        }
+        Some(_) => {}
+        None => {
+            let known = ground.workloads.get(workload);
+            let there = known.map_or(0, |known| known.active().count());
+            if usize::try_from(*observed).is_ok_and(|wanted| there >= wanted) {
+                let detail = format!("none of {there} replicas is named to go");
+                violations.push(wrong(action, detail));
+            }
+        }
     }
     if u64::from(*observed) != u64::from(record.replicas_before) + 1 {
         let before = record.replicas_before;
         let detail = format!("{observed} replicas less one are not the {before} of before");
         violations.push(wrong(action, detail));
+    }
+}
+
+/// A move is not forgotten while its surge stands, nor called done while its victim does.
+fn close(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) {
+    let Action::CloseMove { workload, observed, end } = action else { return };
+    let Some(record) = ground.in_flight(workload) else {
+        violations.push(wrong(action, "no move of this workload was begun".to_owned()));
+        return;
+    };
+    let Some(known) = ground.workloads.get(workload) else { return };
+    let stands = known.active().any(|pod| pod.name == record.victim);
+    if *end == MoveEnd::Done && stands {
+        violations.push(wrong(action, format!("{} is still there", record.victim)));
+    }
+    let surged = u64::from(*observed) == u64::from(record.replicas_before) + 1;
+    if record.way == MoveWay::Surge && surged && known.autoscaler.is_none() {
+        violations.push(wrong(action, "its surge still stands".to_owned()));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     ids::PodName,
     model::Workload,
     plan::Action,
-    report::{ActionReport, Why},
+    report::{ActionReport, TidyWhy, Why},
 };
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
@@ -50,9 +50,14 @@ fn explains(action: &Action, report: &ActionReport) -> bool {
                 && why.victims == *victims
         }
         (
-            Action::StartMove { .. } | Action::FinishMove { .. } | Action::AbortMove { .. },
+            Action::StartMove { .. }
+            | Action::FinishMove { .. }
+            | Action::AbortMove { .. }
+            | Action::CloseMove { .. },
             Why::Move(_),
-        ) => true,
+        )
+        | (Action::Unmark { .. }, Why::TidyUp(TidyWhy::Marked))
+        | (Action::Release { .. }, Why::TidyUp(TidyWhy::NoRoom { .. })) => true,
         (Action::SetRoutes { host, purpose, .. }, Why::Route(why)) => {
             why.host == *host && why.purpose == *purpose
         }
@@ -77,7 +82,7 @@ fn repetitions(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
 fn known(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) {
     let Some(workload) = ground.workloads.get(action.workload()) else {
         // The record of a workload that was deleted may be cleared.
-        if !matches!(action, Action::AbortMove { surge: None, .. }) {
+        if !matches!(action, Action::CloseMove { .. }) {
             let workload = action.workload().clone();
             violations.push(Violation::UnknownWorkload { workload });
         }
@@ -104,6 +109,13 @@ fn known(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
         }
         Action::FinishMove { victim, replacement, .. } => pods.extend([victim, replacement]),
         Action::AbortMove { surge, .. } => pods.extend(surge),
+        Action::CloseMove { .. } => {}
+        Action::Unmark { pods: named, .. } | Action::Release { pods: named, .. } => {
+            pods.extend(named);
+            if named.is_empty() {
+                violations.push(Violation::NothingToDo { action: action.to_string() });
+            }
+        }
         Action::SetRoutes { host, .. } => {
             if !ground.hosts.contains_key(host) {
                 violations.push(Violation::UnknownHost { host: host.clone() });

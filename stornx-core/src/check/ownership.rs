@@ -2,20 +2,22 @@
 //! keeps from us, nothing outside the monitored namespaces is written.
 //!
 //! Clearing the record of a move without touching the count writes nothing in the
-//! cluster but our own memory, and is always allowed. Taking a surge back is a write like
-//! any other: it waits until the workload may be written again. Routes may change during
-//! a rollout: endpoints stay endpoints.
+//! cluster but our own memory, and is always allowed. What StornX left on pods it may take
+//! back wherever it may write at all. Taking a surge back is a write like any other: it
+//! waits until the workload may be written again, and an owner who opted out wants just
+//! that. Routes may change during a rollout: endpoints stay endpoints.
 
 use super::{Owner, Violation, ground::Ground};
 use crate::{
     ids::Namespace,
     model::{AutoscalerKind, Host, Mesh, Rollout, Rule, Workload},
-    plan::{Action, RoutePurpose},
+    plan::{Action, MoveWay, RoutePurpose},
+    policy::AutoscaledMoves,
 };
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for action in ground.actions() {
-        if matches!(action, Action::AbortMove { surge: None, .. }) {
+        if matches!(action, Action::CloseMove { .. }) {
             continue;
         }
         let Some(workload) = ground.workloads.get(action.workload()) else { continue };
@@ -28,6 +30,7 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                     routes(ground, workload, host, *purpose, &mut owners);
                 }
             }
+            Action::Unmark { .. } | Action::Release { .. } => {}
             _ => replicas(ground, workload, action, &mut owners),
         }
         owners.dedup();
@@ -49,15 +52,23 @@ fn replicas(ground: &Ground<'_>, workload: &Workload, action: &Action, owners: &
     let starts = matches!(action, Action::StartMove { .. });
     if let Some(autoscaler) = workload.autoscaler {
         let always = autoscaler.kind == AutoscalerKind::Controller;
-        if always || policy.scaler.respect_autoscalers {
+        let evicts = matches!(action, Action::StartMove { way: MoveWay::Evict, .. })
+            && policy.moves.autoscaled == AutoscaledMoves::Evict;
+        if always || (policy.scaler.respect_autoscalers && !evicts) {
             owners.push(Owner::Autoscaler(autoscaler.kind));
         }
     }
     if workload.rollout != Rollout::Settled {
         owners.push(Owner::Rollout(workload.rollout));
     }
-    if wishes.opted_out {
+    if wishes.opted_out && !matches!(action, Action::AbortMove { .. }) {
         owners.push(Owner::OptedOut);
+    }
+    if starts && ground.snapshot.quiet {
+        owners.push(Owner::QuietHour);
+    }
+    if starts && !ground.snapshot.steering.is_given() {
+        owners.push(Owner::NoSteering);
     }
     if (wishes.no_scaling && scales) || (wishes.no_moves && starts) {
         owners.push(Owner::NotWanted);

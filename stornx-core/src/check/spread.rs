@@ -35,7 +35,11 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                 compare(ground, &change, &before, &after, violations);
             }
             // The layout goes back to what it was.
-            Action::AbortMove { .. } | Action::SetRoutes { .. } => {}
+            Action::AbortMove { .. }
+            | Action::CloseMove { .. }
+            | Action::Unmark { .. }
+            | Action::Release { .. }
+            | Action::SetRoutes { .. } => {}
         }
     }
 }

@@ -27,6 +27,10 @@ pub enum Owner {
     SwitchedOff,
     /// A move of one of its replicas is under way.
     MoveInFlight,
+    /// Its owner wants no moves at this time.
+    QuietHour,
+    /// A new replica cannot be told where to run.
+    NoSteering,
     /// There is no mesh that would read the rule.
     NoMesh,
     /// The rule is somebody else's.
@@ -45,6 +49,8 @@ impl fmt::Display for Owner {
             Self::NotWanted => f.write_str("its owner does not want it"),
             Self::SwitchedOff => f.write_str("it is switched off"),
             Self::MoveInFlight => f.write_str("a move is under way"),
+            Self::QuietHour => f.write_str("it is a quiet hour"),
+            Self::NoSteering => f.write_str("its replacement could not be told where to run"),
             Self::NoMesh => f.write_str("there is no mesh to carry it out"),
             Self::ForeignRule(rule) => write!(f, "the rule is not ours ({rule:?})"),
             Self::OtherBackends => f.write_str("the workload is not alone behind the host"),
@@ -74,6 +80,14 @@ pub enum Violation {
     NothingToDo {
         /// The action in plain words.
         action: String,
+    },
+    /// Something is tidied up that is no leftover.
+    #[error("{action}: {detail}")]
+    NotALeftover {
+        /// The action in plain words.
+        action: String,
+        /// What stands against it.
+        detail: String,
     },
     /// A workload that the snapshot does not know.
     #[error("{workload} is not in the snapshot")]

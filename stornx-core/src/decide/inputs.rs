@@ -1,7 +1,7 @@
 //! What was known and how well, and the degraded mode that follows from each gap.
 
 use crate::{
-    model::{Facts, Mesh},
+    model::{Facts, Mesh, Steering},
     report::{Input, InputReport, InputState},
     view::View,
 };
@@ -31,7 +31,19 @@ pub(crate) fn report(view: &View<'_>) -> Vec<InputReport> {
             source: None,
             note: routing_note.to_owned(),
         },
+        steering(&snapshot.steering),
     ]
+}
+
+fn steering(steering: &Steering) -> InputReport {
+    let (state, note) = match steering {
+        Steering::Given => (InputState::Fresh, String::new()),
+        Steering::Missing { reason } => (
+            InputState::Missing,
+            format!("{reason}: placement is left to the scheduler, no move begins"),
+        ),
+    };
+    InputReport { input: Input::Steering, state, age: None, source: None, note }
 }
 
 fn facts<T>(view: &View<'_>, input: Input, facts: &Facts<T>, degraded: &str) -> InputReport {

@@ -2,7 +2,9 @@
 //! place where budgets are counted, so that no two rooms spend the same one.
 
 use crate::{
-    memory::Memory,
+    memory::{Intent, Memory},
+    model::{Pod, PodPhase},
+    plan::MoveWay,
     units::Resources,
     view::{NodeIndex, View, WorkloadIndex, ZoneIndex},
 };
@@ -16,13 +18,41 @@ pub(crate) struct Ledger {
     scale_actions_left: u32,
     moves_left: u32,
     moves_left_by_zone: Vec<u32>,
+    moves_left_by_node: Vec<u32>,
+    zones: Vec<ZoneIndex>,
+    evicting: bool,
 }
 
 impl Ledger {
+    /// Nothing is promised yet but room for the replicas that were asked for earlier and
+    /// are not bound to their nodes.
     pub(crate) fn new(view: &View<'_>, memory: &Memory) -> Self {
+        let mut ledger = Self::fresh(view, memory);
+        for (id, remembered) in &memory.workloads {
+            let Some(at) = view.workload(id) else { continue };
+            let workload = view.workloads[at.at()].workload;
+            let made = || workload.pods.iter().filter_map(|pod| pod.traces.steered.as_ref());
+            let used = |intent: &Intent| {
+                made().any(|by| by.node == intent.node && by.since == intent.since)
+            };
+            let stands = |intent: &&Intent| view.now < intent.until && !used(intent);
+            let waits = |pod: &&Pod| pod.phase == PodPhase::Pending;
+            let waiting = workload.pods.iter().filter(waits);
+            let told = waiting.filter_map(|pod| pod.traces.steered.as_ref());
+            let nodes = remembered.intents.iter().filter(stands).map(|intent| &intent.node);
+            for node in nodes.chain(told.map(|steered| &steered.node)) {
+                if let Some(node) = view.node(node) {
+                    ledger.promise(node, workload.requests);
+                }
+            }
+        }
+        ledger
+    }
+
+    fn fresh(view: &View<'_>, memory: &Memory) -> Self {
         let moves = &view.policy.moves;
-        let in_flight = memory.workloads.values().filter(|w| w.in_flight.is_some()).count();
-        let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+        let records = || memory.workloads.values().filter_map(|w| w.in_flight.as_ref());
+        let in_flight = u32::try_from(records().count()).unwrap_or(u32::MAX);
         Self {
             free: view
                 .nodes
@@ -38,6 +68,9 @@ impl Ledger {
             scale_actions_left: view.policy.scaler.max_actions,
             moves_left: moves.max_per_cycle.min(moves.max_in_flight.saturating_sub(in_flight)),
             moves_left_by_zone: vec![moves.max_per_zone; view.zones.len()],
+            moves_left_by_node: vec![moves.max_per_node; view.nodes.len()],
+            zones: view.nodes.iter().map(|node| node.zone).collect(),
+            evicting: records().any(|record| record.way == MoveWay::Evict),
         }
     }
 
@@ -85,19 +118,44 @@ impl Ledger {
             && self.moves_left_by_zone[to.at()] > 0
     }
 
+    /// Whether one more move may begin that touches this node.
+    pub(crate) fn node_allows(&self, node: NodeIndex) -> bool {
+        self.moves_left_by_node[node.at()] > 0
+    }
+
+    /// Whether a move of this way may begin: evictions go one at a time.
+    pub(crate) const fn way_allowed(&self, way: MoveWay) -> bool {
+        match way {
+            MoveWay::Surge => true,
+            MoveWay::Evict => !self.evicting,
+        }
+    }
+
     /// Moves that may still begin.
     pub(crate) const fn moves_left(&self) -> u32 {
         self.moves_left
     }
 
-    /// Spends one move.
-    pub(crate) fn spend_move(&mut self, workload: WorkloadIndex, from: ZoneIndex, to: ZoneIndex) {
+    /// Spends one move, from one node to another.
+    pub(crate) fn spend_move(
+        &mut self,
+        workload: WorkloadIndex,
+        way: MoveWay,
+        from: NodeIndex,
+        to: NodeIndex,
+    ) {
         self.moves_left = self.moves_left.saturating_sub(1);
+        for node in [from, to] {
+            let left = &mut self.moves_left_by_node[node.at()];
+            *left = left.saturating_sub(1);
+        }
+        let (from, to) = (self.zones[from.at()], self.zones[to.at()]);
         let by_zone = &mut self.moves_left_by_zone;
         by_zone[from.at()] = by_zone[from.at()].saturating_sub(1);
         if from != to {
             by_zone[to.at()] = by_zone[to.at()].saturating_sub(1);
         }
+        self.evicting |= way == MoveWay::Evict;
         self.count(workload);
     }
 }

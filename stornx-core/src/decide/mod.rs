@@ -10,11 +10,13 @@
 //! | `place` | the node of each new replica, and which replica goes |
 //! | `moves` | moves of running replicas, from begin to end |
 //! | `balance` | routing weights |
+//! | `leftovers` | what StornX left on pods and takes away again |
 //! | `ledger` | what this cycle has promised already |
 
 mod balance;
 mod inputs;
 mod ledger;
+mod leftovers;
 mod moves;
 mod place;
 mod safety;
@@ -32,7 +34,7 @@ use crate::{
     ids::PodName,
     memory::Memory,
     model::Snapshot,
-    plan::{Action, Plan, Planned},
+    plan::{Action, MoveWay, Plan, Planned},
     policy::Policy,
     report::{ActionReport, Report, WorkloadReport},
     units::Timestamp,
@@ -57,7 +59,9 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     let under_way = moves::advance(&view, &safety, memory, &mut ledger);
     let scaled = scale::decide(&view, &safety, memory, &mut ledger);
     let moved = moves::decide(&view, &safety, memory, &mut ledger, &under_way);
-    let gone = leaving(&view, under_way.proposals.iter().chain(&scaled.proposals));
+    let tidied = leftovers::decide(&view, &safety, &mut ledger);
+    let leaving_now = under_way.proposals.iter().chain(&scaled.proposals).chain(&moved.proposals);
+    let gone = leaving(&view, leaving_now);
     let routed = balance::decide(&view, memory, &gone);
 
     let mut planned = Planned {
@@ -69,6 +73,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
         .into_iter()
         .chain(scaled.proposals)
         .chain(moved.proposals)
+        .chain(tidied)
         .chain(routed.proposals);
     for proposal in proposals {
         planned.plan.actions.push(proposal.action);
@@ -109,6 +114,7 @@ fn leaving<'a>(
             std::slice::from_ref(if within { replacement } else { victim })
         }
         Action::AbortMove { surge: Some(surge), .. } => std::slice::from_ref(surge),
+        Action::StartMove { victim, way: MoveWay::Evict, .. } => std::slice::from_ref(victim),
         _ => &[],
     };
     proposals.flat_map(removed).cloned().collect()

@@ -6,8 +6,9 @@
 //! - A plan that fails its check is dropped whole: nothing is written, the memory
 //!   neither.
 //! - What an action leaves in the memory is stored before it: the record of a move, the
-//!   time of a change of a count. A crash in between leaves a record without a surge,
-//!   which the next cycle clears, or a cooldown too many; the other way round it would
+//!   time of a change of a count, where new replicas are to run, how a move is about to
+//!   end. A crash in between leaves a record without a surge, which the next cycle clears,
+//!   or a cooldown too many; the other way round it would
 //!   leave a replica that nobody knows of, or a workload that grows twice. While the
 //!   store refuses, nothing is done: without memory there is no cooldown. Nothing is
 //!   taken *out* of the memory before acting: a crash then still finds what is to be
@@ -130,6 +131,8 @@ impl Stop {
 /// A planner: what [`decide::plan`] is, and what baselines may be instead.
 pub type Planner =
     Arc<dyn Fn(&Snapshot, &Policy, &Memory, Timestamp) -> Planned + Send + Sync + 'static>;
+/// Whether an instant lies in a quiet hour, in which no move begins.
+pub type QuietHours = Arc<dyn Fn(Timestamp) -> bool + Send + Sync + 'static>;
 type Checker = fn(&Snapshot, &Policy, &Memory, &Planned) -> Vec<Violation>;
 type Rememberer = fn(Memory, &Snapshot, &Planned, &Outcomes, &Policy, Timestamp) -> Memory;
 
@@ -141,6 +144,7 @@ pub struct Engine {
     planner: Planner,
     checker: Checker,
     rememberer: Rememberer,
+    quiet: Option<QuietHours>,
     stop: Stop,
 }
 
@@ -155,6 +159,7 @@ impl Engine {
             planner: Arc::new(decide::plan),
             checker: check::check,
             rememberer: remember::remember,
+            quiet: None,
             stop: Stop::default(),
         }
     }
@@ -169,6 +174,13 @@ impl Engine {
     #[must_use]
     pub fn with_planner(mut self, planner: Planner) -> Self {
         self.planner = planner;
+        self
+    }
+
+    /// The same engine with quiet hours. Whether it was one is written into the snapshot.
+    #[must_use]
+    pub fn with_quiet_hours(mut self, quiet: QuietHours) -> Self {
+        self.quiet = Some(quiet);
         self
     }
 
@@ -215,6 +227,7 @@ impl Engine {
             return Err(outcome);
         };
         snapshot.memory = memory;
+        snapshot.quiet = self.quiet.as_ref().is_some_and(|quiet| quiet(now));
         let planned = (self.planner)(&snapshot, &self.policy, &snapshot.memory, now);
         watch.lap(Phase::Plan, &mut outcome);
         Ok(Thought { snapshot, planned, outcome, watch })
@@ -296,7 +309,7 @@ impl Engine {
         watch.lap(Phase::Act, outcome);
 
         let mut next = (self.rememberer)(memory, snapshot, planned, &outcomes, &self.policy, now);
-        keep_uncertain_moves(&mut next, planned, &outcomes, &intents);
+        keep_uncertain(&mut next, planned, &outcomes, &intents);
         outcome.outcomes = outcomes;
         let next = self.save(next, &stored, leading, outcome).await;
         watch.lap(Phase::Save, outcome);
@@ -316,7 +329,11 @@ impl Engine {
             self.carries_out(action)
                 && matches!(
                     action.kind(),
-                    ActionKind::AddReplicas | ActionKind::RemoveReplicas | ActionKind::StartMove
+                    ActionKind::AddReplicas
+                        | ActionKind::RemoveReplicas
+                        | ActionKind::StartMove
+                        | ActionKind::FinishMove
+                        | ActionKind::AbortMove
                 )
         };
         let begun: Vec<_> = planned.plan.actions.iter().filter(begun).collect();
@@ -332,11 +349,12 @@ impl Engine {
             let entry = intents.entry(action.workload().clone()).or_insert_with(|| {
                 memory.workloads.get(action.workload()).cloned().unwrap_or_default()
             });
-            if action.kind() == ActionKind::StartMove {
+            if action.moves() {
                 entry.in_flight = hoped.in_flight.clone();
             } else {
                 entry.scaled_at = hoped.scaled_at;
             }
+            entry.intents.clone_from(&hoped.intents);
         }
         intents
     }
@@ -473,22 +491,19 @@ impl Stopwatch {
 /// What the memory of workloads will hold once what is about to begin has been done.
 type Intents = std::collections::BTreeMap<WorkloadRef, WorkloadMemory>;
 
-/// A surge that was asked for without an answer may or may not come: its record
+/// What was asked for without an answer may or may not come: what it leaves in the memory
 /// stays, and the next cycle sees which.
-fn keep_uncertain_moves(
-    next: &mut Memory,
-    planned: &Planned,
-    outcomes: &Outcomes,
-    intents: &Intents,
-) {
+fn keep_uncertain(next: &mut Memory, planned: &Planned, outcomes: &Outcomes, intents: &Intents) {
     for (action, result) in planned.plan.actions.iter().zip(outcomes) {
-        if let (Action::StartMove { workload, .. }, Err(PortError::Unavailable { .. })) =
-            (action, result)
-            && let Some(record) = intents.get(workload).and_then(|intent| intent.in_flight.as_ref())
-        {
-            let entry = next.workloads.entry(workload.clone()).or_default();
-            entry.in_flight.get_or_insert_with(|| record.clone());
+        let Err(PortError::Unavailable { .. }) = result else { continue };
+        let Some(intent) = intents.get(action.workload()) else { continue };
+        let entry = next.workloads.entry(action.workload().clone()).or_default();
+        if action.moves() {
+            entry.in_flight.clone_from(&intent.in_flight);
+        } else {
+            entry.scaled_at = intent.scaled_at;
         }
+        entry.intents.clone_from(&intent.intents);
     }
 }
 

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     memory::{MoveInFlight, WorkloadMemory},
     model::{ClusterFacts, Facts, MetricsFacts, Source, Traffic},
-    plan::Plan,
+    plan::{MoveWay, Plan},
     report::{HostReport, Report, RouteReason},
 };
 
@@ -147,6 +147,7 @@ fn start_move(name: &str) -> Action {
     Action::StartMove {
         workload: workload(name),
         observed: 2,
+        way: MoveWay::Surge,
         victim: format!("shop/{name}-a").parse().unwrap(),
         from: "n1".parse().unwrap(),
         to: "n2".parse().unwrap(),
@@ -168,6 +169,7 @@ fn remember_moves(
                 memory.workloads.entry(workload.clone()).or_default().in_flight =
                     Some(MoveInFlight {
                         started_at: now,
+                        way: MoveWay::Surge,
                         victim: victim.clone(),
                         from: from.clone(),
                         to: to.clone(),

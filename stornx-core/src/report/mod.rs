@@ -36,6 +36,8 @@ pub enum Input {
     Latency,
     /// Routing rules.
     Routing,
+    /// Whether new replicas can be told where to run.
+    Steering,
 }
 
 /// How well an input was known.
@@ -143,6 +145,35 @@ pub enum Why {
     Move(MoveWhy),
     /// A change of routes.
     Route(RouteWhy),
+    /// Something that StornX left behind is taken away.
+    TidyUp(TidyWhy),
+}
+
+/// Why something is taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum TidyWhy {
+    /// Replicas are marked, and none of them is about to go.
+    Marked,
+    /// Replicas have found no room on the node that they were told to run on.
+    NoRoom {
+        /// The longest wait.
+        waited: Span,
+    },
+}
+
+impl fmt::Display for TidyWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Marked => f.write_str("it is marked, and nothing is about to go"),
+            Self::NoRoom { waited } => write!(
+                f,
+                "the node that was chosen for it has had no room for {waited}: the scheduler \
+                 decides for the next one"
+            ),
+        }
+    }
 }
 
 impl fmt::Display for Why {
@@ -151,6 +182,7 @@ impl fmt::Display for Why {
             Self::Scale(why) => why.fmt(f),
             Self::Move(why) => why.fmt(f),
             Self::Route(why) => why.fmt(f),
+            Self::TidyUp(why) => why.fmt(f),
         }
     }
 }

@@ -100,6 +100,8 @@ pub enum MoveWhy {
         /// The replica that took its place.
         replacement: PodName,
     },
+    /// The victim is gone.
+    Done,
     /// Given up.
     GivenUp {
         /// Why.
@@ -157,7 +159,8 @@ impl fmt::Display for MoveWhy {
             Self::ReplacementReady { victim, replacement } => {
                 write!(f, "{replacement} is ready, {victim} can go")
             }
-            Self::GivenUp { cause } => write!(f, "the move is given up: {cause:?}"),
+            Self::Done => f.write_str("the old replica is gone, its replacement serves"),
+            Self::GivenUp { cause } => write!(f, "the move is given up: {cause}"),
         }
     }
 }
@@ -174,8 +177,10 @@ pub enum MoveReason {
         /// For how long already.
         since: Span,
     },
-    /// A move ends.
+    /// A move ends: the old replica goes.
     Finished,
+    /// A move has ended.
+    Closed,
     /// A move is given up.
     GivenUp {
         /// Why.
@@ -199,6 +204,10 @@ pub enum MoveReason {
     NoRoom,
     /// Moves are switched off.
     Disabled,
+    /// It is a quiet hour.
+    QuietHours,
+    /// A new replica cannot be told where to run.
+    NoSteering,
     /// Not in a monitored namespace.
     NotManaged,
     /// Its owner opted out.

@@ -72,6 +72,9 @@ impl MoveReason {
             Self::Waiting { .. } => "waiting",
             Self::Finished => "finished",
             Self::GivenUp { .. } => "given-up",
+            Self::Closed => "closed",
+            Self::QuietHours => "quiet-hours",
+            Self::NoSteering => "no-steering",
             Self::WellPlaced { .. } => "well-placed",
             Self::Confirming { .. } => "confirming",
             Self::BudgetUsedUp => "budget-used-up",
@@ -127,6 +130,7 @@ impl Input {
             Self::Traffic => "traffic",
             Self::Latency => "latency",
             Self::Routing => "routing",
+            Self::Steering => "steering",
         }
     }
 }
@@ -153,6 +157,9 @@ impl ActionKind {
             Self::StartMove => "start-move",
             Self::FinishMove => "finish-move",
             Self::AbortMove => "abort-move",
+            Self::CloseMove => "close-move",
+            Self::Unmark => "unmark",
+            Self::Release => "release",
             Self::SetRoutes => "set-routes",
         }
     }

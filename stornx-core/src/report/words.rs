@@ -105,6 +105,9 @@ impl fmt::Display for MoveReason {
                 write!(f, "a move has been waiting for its replacement for {}", spoken(*since))
             }
             Self::Finished => f.write_str("a move ends: the replacement is ready"),
+            Self::Closed => f.write_str("a move has ended: the old replica is gone"),
+            Self::QuietHours => f.write_str("no move begins in a quiet hour"),
+            Self::NoSteering => f.write_str("a replacement could not be told where to run"),
             Self::GivenUp { cause } => write!(f, "a move is given up: {cause}"),
             Self::WellPlaced { best: None } => f.write_str("no other place is feasible"),
             Self::WellPlaced { best: Some(best) } if *best > 0.0 => {
@@ -192,6 +195,7 @@ impl fmt::Display for AbortCause {
             Self::TimedOut => "the replacement was not ready in time",
             Self::Misplaced => "the replacement came up in another zone",
             Self::NeverBegan => "its first step was never carried out, or was taken back",
+            Self::AnotherWent => "another replica went in the place of the one that was to",
             Self::VictimGone => "the old replica went by itself",
             Self::RolloutBegan => "a rollout began",
             Self::CountChanged => "somebody else changed the replica count",
@@ -244,6 +248,7 @@ impl fmt::Display for Input {
             Self::Usage => "usage",
             Self::Traffic => "traffic",
             Self::Latency => "latency",
+            Self::Steering => "steering of new replicas",
             Self::Routing => "routing",
         })
     }

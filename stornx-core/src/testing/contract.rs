@@ -6,7 +6,7 @@ use crate::{
     ids::{NodeName, WorkloadRef},
     memory::{Memory, WorkloadMemory},
     model::{ClusterFacts, Facts, MetricsFacts, Rule, Snapshot},
-    plan::{Action, RoutePurpose},
+    plan::{Action, MoveWay, RoutePurpose},
     ports::{Actuator, Clock, ClusterSource, LeaderGate, MetricsSource, PortError, StateStore},
     units::Timestamp,
 };
@@ -148,6 +148,7 @@ fn wrong_actions(snapshot: &Snapshot) -> Vec<Action> {
         actions.push(Action::StartMove {
             workload: id.clone(),
             observed,
+            way: MoveWay::Surge,
             victim: pod.name.clone(),
             from: node.clone(),
             to: node,

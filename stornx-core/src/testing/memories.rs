@@ -12,6 +12,7 @@ use crate::{
         MoveInFlight, Placed, WorkloadMemory,
     },
     model::{Host, Pod, Rule, Snapshot, Workload},
+    plan::MoveWay,
     units::{Millis, Percent, Rps, Share, Span, Timestamp},
 };
 
@@ -120,6 +121,7 @@ fn random_move(
     }
     Some(MoveInFlight {
         started_at: earlier(random, 600),
+        way: MoveWay::Surge,
         victim: victim.name.clone(),
         from: victim.node.clone()?,
         to,

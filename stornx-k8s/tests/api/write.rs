@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stornx_core::{
     ids::{NodeName, PodName, WorkloadRef},
     model::ClusterFacts,
-    plan::{AbortCause, Action, RoutePurpose},
+    plan::{AbortCause, Action, MoveWay, RoutePurpose},
     ports::{Actuator, ClusterSource, PortError},
     testing::contract,
 };
@@ -226,6 +226,7 @@ async fn moves_and_routes_are_not_tried() {
         Action::StartMove {
             workload: cart(),
             observed: 2,
+            way: MoveWay::Surge,
             victim: "shop/cart-7d9f-a".parse().unwrap(),
             from: "n1".parse().unwrap(),
             to: "n2".parse().unwrap(),

@@ -13,7 +13,7 @@ use crate::{
         PodPhase, PodTraffic, PodUsage, Protocol, RouteTable, RouteTraffic, Rule, Snapshot, Source,
         Steering, Traces, Traffic, Workload, WorkloadPolicy,
     },
-    plan::{AbortCause, Action, Plan, Planned, RoutePurpose},
+    plan::{AbortCause, Action, MoveWay, Plan, Planned, RoutePurpose},
     policy::Policy,
     report::{ActionReport, Expected, MoveWhy, Report, RouteWhy, ScaleWhy, Trigger, Why},
     units::{Bytes, MilliCpu, Percent, Resources, Rps, Share, Span, Timestamp},
@@ -285,6 +285,7 @@ pub(super) fn start() -> Fixture {
     let action = Action::StartMove {
         workload: id("cart"),
         observed: 5,
+        way: MoveWay::Surge,
         victim: pod("cart-0"),
         from: "n1".parse().unwrap(),
         to: "n6".parse().unwrap(),
@@ -298,6 +299,7 @@ fn moving() -> Fixture {
     let known_pods = fixture.workload("cart").pods.iter().map(|pod| pod.name.clone()).collect();
     let record = MoveInFlight {
         started_at: Timestamp::from_millis(9_900_000),
+        way: MoveWay::Surge,
         victim: pod("cart-0"),
         from: "n1".parse().unwrap(),
         to: "n6".parse().unwrap(),

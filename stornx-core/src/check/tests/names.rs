@@ -13,7 +13,7 @@ use crate::{
     check::{Owner, Violation},
     memory::{Backoff, FinishedMove},
     model::{Autoscaler, AutoscalerKind, ForeignRule, Mesh, PodPhase, Rollout, Rule},
-    plan::{Action, RoutePurpose},
+    plan::{Action, MoveWay, RoutePurpose},
     report::Why,
     units::{Percent, Span},
 };
@@ -311,6 +311,7 @@ fn a_zone_has_a_budget_of_moves_of_its_own() {
     let web = Action::StartMove {
         workload: id("web"),
         observed: 4,
+        way: MoveWay::Surge,
         victim: pod("web-0"),
         from: "n1".parse().unwrap(),
         to: "n4".parse().unwrap(),

@@ -15,7 +15,7 @@ use crate::{
         DisruptionBudget, Facts, NodeExpression, NodeOperator, NodeTerm, PodPhase, Taint,
         TaintEffect, Toleration,
     },
-    plan::Action,
+    plan::{Action, MoveWay},
     units::{Bytes, MilliCpu, Percent},
 };
 
@@ -212,6 +212,7 @@ fn moves_begin_where_their_replica_is() {
     let action = Action::StartMove {
         workload: id("pay"),
         observed: 3,
+        way: MoveWay::Surge,
         victim: pod("pay-2"),
         from: "n5".parse().unwrap(),
         to: "n6".parse().unwrap(),

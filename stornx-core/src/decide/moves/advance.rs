@@ -1,9 +1,10 @@
 //! Takes each move under way one step further: reads what is seen of it and writes
 //! down what the state machine ([`super::state`]) answers.
 //!
-//! The replacement is a replica that did not exist when the move began: on the chosen
-//! node before elsewhere, Ready before others, then the oldest. A replica that the
-//! replica set made for another reason in the meantime is told apart that way.
+//! The replacement is a replica that did not exist when the move began: the one that was
+//! told to be it before others, on the chosen node before elsewhere, Ready before others,
+//! then the oldest. A replica that the replica set made for another reason in the meantime
+//! is told apart that way.
 //!
 //! Floors are measured from the layout that stood before the surge, not from the one
 //! with it: a surge raises what survives the loss of a zone for a while, and ending a
@@ -22,8 +23,8 @@ use crate::{
     },
     ids::PodName,
     memory::{Memory, MoveInFlight},
-    model::PodPhase,
-    plan::Action,
+    model::{PodPhase, Rollout},
+    plan::{Action, MoveEnd, MoveWay},
     report::{ActionReport, Expected, MoveReason, MoveWhy, Why},
     view::{NodeIndex, PodView, View, WorkloadIndex, WorkloadView},
 };
@@ -47,10 +48,11 @@ pub(crate) fn advance(
         // Its count is spoken for until the move ends.
         ledger.count(workload);
         let reading = Reading { view, safety, workload, record };
-        let step = state::next(&reading.sight(), view.policy.moves.timeout);
-        if let Some(node) = reading.promised_to() {
-            ledger.promise(node, view.workloads[workload.at()].workload.requests);
-        }
+        let (sight, timeout) = (reading.sight(), view.policy.moves.timeout);
+        let step = match record.way {
+            MoveWay::Surge => state::next(&sight, timeout),
+            MoveWay::Evict => state::next_eviction(&sight, timeout),
+        };
         let (proposal, reason) = reading.write_down(step);
         under_way.proposals.extend(proposal);
         under_way.reasons[workload.at()] = Some(reason);
@@ -114,7 +116,7 @@ impl<'a> Reading<'a> {
         let (victim_may_go, surge_may_go) = match &surge {
             Surge::Ready(pod) => (self.victim_may_go(pod), self.within_budget(pod)),
             Surge::Misplaced(pod) => (false, self.within_budget(pod)),
-            Surge::None | Surge::Coming(_) => (false, true),
+            Surge::None | Surge::Unbound(_) | Surge::Coming(_) => (false, true),
         };
         Sight {
             waited: self.view.now.since(self.record.started_at),
@@ -126,6 +128,7 @@ impl<'a> Reading<'a> {
             } else {
                 Count::Other
             },
+            ending: self.record.ending.clone(),
             missing: active < desired,
             surplus: active > desired,
             victim_stands: self.active().any(|pod| pod.pod.name == self.record.victim),
@@ -141,13 +144,18 @@ impl<'a> Reading<'a> {
     fn is_warm(&self, surge: &Surge) -> bool {
         let Surge::Ready(pod) = surge else { return false };
         let since = self.view.pod(self.workload, pod).and_then(|pod| pod.pod.ready_since);
-        since.is_none_or(|since| self.view.now.since(since) >= self.view.policy.balancer.warmup)
+        let wait = self.view.policy.balancer.warmup.max(self.of().workload.min_ready);
+        since.is_none_or(|since| self.view.now.since(since) >= wait)
     }
 
     fn standing(&self) -> Standing {
         let workload = self.of().workload;
         match self.safety.of(self.workload).count_block {
             Some(CountBlock::AutoscalerOwns(_)) => Standing::Autoscaled,
+            Some(CountBlock::OptedOut) if workload.autoscaler.is_some() => Standing::Autoscaled,
+            Some(CountBlock::OptedOut) if workload.rollout == Rollout::Settled => {
+                Standing::Unwanted
+            }
             Some(_) => Standing::HandsOff,
             None if workload.policy.no_moves => Standing::Unwanted,
             None => Standing::Free,
@@ -157,26 +165,39 @@ impl<'a> Reading<'a> {
     /// How well a newcomer does as the replacement; the smallest does best.
     fn rank(&self, pod: &'a PodView<'a>) -> impl Ord + 'a {
         let elsewhere = pod.node.is_none() || pod.node != self.target();
-        (!pod.serves(), elsewhere, pod.pod.created_at, &pod.pod.name)
+        (!pod.serves(), !self.is_meant(pod), elsewhere, pod.pod.created_at, &pod.pod.name)
+    }
+
+    /// It was told to be the replacement when it was created.
+    fn is_meant(&self, pod: &PodView<'_>) -> bool {
+        let steered = pod.pod.traces.steered.as_ref();
+        steered.is_some_and(|steered| {
+            steered.node == self.record.to && steered.since == self.record.started_at
+        })
     }
 
     fn surge(&self) -> Surge {
         let target = self.target();
         let zone = target.map(|node| self.view.nodes[node.at()].zone);
+        let meant = self.newcomers().filter(|pod| self.is_meant(pod));
         let on_place = self.newcomers().filter(|pod| target.is_some() && pod.node == target);
-        let best = on_place.min_by_key(|pod| self.rank(pod)).or_else(|| {
-            // One that is not bound yet may still come to its place.
-            let unbound = self.newcomers().filter(|pod| pod.node.is_none());
-            unbound
-                .min_by_key(|pod| self.rank(pod))
-                .or_else(|| self.newcomers().min_by_key(|pod| self.rank(pod)))
-        });
+        let best_of_meant = meant.min_by_key(|pod| self.rank(pod));
+        let best =
+            best_of_meant.or_else(|| on_place.min_by_key(|pod| self.rank(pod))).or_else(|| {
+                // One that is not bound yet may still come to its place.
+                let unbound = self.newcomers().filter(|pod| pod.node.is_none());
+                unbound
+                    .min_by_key(|pod| self.rank(pod))
+                    .or_else(|| self.newcomers().min_by_key(|pod| self.rank(pod)))
+            });
         let Some(pod) = best else { return Surge::None };
         let name = pod.pod.name.clone();
         if pod.zone.is_some() && pod.zone != zone {
             Surge::Misplaced(name)
         } else if pod.serves() {
             Surge::Ready(name)
+        } else if pod.node.is_none() {
+            Surge::Unbound(name)
         } else {
             Surge::Coming(name)
         }
@@ -186,14 +207,6 @@ impl<'a> Reading<'a> {
     fn excess(&self) -> Option<PodName> {
         let may_go = self.newcomers().filter(|pod| self.within_budget(&pod.pod.name));
         may_go.max_by_key(|pod| self.rank(pod)).map(|pod| pod.pod.name.clone())
-    }
-
-    /// The node where the replacement will ask for room although no pod of it is bound
-    /// there yet.
-    fn promised_to(&self) -> Option<NodeIndex> {
-        let target = self.target()?;
-        let arrived = self.newcomers().any(|pod| pod.node == Some(target));
-        (!arrived).then_some(target)
     }
 
     fn write_down(&self, step: Step) -> (Option<Proposal>, MoveReason) {
@@ -215,15 +228,19 @@ impl<'a> Reading<'a> {
                 (action, why, MoveReason::Finished)
             }
             Step::Undo { surge, cause } => (
-                Action::AbortMove { workload: id, observed, surge: Some(surge), cause },
+                Action::AbortMove { workload: id, observed, surge, cause },
                 MoveWhy::GivenUp { cause },
                 MoveReason::GivenUp { cause },
             ),
-            Step::Forget { cause } => (
-                Action::AbortMove { workload: id, observed, surge: None, cause },
-                MoveWhy::GivenUp { cause },
-                MoveReason::GivenUp { cause },
-            ),
+            Step::Close(end) => {
+                let (why, reason) = match end {
+                    MoveEnd::Done => (MoveWhy::Done, MoveReason::Closed),
+                    MoveEnd::GivenUp(cause) => {
+                        (MoveWhy::GivenUp { cause }, MoveReason::GivenUp { cause })
+                    }
+                };
+                (Action::CloseMove { workload: id, observed, end }, why, reason)
+            }
         };
         let expected = match reason {
             MoveReason::Finished => Expected {

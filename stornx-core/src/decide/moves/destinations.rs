@@ -71,6 +71,7 @@ pub(super) fn takes(
     node: NodeIndex,
 ) -> bool {
     ledger.fits(node, &view.workloads[workload.at()].workload.requests)
+        && ledger.node_allows(node)
         && admitted(view, workload, node)
 }
 

@@ -81,6 +81,7 @@ fn tenant(
         .map(|(other, _)| other)
         .filter(|other| *other != shift.workload && search.movable[other.at()])
         .filter(|other| !ledger.is_counted(*other) && would_fit(*other))
+        .filter(|other| ledger.way_allowed(gates::way(search.safety, *other)))
         .filter(|other| holds(objective, *other, shift.to))
         .take(TENANTS)
         .collect();
@@ -88,7 +89,7 @@ fn tenant(
         let prices = search.bars(objective, other);
         for to in (0..view.zones.len()).map(ZoneIndex::new) {
             let from = search.zone(shift.to);
-            if !ledger.move_allowed(from, to)
+            if !(ledger.move_allowed(from, to) && ledger.node_allows(shift.to))
                 || !gates::layout_allowed(view, search.safety, other, from, to)
             {
                 continue;

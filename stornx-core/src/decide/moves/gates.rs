@@ -3,11 +3,15 @@
 
 use super::payback;
 use crate::{
-    decide::{ledger::Ledger, safety::Safety},
+    decide::{
+        ledger::Ledger,
+        safety::{CountBlock, Safety, WorkloadSafety},
+    },
     ids::WorkloadKind,
     memory::{Memory, WorkloadMemory},
     model::PodPhase,
-    policy,
+    plan::MoveWay,
+    policy::{self, AutoscaledMoves},
     report::MoveReason,
     view::{PodView, View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
@@ -28,7 +32,9 @@ pub(super) fn may_move(
     if !view.policy.moves.enabled {
         return Err(MoveReason::Disabled);
     }
-    if let Some(block) = facts.count_block {
+    if let Some(block) = facts.count_block
+        && !may_evict(view, workload, facts)
+    {
         return Err(block.into());
     }
     if workload.workload.policy.no_moves {
@@ -40,6 +46,12 @@ pub(super) fn may_move(
     }
     if ledger.is_counted(at) {
         return Err(MoveReason::BeingScaled);
+    }
+    if !view.snapshot.steering.is_given() {
+        return Err(MoveReason::NoSteering);
+    }
+    if view.snapshot.quiet {
+        return Err(MoveReason::QuietHours);
     }
     let remembered = memory.workloads.get(&workload.workload.id);
     if let Some(left) = payback::backoff_left(remembered, view.policy, view.now)
@@ -54,6 +66,24 @@ pub(super) fn may_move(
         return Err(MoveReason::NoTraffic);
     }
     Ok(())
+}
+
+/// How the replicas of a workload that may move make way.
+pub(super) fn way(safety: &Safety, at: WorkloadIndex) -> MoveWay {
+    match safety.of(at).count_block {
+        Some(CountBlock::AutoscalerOwns(_)) => MoveWay::Evict,
+        _ => MoveWay::Surge,
+    }
+}
+
+/// An autoscaler owns the count, evictions are asked for, and one replica less is within
+/// the budget and leaves one.
+fn may_evict(view: &View<'_>, workload: &WorkloadView<'_>, facts: &WorkloadSafety) -> bool {
+    let Some(CountBlock::AutoscalerOwns(kind)) = facts.count_block else { return false };
+    let left = workload.ready_total().saturating_sub(1);
+    view.policy.moves.autoscaled == AutoscaledMoves::Evict
+        && kind.may_be_passed_over()
+        && left >= facts.floors.min_ready.max(1)
 }
 
 /// The last move is to be taken back, which no back-off holds up.

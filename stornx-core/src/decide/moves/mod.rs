@@ -341,15 +341,16 @@ impl<'v> Room<'_, 'v> {
         let (zone_from, zone_to) = (self.view.nodes[from.at()].zone, self.view.nodes[to.at()].zone);
         gates::layout_allowed(self.view, self.safety, at, zone_from, zone_to)
             && self.ledger.move_allowed(zone_from, zone_to)
+            && self.ledger.node_allows(from)
+            && self.ledger.way_allowed(gates::way(self.safety, at))
             && !self.ledger.is_counted(at)
             && destinations::takes(self.view, self.ledger, at, to)
     }
 
     /// Spends budgets and room on a move.
     fn promise(&mut self, at: WorkloadIndex, from: NodeIndex, to: NodeIndex) {
-        let (zone_from, zone_to) = (self.view.nodes[from.at()].zone, self.view.nodes[to.at()].zone);
         self.ledger.promise(to, self.view.workloads[at.at()].workload.requests);
-        self.ledger.spend_move(at, zone_from, zone_to);
+        self.ledger.spend_move(at, gates::way(self.safety, at), from, to);
     }
 
     fn propose(&self, beginning: Beginning<'_, '_>, moved: &mut Moved) {
@@ -361,6 +362,7 @@ impl<'v> Room<'_, 'v> {
             action: Action::StartMove {
                 workload: workload.id.clone(),
                 observed: workload.desired,
+                way: gates::way(self.safety, at),
                 victim: pod.pod.name.clone(),
                 from: name(from),
                 to: name(to),

@@ -14,10 +14,12 @@ use super::{
     verify::{self, Verdict},
 };
 use crate::{
-    ids::{PodName, WorkloadRef},
-    memory::{Backoff, FinishedMove, Memory, MoveInFlight, Placed, WorkloadMemory},
-    model::{Pod, Rollout, Snapshot, Traffic, Workload},
-    plan::{AbortCause, Action, Planned},
+    ids::{NodeName, PodName, WorkloadRef},
+    memory::{
+        Backoff, FinishedMove, Intent, Memory, MoveEnding, MoveInFlight, Placed, WorkloadMemory,
+    },
+    model::{Pod, Rollout, Snapshot, Steered, Traffic, Workload},
+    plan::{AbortCause, Action, MoveEnd, Planned},
     policy::Policy,
     remember::Outcomes,
     report::MoveReason,
@@ -40,6 +42,7 @@ pub(crate) fn remember_workloads(
     let view = View::new(snapshot, policy, now);
     cycle.note_wishes(memory, &view);
     cycle.note_slow(memory, &view);
+    cycle.drop_used_intents(memory);
     for (at, (action, outcome)) in planned.plan.actions.iter().zip(outcomes).enumerate() {
         if outcome.is_ok() {
             cycle.note_done(memory, at, action);
@@ -50,6 +53,10 @@ pub(crate) fn remember_workloads(
         *remembered != WorkloadMemory::default()
     });
 }
+
+/// How long a replica that was asked for is told where to run. Its controller makes it
+/// within seconds; one that comes later is most likely another one.
+const INTENT_STANDS: Span = Span::from_seconds(60);
 
 /// How long after a move it may still be taken back: later, the world that it made
 /// worse is another one.
@@ -203,21 +210,58 @@ impl Cycle<'_> {
         }
     }
 
+    /// Intents that a replica was created with are used up, others run out.
+    fn drop_used_intents(&self, memory: &mut Memory) {
+        for (id, remembered) in &mut memory.workloads {
+            if remembered.intents.is_empty() {
+                continue;
+            }
+            let pods = self.workload(id).map_or(&[][..], |workload| &workload.pods);
+            let mut used: Vec<&Steered> =
+                pods.iter().filter_map(|pod| pod.traces.steered.as_ref()).collect();
+            remembered.intents.retain(|intent| {
+                let by = |steered: &&Steered| {
+                    steered.node == intent.node && steered.since == intent.since
+                };
+                if let Some(user) = used.iter().position(by) {
+                    // One replica uses one intent, also of two that are alike.
+                    used.swap_remove(user);
+                    return false;
+                }
+                self.now < intent.until
+            });
+        }
+    }
+
+    fn intend(&self, remembered: &mut WorkloadMemory, nodes: &[NodeName]) {
+        if self.snapshot.steering.is_given() {
+            let until = self.now.after(INTENT_STANDS);
+            let intent = |node: &NodeName| Intent { node: node.clone(), since: self.now, until };
+            remembered.intents.extend(nodes.iter().map(intent));
+        }
+    }
+
     fn note_done(&self, memory: &mut Memory, at: usize, action: &Action) {
         let remembered = memory.workloads.entry(action.workload().clone()).or_default();
         match action {
-            Action::AddReplicas { .. } | Action::RemoveReplicas { .. } => {
+            Action::AddReplicas { nodes, .. } => {
+                remembered.scaled_at = Some(self.now);
+                self.intend(remembered, nodes);
+            }
+            Action::RemoveReplicas { .. } => {
                 remembered.scaled_at = Some(self.now);
             }
-            Action::StartMove { workload, observed, victim, from, to } => {
+            Action::StartMove { workload, observed, way, victim, from, to } => {
                 let known = self.workload(workload).map_or_else(Vec::new, |workload| {
                     workload.pods.iter().map(|pod| pod.name.clone()).collect()
                 });
                 let expected = self.planned.report.actions.get(at).map(|report| report.expected);
                 remembered.wanted_since = None;
                 remembered.placed = None;
+                self.intend(remembered, std::slice::from_ref(to));
                 remembered.in_flight = Some(MoveInFlight {
                     started_at: self.now,
+                    way: *way,
                     victim: victim.clone(),
                     from: from.clone(),
                     to: to.clone(),
@@ -230,11 +274,40 @@ impl Cycle<'_> {
             }
             Action::FinishMove { workload, replacement, .. } => {
                 self.note_finished(remembered, workload, replacement);
+                let replacement = replacement.clone();
+                if let Some(record) = &mut remembered.in_flight {
+                    record.ending = Some(MoveEnding::Finish { replacement });
+                }
             }
             Action::AbortMove { cause, .. } => {
-                self.note_given_up(remembered, *cause);
+                if let Some(record) = &mut remembered.in_flight {
+                    record.ending = Some(MoveEnding::Undo { cause: *cause });
+                }
             }
-            Action::SetRoutes { .. } => {}
+            Action::CloseMove { workload, end, .. } => {
+                match end {
+                    MoveEnd::Done => self.note_closed(remembered, workload),
+                    MoveEnd::GivenUp(cause) => self.note_given_up(remembered, *cause),
+                }
+                remembered.in_flight = None;
+            }
+            Action::Unmark { .. } | Action::Release { .. } | Action::SetRoutes { .. } => {}
+        }
+    }
+
+    /// The victim is gone. What the end of a move leaves was noted when it was asked for,
+    /// unless it ended without us: by eviction, or in a crash.
+    fn note_closed(&self, remembered: &mut WorkloadMemory, workload: &WorkloadRef) {
+        let Some(record) = remembered.in_flight.as_ref() else { return };
+        if remembered.moved_at.is_some_and(|moved| moved >= record.started_at) {
+            return;
+        }
+        let pods = self.workload(workload).map_or(&[][..], |workload| &workload.pods);
+        let replaces = |pod: &&Pod| {
+            pod.node.as_ref() == Some(&record.to) && !record.known_pods.contains(&pod.name)
+        };
+        if let Some(pod) = pods.iter().find(replaces) {
+            self.note_finished(remembered, workload, &pod.name);
         }
     }
 
@@ -244,10 +317,11 @@ impl Cycle<'_> {
         workload: &WorkloadRef,
         replacement: &PodName,
     ) {
-        let Some(record) = remembered.in_flight.take() else { return };
+        let Some(record) = remembered.in_flight.as_ref() else { return };
+        let (victim, came_from) = (record.victim.clone(), record.from.clone());
         let was_undo = remembered.last_move.take().is_some_and(|last| last.regressed);
         remembered.moved_at = Some(self.now);
-        remembered.slow.remove(&record.victim);
+        remembered.slow.remove(&victim);
         self.back_off(remembered);
         // What is taken back is not taken back again.
         remembered.expectation = None;
@@ -255,19 +329,20 @@ impl Cycle<'_> {
             remembered.expectation = Some(verify::expectation(traffic, workload, self.now));
             remembered.last_move = Some(FinishedMove {
                 replacement: replacement.clone(),
-                came_from: record.from,
+                came_from,
                 regressed: false,
             });
         }
     }
 
     fn note_given_up(&self, remembered: &mut WorkloadMemory, cause: AbortCause) {
-        remembered.in_flight = None;
         remembered.last_move = None;
+        remembered.expectation = None;
         match cause {
-            AbortCause::TimedOut | AbortCause::Unsafe | AbortCause::Misplaced => {
-                self.disappoint(remembered);
-            }
+            AbortCause::TimedOut
+            | AbortCause::Unsafe
+            | AbortCause::Misplaced
+            | AbortCause::AnotherWent => self.disappoint(remembered),
             AbortCause::VictimGone => {
                 remembered.moved_at = Some(self.now);
                 self.back_off(remembered);

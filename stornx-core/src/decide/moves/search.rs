@@ -318,10 +318,7 @@ impl Search<'_> {
             };
             if candidate.net() > 0.0 && pays_everywhere(lookalikes, &candidate) {
                 for shift in &candidate.shifts {
-                    let (from, to) = self.zones_of(*shift);
-                    let requests = self.view.workloads[shift.workload.at()].workload.requests;
-                    ledger.promise(shift.to, requests);
-                    ledger.spend_move(shift.workload, from, to);
+                    self.spend(ledger, *shift);
                 }
                 chosen.begun.push((candidate, effects));
             } else {
@@ -355,12 +352,15 @@ impl Search<'_> {
         }
         let eviction = eviction::find(self, objective, ledger, memory, &blocked)?;
         for shift in &eviction.leaves.shifts {
-            let (from, to) = self.zones_of(*shift);
-            let requests = self.view.workloads[shift.workload.at()].workload.requests;
-            ledger.promise(shift.to, requests);
-            ledger.spend_move(shift.workload, from, to);
+            self.spend(ledger, *shift);
         }
         Some(eviction)
+    }
+
+    fn spend(&self, ledger: &mut Ledger, shift: Shift) {
+        ledger.promise(shift.to, self.view.workloads[shift.workload.at()].workload.requests);
+        let way = gates::way(self.safety, shift.workload);
+        ledger.spend_move(shift.workload, way, shift.from, shift.to);
     }
 
     /// Worlds that look the same within the noise of the counts.
@@ -381,11 +381,11 @@ impl Search<'_> {
             let (from, to) = self.zones_of(*shift);
             let free = !trial.is_counted(shift.workload)
                 && trial.move_allowed(from, to)
+                && trial.node_allows(shift.from)
+                && trial.way_allowed(gates::way(self.safety, shift.workload))
                 && destinations::takes(self.view, &trial, shift.workload, shift.to);
             if free {
-                let requests = self.view.workloads[shift.workload.at()].workload.requests;
-                trial.promise(shift.to, requests);
-                trial.spend_move(shift.workload, from, to);
+                self.spend(&mut trial, *shift);
             }
             free
         })

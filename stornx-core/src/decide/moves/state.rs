@@ -1,28 +1,40 @@
 //! The state machine of one move: what follows from what is seen of it now.
 //!
-//! It keeps no state of its own. The record in the memory says what was begun, the
-//! cluster says how far it came; every pair of the two has one answer, so that a crash
-//! between any two writes is only another pair.
+//! It keeps no state of its own. The record in the memory says what was begun and how it
+//! is about to end, the cluster says how far it came; every pair of the two has one
+//! answer, so that a crash between any two writes is only another pair.
 //!
-//! | count that stands | victim | surge | answer |
-//! | --- | --- | --- | --- |
-//! | neither before nor before + 1 | | | somebody else decides on the count: forget the move |
-//! | before | gone | | the move is finished, its record was left over: forget it |
-//! | before | there | | after a grace: the surge was never asked for, or is undone: forget it |
-//! | before + 1 | gone | | one replica too many since its loss was made up for: one goes |
-//! | before + 1 | there | Ready on its place | once it is warm: finish, when that is safe; else wait |
-//! | before + 1 | there | Ready elsewhere | give up, the surge goes |
-//! | before + 1 | there | not Ready | wait; after the time-out give up, the surge goes |
-//! | before + 1 | there | not created yet | wait |
+//! A surge, by the count that stands:
 //!
-//! While a workload is rolled out, paused or opted out nothing of it is written: the
-//! record waits until it is ours to write again, and the surge is taken back then. An
-//! autoscaler that appears owns the count, the surge included.
+//! | count | seen | answer |
+//! | --- | --- | --- |
+//! | neither before nor before + 1 | | somebody else decides on the count: close |
+//! | before | more replicas than that | wait: one is about to go |
+//! | before | an ending is recorded, the victim gone | close: done, or given up as recorded |
+//! | before | a finish is recorded, the victim there | another replica went in its place: close |
+//! | before | no ending is recorded | after a grace: the surge was never asked for: close |
+//! | before + 1 | the victim gone | one replica too many since its loss was made up for: one goes |
+//! | before + 1 | the surge is Ready on its place | once it is available and warm: finish, when that is safe; else wait |
+//! | before + 1 | the surge is Ready elsewhere | give up, the surge goes |
+//! | before + 1 | the surge is not Ready, or never came | wait; after the time-out give up, the surge goes |
+//!
+//! An eviction leaves the count alone: it waits until a replacement serves, and is closed
+//! in any case after the time-out.
+//!
+//! While a workload is rolled out or paused nothing of it is written: the record waits
+//! until it is ours to write again, and the surge is taken back then. An autoscaler that
+//! appears owns the count, the surge included. An owner who opts out gets the surge taken
+//! back: it is ours, and he wants nothing of ours.
 //!
 //! Known weakness: when somebody sets the count to exactly one more within the crash
 //! window before the surge is asked for, that replica is taken for the surge.
 
-use crate::{ids::PodName, plan::AbortCause, units::Span};
+use crate::{
+    ids::PodName,
+    memory::MoveEnding,
+    plan::{AbortCause, MoveEnd},
+    units::Span,
+};
 
 /// How long a record may stand before its surge must be seen. The API server ends
 /// every request within 60 s by default and a watch lags by seconds: what is not seen
@@ -45,6 +57,8 @@ pub(super) enum Count {
 pub(super) enum Surge {
     /// There is no new replica.
     None,
+    /// Not bound to a node yet.
+    Unbound(PodName),
     /// Not Ready yet.
     Coming(PodName),
     /// Ready in the zone it was meant for.
@@ -58,9 +72,9 @@ pub(super) enum Surge {
 pub(super) enum Standing {
     /// Nobody.
     Free,
-    /// Its owner does not want moves (other changes are welcome).
+    /// Its owner does not want moves.
     Unwanted,
-    /// Nothing of it may be written for now: rollout, pause, opt-out.
+    /// Nothing of it may be written for now: rollout, pause.
     HandsOff,
     /// An autoscaler owns the count.
     Autoscaled,
@@ -73,6 +87,8 @@ pub(super) struct Sight {
     pub(super) waited: Span,
     pub(super) standing: Standing,
     pub(super) count: Count,
+    /// How it is about to end, as recorded.
+    pub(super) ending: Option<MoveEnding>,
     /// Replicas that exist (not being deleted) are fewer than asked for.
     pub(super) missing: bool,
     /// Replicas that exist are more than asked for.
@@ -82,8 +98,9 @@ pub(super) struct Sight {
     /// Removing the victim breaks no floor.
     pub(super) victim_may_go: bool,
     pub(super) surge: Surge,
-    /// The replacement has been Ready for the warm-up time: it serves as much as the
-    /// victim does, and no route has to make way for it.
+    /// The replacement is available by its workload's own rule, and has been Ready for the
+    /// warm-up time: it serves as much as the victim does, and no route has to make way
+    /// for it.
     pub(super) warm: bool,
     /// Removing the surge breaks no floor.
     pub(super) surge_may_go: bool,
@@ -101,51 +118,78 @@ pub(super) enum Step {
     Finish {
         replacement: PodName,
     },
-    /// Give up; `surge` goes.
+    /// Give up; `surge` goes, if it came at all.
     Undo {
-        surge: PodName,
+        surge: Option<PodName>,
         cause: AbortCause,
     },
-    /// The count is as it should be, or is somebody else's: forget the move.
-    Forget {
-        cause: AbortCause,
-    },
+    /// Nothing is left to do.
+    Close(MoveEnd),
 }
 
-/// The next step of a move.
+/// The next step of a move by surge.
 pub(super) fn next(sight: &Sight, timeout: Span) -> Step {
     match sight.standing {
         Standing::HandsOff => return Step::Wait,
-        Standing::Autoscaled => return Step::Forget { cause: AbortCause::AutoscalerAppeared },
+        Standing::Autoscaled => return given_up(AbortCause::AutoscalerAppeared),
         Standing::Free | Standing::Unwanted => {}
     }
     match sight.count {
-        Count::Other => Step::Forget { cause: AbortCause::CountChanged },
-        Count::Before => not_surged(sight),
+        Count::Other => given_up(AbortCause::CountChanged),
+        Count::Before => back(sight),
         Count::Surged if sight.victim_stands => surged(sight, timeout),
-        Count::Surged => victim_lost(sight),
+        Count::Surged => victim_lost(sight, timeout),
     }
 }
 
+/// The next step of a move by eviction.
+pub(super) fn next_eviction(sight: &Sight, timeout: Span) -> Step {
+    if sight.victim_stands {
+        // Refused, or never asked for; a request may still be on its way.
+        return if sight.waited > SURGE_GRACE {
+            given_up(AbortCause::NeverBegan)
+        } else {
+            Step::Wait
+        };
+    }
+    match &sight.surge {
+        Surge::Ready(_) => Step::Close(MoveEnd::Done),
+        Surge::Misplaced(_) => given_up(AbortCause::Misplaced),
+        _ if sight.waited > timeout => given_up(AbortCause::TimedOut),
+        _ if sight.standing == Standing::HandsOff => given_up(AbortCause::RolloutBegan),
+        Surge::None | Surge::Unbound(_) | Surge::Coming(_) => Step::Wait,
+    }
+}
+
+const fn given_up(cause: AbortCause) -> Step {
+    Step::Close(MoveEnd::GivenUp(cause))
+}
+
 /// The count is as before: nothing is left to do but to make sure of it.
-fn not_surged(sight: &Sight) -> Step {
-    if sight.surplus || sight.waited <= SURGE_GRACE {
-        // The replica set is about to remove one, or a request is still on its way:
-        // how it ends cannot be told yet.
-        Step::Wait
-    } else if sight.victim_stands {
-        Step::Forget { cause: AbortCause::NeverBegan }
-    } else {
-        Step::Forget { cause: AbortCause::VictimGone }
+fn back(sight: &Sight) -> Step {
+    if sight.surplus {
+        // The replica set is about to remove one: which, cannot be told yet.
+        return Step::Wait;
+    }
+    match &sight.ending {
+        Some(MoveEnding::Finish { .. }) if sight.victim_stands => given_up(AbortCause::AnotherWent),
+        Some(MoveEnding::Finish { .. }) => Step::Close(MoveEnd::Done),
+        Some(MoveEnding::Undo { cause }) => given_up(*cause),
+        // A request may still be on its way.
+        None if sight.waited <= SURGE_GRACE => Step::Wait,
+        None if sight.victim_stands => given_up(AbortCause::NeverBegan),
+        None => given_up(AbortCause::VictimGone),
     }
 }
 
 /// The victim went by itself, and the replica set made up for it although the
 /// replacement does already: one of the newcomers is too many.
-fn victim_lost(sight: &Sight) -> Step {
+fn victim_lost(sight: &Sight, timeout: Span) -> Step {
     let cause = if sight.all_replaced { AbortCause::RolloutBegan } else { AbortCause::VictimGone };
     match &sight.excess {
-        Some(pod) if !sight.missing => Step::Undo { surge: pod.clone(), cause },
+        Some(pod) if !sight.missing => Step::Undo { surge: Some(pod.clone()), cause },
+        // What is asked for in vain (a quota) is not asked for any more: nothing goes.
+        _ if sight.missing && sight.waited > timeout => Step::Undo { surge: None, cause },
         _ => Step::Wait,
     }
 }
@@ -153,25 +197,31 @@ fn victim_lost(sight: &Sight) -> Step {
 fn surged(sight: &Sight, timeout: Span) -> Step {
     let late = sight.waited > timeout;
     let unwanted = sight.standing == Standing::Unwanted;
+    let undo = |surge: Option<&PodName>, cause| Step::Undo { surge: surge.cloned(), cause };
     match &sight.surge {
+        Surge::None if unwanted => undo(None, AbortCause::NotAllowedAnyMore),
+        Surge::None if late => undo(None, AbortCause::TimedOut),
         Surge::None => Step::Wait,
-        Surge::Coming(pod) if unwanted => undo(pod, AbortCause::NotAllowedAnyMore),
-        Surge::Coming(pod) if late => undo(pod, AbortCause::TimedOut),
-        Surge::Coming(_) => Step::Wait,
-        Surge::Misplaced(pod) if sight.surge_may_go => undo(pod, AbortCause::Misplaced),
-        Surge::Ready(pod) if unwanted && sight.surge_may_go => {
-            undo(pod, AbortCause::NotAllowedAnyMore)
+        Surge::Unbound(pod) | Surge::Coming(pod) if unwanted => {
+            undo(Some(pod), AbortCause::NotAllowedAnyMore)
         }
-        Surge::Ready(_) if !unwanted && !sight.warm && !late => Step::Wait,
+        // What finds no node after half of the time finds none in the other half, and
+        // waits because of us.
+        Surge::Unbound(pod) if sight.waited.times(2) > timeout => {
+            undo(Some(pod), AbortCause::TimedOut)
+        }
+        Surge::Coming(pod) if late => undo(Some(pod), AbortCause::TimedOut),
+        Surge::Unbound(_) | Surge::Coming(_) => Step::Wait,
+        Surge::Misplaced(pod) if sight.surge_may_go => undo(Some(pod), AbortCause::Misplaced),
+        Surge::Ready(pod) if unwanted && sight.surge_may_go => {
+            undo(Some(pod), AbortCause::NotAllowedAnyMore)
+        }
+        Surge::Ready(_) if !unwanted && !sight.warm => Step::Wait,
         Surge::Ready(pod) if !unwanted && sight.victim_may_go => {
             Step::Finish { replacement: pod.clone() }
         }
-        Surge::Ready(pod) if late && sight.surge_may_go => undo(pod, AbortCause::Unsafe),
+        Surge::Ready(pod) if late && sight.surge_may_go => undo(Some(pod), AbortCause::Unsafe),
         // Removing either would break a floor: waiting is the only safe step.
         Surge::Ready(_) | Surge::Misplaced(_) => Step::Wait,
     }
-}
-
-fn undo(pod: &PodName, cause: AbortCause) -> Step {
-    Step::Undo { surge: pod.clone(), cause }
 }

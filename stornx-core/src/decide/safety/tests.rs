@@ -5,6 +5,7 @@ use super::{
 use crate::{
     memory::MoveInFlight,
     model::{Autoscaler, AutoscalerKind, DisruptionBudget, Facts, PodPhase, Rollout},
+    plan::MoveWay,
     policy::MetricsType,
     report::{MoveReason, ScaleReason},
     units::{Millis, Percent, Rps, Share},
@@ -135,6 +136,7 @@ fn moves_under_way_are_seen() {
     assert!(memory.in_flight.is_none());
     memory.in_flight = Some(MoveInFlight {
         started_at: super::testing::NOW,
+        way: MoveWay::Surge,
         victim: pod_name("w-0"),
         from: "a0".parse().unwrap(),
         to: "b1".parse().unwrap(),

@@ -13,7 +13,7 @@ use crate::{
     },
     memory::{Growth, Memory, MoveInFlight},
     model::{Autoscaler, AutoscalerKind, DisruptionBudget, Facts, PodPhase, Rollout, Workload},
-    plan::{Action, Plan, Planned},
+    plan::{Action, MoveWay, Plan, Planned},
     policy::MetricsType,
     ports::PortError,
     report::{Report, ScaleReason, Trigger, Why},
@@ -391,6 +391,7 @@ fn guards_hold_in_their_order() {
     let memory = world.memory.workloads.entry(id("w")).or_default();
     memory.in_flight = Some(MoveInFlight {
         started_at: NOW,
+        way: MoveWay::Surge,
         victim: pod_name("w-0"),
         from: "a0".parse().unwrap(),
         to: "b1".parse().unwrap(),

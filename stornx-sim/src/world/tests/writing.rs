@@ -4,7 +4,7 @@ use stornx_core::{
     ids::NodeName,
     memory::Memory,
     model::{PodPhase, RouteTable},
-    plan::{AbortCause, Action, RoutePurpose},
+    plan::{AbortCause, Action, MoveWay, RoutePurpose},
     ports::{Actuator, Clock, LeaderGate, StateStore},
 };
 
@@ -82,6 +82,7 @@ fn a_move_is_a_surge_and_then_the_victim_goes() {
     let start = Action::StartMove {
         workload: reference("s"),
         observed: 3,
+        way: MoveWay::Surge,
         victim: victim.name.clone(),
         from: victim.node.clone().unwrap(),
         to: node("c-2"),
@@ -116,6 +117,7 @@ fn a_move_can_be_given_up() {
     let start = Action::StartMove {
         workload: reference("s"),
         observed: 3,
+        way: MoveWay::Surge,
         victim: victim.name.clone(),
         from: victim.node.clone().unwrap(),
         to: node("c-2"),

@@ -16,7 +16,7 @@ use crate::{
     },
     memory::{Memory, MoveInFlight, WorkloadMemory},
     model::{PodPhase, Rollout},
-    plan::{Action, Plan, Planned},
+    plan::{Action, MoveWay, Plan, Planned},
     ports::PortError,
     report::Report,
     units::{Span, Timestamp},
@@ -79,6 +79,7 @@ impl State {
             .collect();
         let record = MoveInFlight {
             started_at: NOW,
+            way: MoveWay::Surge,
             victim: pod_name("w-0"),
             from: "a0".parse().unwrap(),
             to: "c0".parse().unwrap(),

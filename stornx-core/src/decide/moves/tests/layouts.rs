@@ -7,7 +7,7 @@ use crate::{
     },
     memory::{Backoff, FinishedMove, MoveInFlight, Placed, WorkloadMemory},
     model::{Autoscaler, AutoscalerKind, Facts, PodPhase, Rollout},
-    plan::{Action, Planned},
+    plan::{Action, MoveWay, Planned},
     report::{MoveReason, MoveWhy, Why},
     units::{Percent, Span, Timestamp},
 };
@@ -244,6 +244,7 @@ fn a_move_under_way_is_waited_for() {
     wanted(&mut world, "shop");
     let record = MoveInFlight {
         started_at: Timestamp::from_millis(NOW.as_millis() - 20_000),
+        way: MoveWay::Surge,
         victim: pod_name("shop-5"),
         from: "c2".parse().unwrap(),
         to: "a0".parse().unwrap(),
@@ -354,6 +355,7 @@ fn a_full_zone_is_left_by_who_loses_least_there() {
     let mut later = world.clone();
     let record = MoveInFlight {
         started_at: NOW,
+        way: MoveWay::Surge,
         victim: pod_name("idle-0"),
         from: begun[0].1.parse().unwrap(),
         to: begun[0].2.parse().unwrap(),

@@ -7,7 +7,7 @@ use crate::{
     },
     memory::{Backoff, FinishedMove, MoveInFlight, WorkloadMemory},
     model::{Rollout, RouteTraffic},
-    plan::{AbortCause, Action, Plan, Planned},
+    plan::{AbortCause, Action, MoveWay, Plan, Planned},
     ports::PortError,
     report::{ActionReport, Expected, MoveReason, MoveWhy, Report, Why},
     units::{BytesPerSecond, Millis, Rps, Share, Span, Timestamp},
@@ -31,6 +31,7 @@ fn start() -> Action {
     Action::StartMove {
         workload: id("w"),
         observed: 2,
+        way: MoveWay::Surge,
         victim: pod_name("w-1"),
         from: "b0".parse().unwrap(),
         to: "c0".parse().unwrap(),
@@ -75,6 +76,7 @@ fn of(world: &World) -> WorkloadMemory {
 fn in_flight(world: &mut World) {
     let record = MoveInFlight {
         started_at: NOW,
+        way: MoveWay::Surge,
         victim: pod_name("w-1"),
         from: "b0".parse().unwrap(),
         to: "c0".parse().unwrap(),
