@@ -10,6 +10,15 @@ use crate::{
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for action in ground.actions() {
         let Some(workload) = ground.workloads.get(action.workload()) else { continue };
+        if let Action::Unmark { observed, .. } = action
+            && *observed != workload.desired
+        {
+            violations.push(Violation::CountMisread {
+                workload: workload.id.clone(),
+                observed: *observed,
+                desired: workload.desired,
+            });
+        }
         let mut wrong = |detail: String| {
             violations.push(Violation::NotALeftover { action: action.to_string(), detail });
         };

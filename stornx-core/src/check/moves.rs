@@ -94,6 +94,13 @@ fn close(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
         return;
     };
     let Some(known) = ground.workloads.get(workload) else { return };
+    if *observed != known.desired {
+        violations.push(Violation::CountMisread {
+            workload: workload.clone(),
+            observed: *observed,
+            desired: known.desired,
+        });
+    }
     let stands = known.active().any(|pod| pod.name == record.victim);
     if *end == MoveEnd::Done && stands {
         violations.push(wrong(action, format!("{} is still there", record.victim)));

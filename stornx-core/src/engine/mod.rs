@@ -350,7 +350,9 @@ impl Engine {
                 memory.workloads.get(action.workload()).cloned().unwrap_or_default()
             });
             if action.moves() {
-                entry.in_flight = hoped.in_flight.clone();
+                // Nothing is taken out before it is over.
+                let record = hoped.in_flight.clone();
+                entry.in_flight = record.or_else(|| entry.in_flight.take());
             } else {
                 entry.scaled_at = hoped.scaled_at;
             }

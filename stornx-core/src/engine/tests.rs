@@ -165,11 +165,11 @@ fn remember_moves(
 ) -> Memory {
     for (action, result) in planned.plan.actions.iter().zip(outcomes) {
         match action {
-            Action::StartMove { workload, observed, victim, from, to } if result.is_ok() => {
+            Action::StartMove { workload, observed, way, victim, from, to } if result.is_ok() => {
                 memory.workloads.entry(workload.clone()).or_default().in_flight =
                     Some(MoveInFlight {
                         started_at: now,
-                        way: MoveWay::Surge,
+                        way: *way,
                         victim: victim.clone(),
                         from: from.clone(),
                         to: to.clone(),

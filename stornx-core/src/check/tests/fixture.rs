@@ -11,11 +11,11 @@ use crate::{
     model::{
         ApiVersion, DefaultSplit, Distribution, Edge, Facts, Host, Latency, Mesh, Node, Pod,
         PodPhase, PodTraffic, PodUsage, Protocol, RouteTable, RouteTraffic, Rule, Snapshot, Source,
-        Steering, Traces, Traffic, Workload, WorkloadPolicy,
+        Steered, Steering, Traces, Traffic, Workload, WorkloadPolicy,
     },
-    plan::{AbortCause, Action, MoveWay, Plan, Planned, RoutePurpose},
+    plan::{AbortCause, Action, MoveEnd, MoveWay, Plan, Planned, RoutePurpose},
     policy::Policy,
-    report::{ActionReport, Expected, MoveWhy, Report, RouteWhy, ScaleWhy, Trigger, Why},
+    report::{ActionReport, Expected, MoveWhy, Report, RouteWhy, ScaleWhy, TidyWhy, Trigger, Why},
     units::{Bytes, MilliCpu, Percent, Resources, Rps, Share, Span, Timestamp},
 };
 
@@ -294,7 +294,7 @@ pub(super) fn start() -> Fixture {
 }
 
 /// `cart-0` moves from `n1` to `n6`; its replacement is Ready.
-fn moving() -> Fixture {
+pub(super) fn moving() -> Fixture {
     let mut fixture = fixture();
     let known_pods = fixture.workload("cart").pods.iter().map(|pod| pod.name.clone()).collect();
     let record = MoveInFlight {
@@ -342,14 +342,33 @@ pub(super) fn abort() -> Fixture {
     moving().and(action, moved())
 }
 
-pub(super) fn forget() -> Fixture {
-    let action = Action::AbortMove {
-        workload: id("cart"),
-        observed: 6,
-        surge: None,
-        cause: AbortCause::VictimGone,
-    };
-    moving().and(action, moved())
+/// The count is as before again, and the victim is gone.
+pub(super) fn close() -> Fixture {
+    let mut fixture = moving();
+    let cart = fixture.workload("cart");
+    cart.desired = 5;
+    cart.pods.retain(|pod| pod.name.name() != "cart-0");
+    let action = Action::CloseMove { workload: id("cart"), observed: 5, end: MoveEnd::Done };
+    fixture.and(action, moved())
+}
+
+/// A replica carries a mark, and none is to go.
+pub(super) fn unmark() -> Fixture {
+    let mut fixture = fixture();
+    fixture.workload("cart").pods[1].traces.victim = true;
+    let action = Action::Unmark { workload: id("cart"), observed: 5, pods: vec![pod("cart-1")] };
+    fixture.and(action, Why::TidyUp(TidyWhy::Marked))
+}
+
+/// A replica waits for the node that it was told to run on.
+pub(super) fn release() -> Fixture {
+    let mut fixture = fixture();
+    let waiting = &mut fixture.workload("cart").pods[1];
+    waiting.traces.steered =
+        Some(Steered { node: "n2".parse().unwrap(), since: Timestamp::from_millis(5000) });
+    (waiting.phase, waiting.node, waiting.ready_since) = (PodPhase::Pending, None, None);
+    let action = Action::Release { workload: id("cart"), pods: vec![pod("cart-1")] };
+    fixture.and(action, Why::TidyUp(TidyWhy::NoRoom { waited: Span::from_seconds(200) }))
 }
 
 fn set(
@@ -427,7 +446,9 @@ pub(super) fn valid_plans() -> Vec<(&'static str, Fixture)> {
         ("start", start()),
         ("finish", finish()),
         ("abort", abort()),
-        ("forget", forget()),
+        ("close", close()),
+        ("unmark", unmark()),
+        ("release", release()),
         ("improve", improve()),
         ("first write", first_write()),
         ("decay", decay()),

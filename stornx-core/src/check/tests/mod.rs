@@ -50,8 +50,10 @@ fn observe(fixture: &mut Fixture, count: u32) {
         | Action::RemoveReplicas { observed, .. }
         | Action::StartMove { observed, .. }
         | Action::FinishMove { observed, .. }
-        | Action::AbortMove { observed, .. } => *observed = count,
-        Action::SetRoutes { .. } => {}
+        | Action::AbortMove { observed, .. }
+        | Action::CloseMove { observed, .. }
+        | Action::Unmark { observed, .. } => *observed = count,
+        Action::Release { .. } | Action::SetRoutes { .. } => {}
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     check::{Owner, Violation},
     memory::{Backoff, FinishedMove},
-    model::{Autoscaler, AutoscalerKind, ForeignRule, Mesh, PodPhase, Rollout, Rule},
+    model::{Autoscaler, AutoscalerKind, ForeignRule, Mesh, PodPhase, Rollout, Rule, Steering},
     plan::{Action, MoveWay, RoutePurpose},
     report::Why,
     units::{Percent, Span},
@@ -28,7 +28,7 @@ fn every_action_needs_a_reason_of_its_own() {
         );
         let other = match valid.planned.report.actions[0].why {
             Why::Move(_) => scale("cart", 5, 6, &[]),
-            Why::Scale(_) | Why::Route(_) => moved(),
+            Why::Scale(_) | Why::Route(_) | Why::TidyUp(_) => moved(),
         };
         caught(
             valid,
@@ -59,8 +59,7 @@ fn reasons_speak_of_their_action() {
 #[test]
 fn every_id_exists() {
     for (_, valid) in valid_plans() {
-        let forgets =
-            matches!(valid.planned.plan.actions[0], Action::AbortMove { surge: None, .. });
+        let forgets = matches!(valid.planned.plan.actions[0], Action::CloseMove { .. });
         let name = valid.planned.plan.actions[0].workload().clone();
         let mut gone = valid;
         gone.snapshot.workloads.retain(|w| w.id != name);
@@ -139,75 +138,93 @@ fn nothing_is_changed_by_two_actions() {
 #[test]
 fn what_others_own_is_left_alone() {
     type Change = fn(&mut Fixture);
-    let owned: [(&str, Change, Owner, &[&str]); 12] = [
-        ("unmanaged", |f| touched(f).managed = false, Owner::NotMonitored, &["forget"]),
+    let owned: [(&str, Change, Owner, &[&str]); 14] = [
+        ("unmanaged", |f| touched(f).managed = false, Owner::NotMonitored, &["close"]),
         (
             "elsewhere",
             |f| f.policy.namespaces = ["other".parse().unwrap()].into(),
             Owner::NotMonitored,
-            &["forget"],
+            &["close"],
         ),
         (
             "autoscaled",
             |f| touched(f).autoscaler = Some(autoscaler()),
             Owner::Autoscaler(AutoscalerKind::Hpa),
-            &["forget", "routes"],
+            &["close", "tidy", "routes"],
         ),
         (
             "in a rollout",
             |f| touched(f).rollout = Rollout::InProgress,
             Owner::Rollout(Rollout::InProgress),
-            &["forget", "routes"],
+            &["close", "tidy", "routes"],
         ),
         (
             "paused",
             |f| touched(f).rollout = Rollout::Paused,
             Owner::Rollout(Rollout::Paused),
-            &["forget", "routes"],
+            &["close", "tidy", "routes"],
         ),
-        ("opted out", |f| touched(f).policy.opted_out = true, Owner::OptedOut, &["forget"]),
+        (
+            "opted out",
+            |f| touched(f).policy.opted_out = true,
+            Owner::OptedOut,
+            &["abort", "close", "tidy"],
+        ),
+        (
+            "in a quiet hour",
+            |f| f.snapshot.quiet = true,
+            Owner::QuietHour,
+            &["scale", "finish", "abort", "close", "tidy", "routes"],
+        ),
+        (
+            "without steering",
+            |f| f.snapshot.steering = Steering::Missing { reason: String::new() },
+            Owner::NoSteering,
+            &["scale", "finish", "abort", "close", "tidy", "routes"],
+        ),
         (
             "no scaling",
             |f| touched(f).policy.no_scaling = true,
             Owner::NotWanted,
-            &["start", "finish", "abort", "forget", "routes"],
+            &["start", "finish", "abort", "close", "tidy", "routes"],
         ),
         (
             "no moves",
             |f| touched(f).policy.no_moves = true,
             Owner::NotWanted,
-            &["scale", "finish", "abort", "forget", "routes"],
+            &["scale", "finish", "abort", "close", "tidy", "routes"],
         ),
         (
             "no routing",
             |f| touched(f).policy.no_routing = true,
             Owner::NotWanted,
-            &["scale", "start", "finish", "abort", "forget"],
+            &["scale", "start", "finish", "abort", "close", "tidy"],
         ),
         (
             "scaler off",
             |f| f.policy.scaler.enabled = false,
             Owner::SwitchedOff,
-            &["start", "finish", "abort", "forget", "routes"],
+            &["start", "finish", "abort", "close", "tidy", "routes"],
         ),
         (
             "moves off",
             |f| f.policy.moves.enabled = false,
             Owner::SwitchedOff,
-            &["scale", "finish", "abort", "forget", "routes"],
+            &["scale", "finish", "abort", "close", "tidy", "routes"],
         ),
         (
             "no mesh",
             |f| f.snapshot.mesh = Mesh::Absent,
             Owner::NoMesh,
-            &["scale", "start", "finish", "abort", "forget"],
+            &["scale", "start", "finish", "abort", "close", "tidy"],
         ),
     ];
     for (state, change, owner, allowed) in owned {
         for (name, valid) in valid_plans() {
             let group = match name {
                 "add" | "remove" | "remove from a stateful set" => "scale",
-                "start" | "finish" | "abort" | "forget" => name,
+                "start" | "finish" | "abort" | "close" => name,
+                "unmark" | "release" => "tidy",
                 _ => "routes",
             };
             let mut changed = valid;

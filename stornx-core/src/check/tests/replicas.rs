@@ -4,25 +4,27 @@
 use super::{
     caught,
     fixture::{
-        Fixture, abort, add, finish, fixture, forget, id, moved, pod, remove,
-        remove_from_stateful_set, start, valid_plans,
+        Fixture, abort, add, close, finish, fixture, id, moved, moving, pod, release, remove,
+        remove_from_stateful_set, start, unmark, valid_plans,
     },
     found, observe, passes, put_on, victim_of,
 };
 use crate::{
+    check::Owner,
     check::Violation,
     model::{
-        DisruptionBudget, Facts, NodeExpression, NodeOperator, NodeTerm, PodPhase, Taint,
-        TaintEffect, Toleration,
+        Autoscaler, AutoscalerKind, DisruptionBudget, Facts, NodeExpression, NodeOperator,
+        NodeTerm, PodPhase, Taint, TaintEffect, Toleration,
     },
     plan::{Action, MoveWay},
+    policy::AutoscaledMoves,
     units::{Bytes, MilliCpu, Percent},
 };
 
 #[test]
 fn counts_are_what_they_are_expected_to_be() {
-    for (name, valid) in valid_plans() {
-        if matches!(valid.planned.plan.actions[0], Action::SetRoutes { .. }) || name == "forget" {
+    for (_, valid) in valid_plans() {
+        if !counts(&valid.planned.plan.actions[0]) {
             continue;
         }
         let workload = valid.planned.plan.actions[0].workload().name().to_owned();
@@ -33,6 +35,11 @@ fn counts_are_what_they_are_expected_to_be() {
         );
     }
     caught(start(), |f| observe(f, 4), |v| matches!(v, Violation::CountMisread { .. }));
+}
+
+/// It expects a count.
+const fn counts(action: &Action) -> bool {
+    !matches!(action, Action::SetRoutes { .. } | Action::Release { .. })
 }
 
 #[test]
@@ -194,12 +201,85 @@ fn moves_end_by_their_record() {
     for phase in [PodPhase::Pending, PodPhase::Starting, PodPhase::Unready] {
         caught(finish(), |f| f.pod("cart-5").phase = phase, order);
     }
-    for valid in [abort(), forget()] {
+    for valid in [abort(), close()] {
         caught(valid, |f| f.memory.workloads.clear(), order);
     }
     caught(abort(), |f| f.record().known_pods.push(pod("cart-5")), order);
     caught(abort(), |f| f.record().replicas_before = 6, order);
-    passes(forget(), |f| f.record().replicas_before = 6);
+    passes(close(), |f| f.record().replicas_before = 6);
+    caught(close(), |f| f.record().replicas_before = 4, order);
+    caught(close(), |f| f.record().victim = pod("cart-1"), order);
+    let nobody = |f: &mut Fixture| match f.action() {
+        Action::AbortMove { surge, .. } => *surge = None,
+        other => panic!("{other}"),
+    };
+    caught(abort(), nobody, order);
+    passes(abort(), |f| {
+        nobody(f);
+        f.workload("cart").pods.pop();
+    });
+}
+
+#[test]
+fn only_leftovers_are_tidied_up() {
+    let order = |v: &Violation| matches!(v, Violation::NotALeftover { .. });
+    caught(unmark(), |f| f.pod("cart-1").traces.victim = false, order);
+    caught(release(), |f| f.pod("cart-1").traces.steered = None, order);
+    caught(release(), |f| f.pod("cart-1").phase = PodPhase::Starting, order);
+    let record = moving().memory;
+    for valid in [unmark(), release()] {
+        caught(valid, |f| f.memory.clone_from(&record), order);
+    }
+    caught(
+        unmark(),
+        |f| {
+            let pod = f.pod("cart-2").clone();
+            let name = "shop/cart-9".parse().unwrap();
+            f.workload("cart").pods.push(crate::model::Pod { name, ..pod });
+        },
+        order,
+    );
+}
+
+#[test]
+fn evictions_are_asked_for_and_go_one_at_a_time() {
+    let evicts = |f: &mut Fixture| {
+        f.policy.moves.autoscaled = AutoscaledMoves::Evict;
+        let kind = AutoscalerKind::Hpa;
+        f.workload("cart").autoscaler = Some(Autoscaler { kind, min: 1, max: 9 });
+        match f.action() {
+            Action::StartMove { way, .. } => *way = MoveWay::Evict,
+            other => panic!("{other}"),
+        }
+    };
+    passes(start(), evicts);
+    caught(
+        start(),
+        |f| {
+            evicts(f);
+            f.policy.moves.autoscaled = AutoscaledMoves::Never;
+        },
+        |v| matches!(v, Violation::NotOurs { owner: Owner::Autoscaler(_), .. }),
+    );
+    caught(
+        start(),
+        |f| {
+            evicts(f);
+            f.workload("cart").budget = Some(DisruptionBudget { min_ready: 5 });
+        },
+        |v| matches!(v, Violation::DisruptionBudget { .. }),
+    );
+    caught(
+        start(),
+        |f| {
+            evicts(f);
+            let mut other = moving();
+            other.record().way = MoveWay::Evict;
+            let record = other.record().clone();
+            f.memory.workloads.entry(id("web")).or_default().in_flight = Some(record);
+        },
+        |v| matches!(v, Violation::BudgetExceeded { budget: "evictions at one time", .. }),
+    );
 }
 
 #[test]

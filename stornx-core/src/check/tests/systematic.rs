@@ -101,7 +101,7 @@ fn every_wrong_count_is_caught() {
                 | Action::RemoveReplicas { observed, .. }
                 | Action::StartMove { observed, .. }
                 | Action::FinishMove { observed, .. }
-                | Action::AbortMove { observed, surge: Some(_), .. }
+                | Action::AbortMove { observed, .. }
                     if *observed != wrong =>
                 {
                     *observed = wrong;

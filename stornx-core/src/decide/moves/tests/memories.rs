@@ -5,9 +5,9 @@ use crate::{
         moves::remember_workloads,
         safety::testing::{NOW, World, id, pod_name},
     },
-    memory::{Backoff, FinishedMove, MoveInFlight, WorkloadMemory},
-    model::{Rollout, RouteTraffic},
-    plan::{AbortCause, Action, MoveWay, Plan, Planned},
+    memory::{Backoff, FinishedMove, Memory, MoveEnding, MoveInFlight, WorkloadMemory},
+    model::{Rollout, RouteTraffic, Steered, Steering},
+    plan::{AbortCause, Action, MoveEnd, MoveWay, Plan, Planned},
     ports::PortError,
     report::{ActionReport, Expected, MoveReason, MoveWhy, Report, Why},
     units::{BytesPerSecond, Millis, Rps, Share, Span, Timestamp},
@@ -49,6 +49,10 @@ fn finish() -> Action {
 
 fn abort(cause: AbortCause) -> Action {
     Action::AbortMove { workload: id("w"), observed: 3, surge: Some(pod_name("w-2")), cause }
+}
+
+fn close(end: MoveEnd) -> Action {
+    Action::CloseMove { workload: id("w"), observed: 2, end }
 }
 
 fn remember(world: &mut World, action: Option<Action>, done: bool, now: Timestamp) {
@@ -93,7 +97,10 @@ fn in_flight(world: &mut World) {
 fn a_move_that_began_has_a_record() {
     let mut world = world();
     remember(&mut world, Some(start()), true, NOW);
-    let begun = of(&world);
+    let mut begun = of(&world);
+    let intent = begun.intents.pop().unwrap();
+    assert_eq!((intent.node.as_str(), intent.since), ("c0", NOW));
+    world.memory = Memory::default();
     in_flight(&mut world);
     assert_eq!(begun, of(&world));
 }
@@ -121,6 +128,9 @@ fn a_finished_move_is_left_alone_and_watched() {
     let mut world = world();
     in_flight(&mut world);
     remember(&mut world, Some(finish()), true, after(60));
+    let ending = MoveEnding::Finish { replacement: pod_name("w-2") };
+    assert_eq!(of(&world).in_flight.unwrap().ending, Some(ending));
+    remember(&mut world, Some(close(MoveEnd::Done)), true, after(65));
     let remembered = of(&world);
     assert_eq!(remembered.in_flight, None);
     assert_eq!(remembered.moved_at, Some(after(60)));
@@ -135,15 +145,60 @@ fn a_finished_move_is_left_alone_and_watched() {
 }
 
 #[test]
+fn how_a_move_is_given_up_is_recorded_before_it_is_over() {
+    let mut world = world();
+    in_flight(&mut world);
+    remember(&mut world, Some(abort(AbortCause::Misplaced)), true, after(60));
+    let remembered = of(&world);
+    let ending = MoveEnding::Undo { cause: AbortCause::Misplaced };
+    assert_eq!(remembered.in_flight.unwrap().ending, Some(ending));
+    assert_eq!(remembered.move_backoff, None, "it is not over yet");
+}
+
+#[test]
+fn intents_stand_until_they_are_used_or_run_out() {
+    let begun = || {
+        let mut world = world();
+        remember(&mut world, Some(start()), true, NOW);
+        assert_eq!(of(&world).intents.len(), 1);
+        world
+    };
+    let mut used = begun();
+    let steered = Steered { node: "c0".parse().unwrap(), since: NOW };
+    let w = used.snapshot.workloads.iter_mut().find(|w| w.id == id("w")).unwrap();
+    w.pods[0].traces.steered = Some(steered);
+    remember(&mut used, None, true, after(10));
+    assert_eq!(of(&used).intents, []);
+
+    let mut late = begun();
+    remember(&mut late, None, true, after(59));
+    assert_eq!(of(&late).intents.len(), 1);
+    remember(&mut late, None, true, after(60));
+    assert_eq!(of(&late).intents, []);
+}
+
+#[test]
+fn without_steering_nothing_is_intended() {
+    let mut world = world();
+    world.snapshot.steering = Steering::Missing { reason: "switched off".to_owned() };
+    let add =
+        Action::AddReplicas { workload: id("w"), observed: 2, nodes: vec!["c0".parse().unwrap()] };
+    remember(&mut world, Some(add), true, NOW);
+    assert_eq!(of(&world).intents, []);
+    assert_eq!(of(&world).scaled_at, Some(NOW));
+}
+
+#[test]
 fn only_our_own_failures_count_as_such() {
     use AbortCause::{
-        AutoscalerAppeared, CountChanged, Misplaced, NeverBegan, NotAllowedAnyMore, RolloutBegan,
-        TimedOut, Unsafe, VictimGone,
+        AnotherWent, AutoscalerAppeared, CountChanged, Misplaced, NeverBegan, NotAllowedAnyMore,
+        RolloutBegan, TimedOut, Unsafe, VictimGone,
     };
     let cases = [
         (TimedOut, 1, 1200),
         (Unsafe, 1, 1200),
         (Misplaced, 1, 1200),
+        (AnotherWent, 1, 1200),
         (VictimGone, 0, 600),
         (RolloutBegan, 0, 600),
         (CountChanged, 0, 600),
@@ -154,7 +209,7 @@ fn only_our_own_failures_count_as_such() {
     for (cause, failures, wait) in cases {
         let mut world = world();
         in_flight(&mut world);
-        remember(&mut world, Some(abort(cause)), true, NOW);
+        remember(&mut world, Some(close(MoveEnd::GivenUp(cause))), true, NOW);
         let remembered = of(&world);
         assert_eq!(remembered.in_flight, None, "{cause:?}");
         let expected = Backoff { until: after(wait), failures };
@@ -169,7 +224,8 @@ fn each_failure_doubles_the_wait() {
     let mut now = NOW;
     for failures in 1..=12_u32 {
         in_flight(&mut world);
-        remember(&mut world, Some(abort(AbortCause::TimedOut)), true, now);
+        let end = MoveEnd::GivenUp(AbortCause::TimedOut);
+        remember(&mut world, Some(close(end)), true, now);
         let backoff = of(&world).move_backoff.unwrap();
         assert_eq!(backoff.failures, failures);
         let wait = 600 * (1 << failures.min(10));

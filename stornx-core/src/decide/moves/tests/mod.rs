@@ -1,7 +1,6 @@
 //! Tests of moves.
 
 mod costs;
-mod crashes;
 mod doubts;
 mod layouts;
 mod memories;

@@ -5,7 +5,8 @@ use crate::{
         moves::state::{Count, SURGE_GRACE, Sight, Standing, Step, Surge, next},
         safety::testing::pod_name,
     },
-    plan::AbortCause,
+    memory::MoveEnding,
+    plan::{AbortCause, MoveEnd},
     units::Span,
 };
 
@@ -17,6 +18,7 @@ fn ready() -> Sight {
         waited: Span::from_seconds(60),
         standing: Standing::Free,
         count: Count::Surged,
+        ending: None,
         missing: false,
         surplus: false,
         victim_stands: true,
@@ -30,19 +32,23 @@ fn ready() -> Sight {
 }
 
 fn undo(cause: AbortCause) -> Step {
-    Step::Undo { surge: pod_name("new"), cause }
+    Step::Undo { surge: Some(pod_name("new")), cause }
 }
 
 #[test]
 fn each_state_has_its_answer() {
     use AbortCause::{
-        AutoscalerAppeared, CountChanged, Misplaced, NeverBegan, NotAllowedAnyMore, RolloutBegan,
-        TimedOut, Unsafe, VictimGone,
+        AnotherWent, AutoscalerAppeared, CountChanged, Misplaced, NeverBegan, NotAllowedAnyMore,
+        RolloutBegan, TimedOut, Unsafe, VictimGone,
     };
     let late = Span::from_seconds(301);
     let after_grace = Span::from_seconds(91);
+    let soon = Span::from_seconds(10);
     let coming = || Surge::Coming(pod_name("new"));
-    let forget = |cause| Step::Forget { cause };
+    let unbound = || Surge::Unbound(pod_name("new"));
+    let finishing = || Some(MoveEnding::Finish { replacement: pod_name("new") });
+    let undoing = || Some(MoveEnding::Undo { cause: Misplaced });
+    let close = |cause| Step::Close(MoveEnd::GivenUp(cause));
     let finish = Step::Finish { replacement: pod_name("new") };
     let excess = Some(pod_name("new"));
     let lost = Sight { victim_stands: false, excess: excess.clone(), ..ready() };
@@ -51,11 +57,7 @@ fn each_state_has_its_answer() {
         ("ready", ready(), finish.clone()),
         ("ready late", Sight { waited: late, ..ready() }, finish),
         ("warming up", Sight { warm: false, ..ready() }, Step::Wait),
-        (
-            "warming up late",
-            Sight { warm: false, waited: late, ..ready() },
-            Step::Finish { replacement: pod_name("new") },
-        ),
+        ("warming up late", Sight { warm: false, waited: late, ..ready() }, Step::Wait),
         (
             "unwanted, warming up",
             Sight { warm: false, standing: Standing::Unwanted, ..ready() },
@@ -64,7 +66,17 @@ fn each_state_has_its_answer() {
         ("starting", Sight { surge: coming(), ..ready() }, Step::Wait),
         ("starting late", Sight { surge: coming(), waited: late, ..ready() }, undo(TimedOut)),
         ("no pod", Sight { surge: Surge::None, ..ready() }, Step::Wait),
-        ("no pod, late", Sight { surge: Surge::None, waited: late, ..ready() }, Step::Wait),
+        (
+            "no pod, late",
+            Sight { surge: Surge::None, waited: late, ..ready() },
+            Step::Undo { surge: None, cause: TimedOut },
+        ),
+        ("no node", Sight { surge: unbound(), ..ready() }, Step::Wait),
+        (
+            "no node after half of the time",
+            Sight { surge: unbound(), waited: Span::from_seconds(151), ..ready() },
+            undo(TimedOut),
+        ),
         ("unsafe", Sight { victim_may_go: false, ..ready() }, Step::Wait),
         ("unsafe, late", Sight { victim_may_go: false, waited: late, ..ready() }, undo(Unsafe)),
         (
@@ -92,17 +104,43 @@ fn each_state_has_its_answer() {
         (
             "autoscaler",
             Sight { standing: Standing::Autoscaled, ..ready() },
-            forget(AutoscalerAppeared),
+            close(AutoscalerAppeared),
         ),
-        ("other count", Sight { count: Count::Other, ..ready() }, forget(CountChanged)),
+        ("other count", Sight { count: Count::Other, ..ready() }, close(CountChanged)),
         ("victim lost", lost.clone(), undo(VictimGone)),
         ("victim lost, not replaced yet", Sight { missing: true, ..lost.clone() }, Step::Wait),
+        (
+            "victim lost, made up for in vain",
+            Sight { missing: true, waited: late, ..lost.clone() },
+            Step::Undo { surge: None, cause: VictimGone },
+        ),
         ("victim lost, nobody may go", Sight { excess: None, ..lost.clone() }, Step::Wait),
         ("rolled out", Sight { all_replaced: true, ..lost }, undo(RolloutBegan)),
         ("not asked yet", Sight { waited: SURGE_GRACE, ..undone.clone() }, Step::Wait),
-        ("never asked", undone.clone(), forget(NeverBegan)),
+        ("never asked", undone.clone(), close(NeverBegan)),
         ("one is about to go", Sight { surplus: true, ..undone.clone() }, Step::Wait),
-        ("finished", Sight { victim_stands: false, ..undone }, forget(VictimGone)),
+        ("gone without us", Sight { victim_stands: false, ..undone.clone() }, close(VictimGone)),
+        (
+            "finished",
+            Sight { ending: finishing(), victim_stands: false, waited: soon, ..undone.clone() },
+            Step::Close(MoveEnd::Done),
+        ),
+        (
+            "finished, the victim on its way",
+            Sight { ending: finishing(), surplus: true, ..undone.clone() },
+            Step::Wait,
+        ),
+        (
+            "another went",
+            Sight { ending: finishing(), waited: soon, ..undone.clone() },
+            close(AnotherWent),
+        ),
+        ("undone", Sight { ending: undoing(), waited: soon, ..undone }, close(Misplaced)),
+        (
+            "a finish that did not come through",
+            Sight { ending: finishing(), ..ready() },
+            Step::Finish { replacement: pod_name("new") },
+        ),
     ];
     for (name, sight, expected) in cases {
         assert_eq!(next(&sight, TIMEOUT), expected, "{name}");
@@ -125,11 +163,23 @@ fn all_sights() -> Vec<Sight> {
     }
     let both = [false, true];
     let new = || pod_name("new");
-    let surges = [Surge::None, Surge::Coming(new()), Surge::Ready(new()), Surge::Misplaced(new())];
+    let surges = [
+        Surge::None,
+        Surge::Unbound(new()),
+        Surge::Coming(new()),
+        Surge::Ready(new()),
+        Surge::Misplaced(new()),
+    ];
+    let endings = [
+        None,
+        Some(MoveEnding::Finish { replacement: new() }),
+        Some(MoveEnding::Undo { cause: AbortCause::TimedOut }),
+    ];
     let waits = [10, 100, 301].map(Span::from_seconds);
     let standings = [Standing::Free, Standing::Unwanted, Standing::HandsOff, Standing::Autoscaled];
     sights = vary(sights, &standings, |s, v| s.standing = v);
     sights = vary(sights, &[Count::Before, Count::Surged, Count::Other], |s, v| s.count = v);
+    sights = vary(sights, &endings, |s, v| s.ending = v);
     sights = vary(sights, &waits, |s, v| s.waited = v);
     sights = vary(sights, &surges, |s, v| s.surge = v);
     sights = vary(sights, &[None, Some(pod_name("excess"))], |s, v| s.excess = v);
@@ -154,23 +204,29 @@ fn no_state_breaks_a_promise() {
                     && sight.count == Count::Surged
                     && sight.victim_stands
                     && sight.victim_may_go
-                    && (sight.warm || sight.waited > TIMEOUT)
+                    && sight.warm
                     && sight.surge == Surge::Ready(replacement.clone()),
                 "{sight:?}"
             ),
             Step::Undo { surge, .. } => {
-                let newcomer = match &sight.surge {
-                    Surge::Coming(pod) => pod == surge,
-                    Surge::Ready(pod) | Surge::Misplaced(pod) => pod == surge && sight.surge_may_go,
-                    Surge::None => false,
+                let allowed = match surge {
+                    Some(surge) if !sight.victim_stands => sight.excess.as_ref() == Some(surge),
+                    Some(surge) => match &sight.surge {
+                        Surge::Unbound(pod) | Surge::Coming(pod) => pod == surge,
+                        Surge::Ready(pod) | Surge::Misplaced(pod) => {
+                            pod == surge && sight.surge_may_go
+                        }
+                        Surge::None => false,
+                    },
+                    None => sight.missing || sight.surge == Surge::None,
                 };
-                let excess = !sight.victim_stands && sight.excess.as_ref() == Some(surge);
-                assert!(free && sight.count == Count::Surged && (newcomer || excess), "{sight:?}");
+                assert!(free && sight.count == Count::Surged && allowed, "{sight:?}");
             }
-            Step::Forget { .. } => assert!(
-                sight.standing == Standing::Autoscaled || (free && sight.count != Count::Surged),
-                "{sight:?}"
-            ),
+            Step::Close(end) => {
+                let ours = free && sight.count != Count::Surged;
+                assert!(sight.standing == Standing::Autoscaled || ours, "{sight:?}");
+                assert!(*end != MoveEnd::Done || !sight.victim_stands, "{sight:?}");
+            }
         }
     }
 }
