@@ -12,8 +12,11 @@ use super::{controller, is_apps};
 pub(crate) const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// The lowest cost there is.
 pub(crate) const LOWEST: &str = "-2147483648";
-/// Says that the cost is ours, so that a mark left by a crash can be taken off again.
+/// Says that the cost is ours, so that a mark left by a crash can be taken off again. Its
+/// value is the cost that stood before.
 pub(crate) const VICTIM: &str = "stornx.io/victim";
+/// The value of [`VICTIM`] where no cost stood before.
+pub(crate) const NO_COST: &str = "none";
 
 /// What comes before the cost, the first to go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +37,7 @@ pub(crate) struct Candidate {
     pub(crate) replica_set: String,
     /// What decides before the cost.
     pub(crate) rank: Rank,
-    /// The cost that somebody else set.
+    /// The cost that somebody else set, before our mark if there is one.
     pub(crate) cost: Option<String>,
     /// It carries a mark of ours.
     pub(crate) marked: bool,
@@ -72,9 +75,20 @@ pub(crate) fn candidate(pod: &Pod, deployment: &str) -> Option<Candidate> {
                 .flatten()
                 .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         },
-        cost: annotation(COST).filter(|_| !marked),
+        cost: match annotation(VICTIM) {
+            // A cost is a number; anything else stood in no annotation before.
+            Some(before) => Some(before).filter(|cost| cost.parse::<i32>().is_ok()),
+            None => annotation(COST),
+        },
         marked,
     })
+}
+
+impl Candidate {
+    /// It is bound and Ready.
+    pub(crate) const fn serves(&self) -> bool {
+        self.rank.bound && self.rank.ready
+    }
 }
 
 #[cfg(test)]
@@ -119,7 +133,9 @@ mod tests {
             pod["metadata"]["ownerReferences"][0]["name"] = json!("cart-api-7d9f");
         };
         assert_eq!(read(other), None, "a longer name that the same labels select");
-        let marked = read(|pod| pod["metadata"]["annotations"][VICTIM] = json!("true")).unwrap();
-        assert_eq!((marked.cost, marked.marked), (None, true));
+        for (mark, cost) in [("7", Some("7")), (NO_COST, None), ("true", None)] {
+            let marked = read(|pod| pod["metadata"]["annotations"][VICTIM] = json!(mark)).unwrap();
+            assert_eq!((marked.cost.as_deref(), marked.marked), (cost, true));
+        }
     }
 }

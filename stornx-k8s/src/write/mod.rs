@@ -4,13 +4,13 @@
 //!   count first, so that nobody's change is overwritten.
 //! - The whole of an action, every request of it, is given up after one time-out: the
 //!   lease promises no more time than that.
-//! - Where a new replica goes is left to the scheduler.
-//! - Moves and routes are planned and reported only: they are refused without a
-//!   request. Giving a move up that has no surge replica is nothing but forgetting it,
-//!   which whoever remembers it does: here that is done at once.
+//! - Where a new replica goes is told to it when it is created, by
+//!   what is remembered before it is asked for; here only the count is raised.
+//! - Routes are planned and reported only: they are refused without a request.
 //!
 //! It keeps nothing. A dry run never gets here: the engine does not act then.
 
+mod moves;
 mod scale;
 mod victims;
 
@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use kube::Client;
 use stornx_core::{
     ids::{WorkloadKind, WorkloadRef},
-    plan::{Action, ActionKind},
+    plan::{Action, ActionKind, MoveWay},
     ports::{Actuator, PortError},
 };
 
@@ -42,29 +42,50 @@ impl KubeActuator {
     }
 
     async fn try_apply(&self, action: &Action, what: &str) -> Result<(), PortError> {
-        let planned_only = |kind: &str| PortError::NotTried {
-            what: what.to_owned(),
-            detail: format!("{kind} are planned and reported only for now"),
-        };
+        let client = &self.client;
         match action {
             Action::AddReplicas { workload, observed, nodes } => {
-                let wanted =
-                    observed.saturating_add(u32::try_from(nodes.len()).unwrap_or(u32::MAX));
-                self.scale(workload, what, *observed, wanted).await
+                let new = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+                self.scale(workload, what, *observed, observed.saturating_add(new)).await
             }
             Action::RemoveReplicas { workload, observed, victims } => match workload.kind() {
                 WorkloadKind::Deployment => {
-                    victims::remove(&self.client, workload, what, *observed, victims).await
+                    victims::remove(client, workload, what, *observed, victims, None).await
                 }
                 WorkloadKind::StatefulSet => {
-                    victims::remove_last(&self.client, workload, what, *observed, victims).await
+                    victims::remove_last(client, workload, what, *observed, victims).await
                 }
             },
-            Action::AbortMove { surge: None, .. } => Ok(()),
-            Action::StartMove { .. } | Action::FinishMove { .. } | Action::AbortMove { .. } => {
-                Err(planned_only("moves"))
+            Action::StartMove { workload, observed, way: MoveWay::Surge, .. } => {
+                self.scale(workload, what, *observed, observed.saturating_add(1)).await
             }
-            Action::SetRoutes { .. } => Err(planned_only("routes")),
+            Action::StartMove { workload, observed, way: MoveWay::Evict, victim, .. } => {
+                moves::make_way(client, workload, what, *observed, victim).await
+            }
+            Action::FinishMove { workload, observed, victim, replacement } => {
+                let (victims, stands_in) = (std::slice::from_ref(victim), Some(replacement));
+                victims::remove(client, workload, what, *observed, victims, stands_in).await
+            }
+            Action::AbortMove { workload, observed, surge: Some(surge), .. } => {
+                let victims = std::slice::from_ref(surge);
+                victims::remove(client, workload, what, *observed, victims, None).await
+            }
+            Action::AbortMove { workload, observed, surge: None, .. } => {
+                moves::give_up_missing(client, workload, what, *observed).await
+            }
+            Action::CloseMove { workload, observed, .. } => {
+                moves::close(client, workload, what, *observed).await
+            }
+            Action::Unmark { workload, observed, pods } => {
+                moves::unmark(client, workload, what, *observed, pods).await
+            }
+            Action::Release { workload, pods } => {
+                moves::release(client, workload, what, pods).await
+            }
+            Action::SetRoutes { .. } => Err(PortError::NotTried {
+                what: what.to_owned(),
+                detail: "routes are planned and reported only for now".to_owned(),
+            }),
         }
     }
 
@@ -89,10 +110,9 @@ impl KubeActuator {
 
 #[async_trait]
 impl Actuator for KubeActuator {
-    /// Counts are changed and records of moves cleared; moves and routes are planned and
-    /// reported only.
+    /// Routes are planned and reported only.
     fn carries_out(&self, kind: ActionKind) -> bool {
-        matches!(kind, ActionKind::AddReplicas | ActionKind::RemoveReplicas | ActionKind::AbortMove)
+        kind != ActionKind::SetRoutes
     }
 
     async fn apply(&self, action: &Action) -> Result<(), PortError> {

@@ -26,11 +26,12 @@ use stornx_core::{
 use super::scale::{self, Change, conflict, count};
 use crate::{
     error::port_error,
-    map::rank::{COST, Candidate, LOWEST, VICTIM, candidate},
+    map::rank::{COST, Candidate, LOWEST, NO_COST, VICTIM, candidate},
     write_params,
 };
 
-fn refused(what: &str, detail: impl Into<String>) -> PortError {
+/// That something else was found than was expected.
+pub(super) fn refused(what: &str, detail: impl Into<String>) -> PortError {
     PortError::Conflict { what: what.to_owned(), detail: detail.into() }
 }
 
@@ -38,26 +39,69 @@ fn lowered(observed: u32, victims: &[PodName]) -> Option<u32> {
     observed.checked_sub(u32::try_from(victims.len()).ok()?)
 }
 
-/// Takes replicas of a Deployment away.
+/// The replicas of a Deployment and its count, as they are now.
+pub(super) struct Replicas {
+    pods: Api<Pod>,
+    count: u32,
+    /// Those that are neither going nor gone.
+    pub(super) candidates: Vec<Candidate>,
+}
+
+impl Replicas {
+    pub(super) async fn read(
+        client: &Client,
+        workload: &WorkloadRef,
+        what: &str,
+    ) -> Result<Self, PortError> {
+        let failed = |error| port_error(what, &error);
+        let deployments = scale::deployments(client, workload);
+        let scale = deployments.get_scale(workload.name()).await.map_err(failed)?;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), workload.namespace().as_str());
+        let found = count(&scale);
+        let selector = scale.status.and_then(|status| status.selector).unwrap_or_default();
+        let list = pods.list(&ListParams::default().labels(&selector)).await.map_err(failed)?;
+        let candidates =
+            list.items.iter().filter_map(|pod| candidate(pod, workload.name())).collect();
+        Ok(Self { pods, count: found, candidates })
+    }
+
+    pub(super) fn expect_count(&self, what: &str, observed: u32) -> Result<(), PortError> {
+        if self.count == observed { Ok(()) } else { Err(conflict(what, observed, self.count)) }
+    }
+
+    /// Takes our marks off some of them.
+    pub(super) async fn unmark(&self, what: &str, pods: &[PodName]) -> Result<(), PortError> {
+        let named = |one: &&Candidate| pods.iter().any(|pod| pod.name() == one.name);
+        for left in self.candidates.iter().filter(|one| one.marked).filter(named) {
+            unmark(&self.pods, left).await.map_err(|error| port_error(what, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes replicas of a Deployment away. `stands_in` is the one that takes over: it must
+/// be there and Ready.
 pub(super) async fn remove(
     client: &Client,
     workload: &WorkloadRef,
     what: &str,
     observed: u32,
     victims: &[PodName],
+    stands_in: Option<&PodName>,
 ) -> Result<(), PortError> {
     let deployments = scale::deployments(client, workload);
     let failed = |error| port_error(what, &error);
-    let before = deployments.get_scale(workload.name()).await.map_err(failed)?;
-    let wanted = lowered(observed, victims);
-    let (true, Some(wanted)) = (count(&before) == observed, wanted) else {
-        return Err(conflict(what, observed, count(&before)));
+    let there = Replicas::read(client, workload, what).await?;
+    there.expect_count(what, observed)?;
+    let Replicas { pods, candidates, .. } = there;
+    let Some(wanted) = lowered(observed, victims) else {
+        return Err(refused(what, format!("{} are more than {observed}", victims.len())));
     };
-    let pods: Api<Pod> = Api::namespaced(client.clone(), workload.namespace().as_str());
-    let selector = before.status.and_then(|status| status.selector).unwrap_or_default();
-    let list = pods.list(&ListParams::default().labels(&selector)).await.map_err(failed)?;
-    let candidates: Vec<Candidate> =
-        list.items.iter().filter_map(|pod| candidate(pod, workload.name())).collect();
+    if let Some(name) = stands_in
+        && !candidates.iter().any(|one| one.name == name.name() && one.serves())
+    {
+        return Err(refused(what, format!("{name} is not Ready")));
+    }
     let chosen = choose(&candidates, observed, victims).map_err(|why| refused(what, why))?;
 
     for left in candidates.iter().filter(|one| one.marked && !chosen.contains(one)) {
@@ -110,7 +154,9 @@ fn choose<'a>(
 }
 
 async fn mark(pods: &Api<Pod>, victim: &Candidate) -> kube::Result<()> {
-    let annotations = json!({ COST: LOWEST, VICTIM: "true" });
+    // The cost of somebody else is kept in our mark and given back with it.
+    let before = victim.cost.as_deref().unwrap_or(NO_COST);
+    let annotations = json!({ COST: LOWEST, VICTIM: before });
     annotate(pods, victim, annotations).await
 }
 

@@ -4,7 +4,7 @@
 use stornx_core::{
     ids::{HostName, NodeName, PodName, WorkloadRef},
     model::{Host, RouteTable, Rule},
-    plan::Action,
+    plan::{Action, MoveWay},
     ports::PortError,
 };
 
@@ -35,10 +35,18 @@ impl World {
                 self.remove(service, &pods);
                 self.meter.scale_actions += 1;
             }
-            Action::StartMove { workload, observed, victim, to, .. } => {
+            Action::StartMove { workload, observed, way, victim, to, .. } => {
                 let service = attempt.counted(self, workload, *observed)?;
-                attempt.pod(self, service, victim)?;
-                self.add(service, &attempt.nodes(self, std::slice::from_ref(to))?);
+                let victim = attempt.pod(self, service, victim)?;
+                let nodes = attempt.nodes(self, std::slice::from_ref(to))?;
+                match way {
+                    MoveWay::Surge => self.add(service, &nodes),
+                    MoveWay::Evict => {
+                        self.delete(victim);
+                        self.create(service, nodes.first().copied());
+                        self.reconcile(service);
+                    }
+                }
                 self.meter.moves += 1;
             }
             Action::FinishMove { workload, observed, victim, replacement } => {
@@ -50,13 +58,25 @@ impl World {
                 }
                 self.remove(service, &[victim]);
             }
-            Action::AbortMove { workload, observed, surge: Some(surge), .. } => {
+            Action::AbortMove { workload, observed, surge, .. } => {
                 let service = attempt.counted(self, workload, *observed)?;
-                let surge = attempt.pod(self, service, surge)?;
-                self.remove(service, &[surge]);
+                let surge = surge.as_ref().map(|surge| attempt.pod(self, service, surge));
+                let gone: Vec<u32> = surge.transpose()?.into_iter().collect();
+                self.lower(service, 1, &gone);
             }
-            Action::AbortMove { workload, surge: None, .. } => {
-                attempt.service(self, workload)?;
+            Action::CloseMove { workload, observed, .. }
+            | Action::Unmark { workload, observed, .. } => {
+                attempt.counted(self, workload, *observed)?;
+            }
+            Action::Release { workload, pods } => {
+                let service = attempt.service(self, workload)?;
+                for pod in pods {
+                    let pod = attempt.pod(self, service, pod)?;
+                    if self.pods[pod as usize].phase == Phase::Pending {
+                        self.delete(pod);
+                    }
+                }
+                self.reconcile(service);
             }
             Action::SetRoutes { host, from, to, .. } => {
                 let service = attempt.host(self, host)?;
@@ -86,8 +106,12 @@ impl World {
     }
 
     fn remove(&mut self, service: usize, pods: &[u32]) {
+        self.lower(service, u32::try_from(pods.len()).unwrap_or(0), pods);
+    }
+
+    fn lower(&mut self, service: usize, by: u32, pods: &[u32]) {
         let desired = &mut self.services[service].desired;
-        *desired = desired.saturating_sub(u32::try_from(pods.len()).unwrap_or(0));
+        *desired = desired.saturating_sub(by);
         for pod in pods {
             self.delete(*pod);
         }

@@ -3,7 +3,7 @@
 use stornx_core::{
     model::{
         Autoscaler, AutoscalerKind, ClusterFacts, DisruptionBudget, Host, Mesh, Node, Pod,
-        PodPhase, Rollout, Rule, Steering, Traces, Workload,
+        PodPhase, Rollout, Rule, Steered, Steering, Traces, Workload,
     },
     units::{Resources, Span},
 };
@@ -92,7 +92,13 @@ impl World {
             },
             created_at: state.created_at,
             ready_since: state.ready_since,
-            traces: Traces::default(),
+            traces: Traces {
+                steered: state.intent.map(|node| Steered {
+                    node: self.model.nodes[node].name.clone(),
+                    since: state.created_at,
+                }),
+                victim: false,
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use stornx_core::{
     ids::NodeName,
     memory::Memory,
     model::{PodPhase, RouteTable},
-    plan::{AbortCause, Action, MoveWay, RoutePurpose},
+    plan::{AbortCause, Action, MoveEnd, MoveWay, RoutePurpose},
     ports::{Actuator, Clock, LeaderGate, StateStore},
 };
 
@@ -132,7 +132,13 @@ fn a_move_can_be_given_up() {
     };
     refused(&world, &abort(3, Some(surge.clone())));
     apply(&world, &abort(4, Some(surge))).unwrap();
-    apply(&world, &abort(9, None)).unwrap();
+    refused(&world, &abort(9, None));
+    let close = Action::CloseMove {
+        workload: reference("s"),
+        observed: 3,
+        end: MoveEnd::GivenUp(AbortCause::TimedOut),
+    };
+    apply(&world, &close).unwrap();
     let after = workload(&world, "s");
     assert_eq!((after.desired, after.pods.len()), (3, 3));
     assert!(after.pods.iter().any(|pod| pod.name == victim.name));
@@ -160,18 +166,13 @@ fn routes_are_written_over_what_the_plan_saw_and_counted() {
 #[test]
 fn only_the_leader_writes_and_memory_lasts() {
     let world = world(SERVICE, 1);
-    let abort = Action::AbortMove {
-        workload: reference("s"),
-        observed: 3,
-        surge: None,
-        cause: AbortCause::TimedOut,
-    };
+    let close = Action::CloseMove { workload: reference("s"), observed: 3, end: MoveEnd::Done };
     assert!(pollster::block_on(LeaderGate::may_write(&world)));
     world.set_leader(false);
     assert!(!pollster::block_on(LeaderGate::may_write(&world)));
-    assert!(matches!(apply(&world, &abort), Err(PortError::NotLeader { .. })));
+    assert!(matches!(apply(&world, &close), Err(PortError::NotLeader { .. })));
     world.set_leader(true);
-    apply(&world, &abort).unwrap();
+    apply(&world, &close).unwrap();
 
     assert_eq!(pollster::block_on(StateStore::load(&world)).unwrap(), Memory::default());
     let mut memory = Memory::default();

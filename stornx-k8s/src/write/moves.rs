@@ -1,0 +1,138 @@
+//! The steps of a move that are not a change of a count alone, and what is taken away
+//! after one.
+//!
+//! Everything is looked at freshly before it is written: what the plan saw came from
+//! watches, which may lag behind each other.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Error,
+    api::{DeleteParams, EvictParams, ListParams, Preconditions},
+};
+use stornx_core::{
+    ids::{PodName, WorkloadRef},
+    ports::PortError,
+};
+
+use super::{
+    scale::{self, Change, conflict, count},
+    victims::{self, refused},
+};
+use crate::error::port_error;
+
+/// Lowers the count by one when that takes no replica away, because the last one asked
+/// for was never created.
+pub(super) async fn give_up_missing(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    observed: u32,
+) -> Result<(), PortError> {
+    let there = victims::Replicas::read(client, workload, what).await?;
+    there.expect_count(what, observed)?;
+    let wanted = observed.saturating_sub(1);
+    if there.candidates.len() > usize::try_from(wanted).unwrap_or(usize::MAX) {
+        let detail = format!("{} replicas are there, none is missing", there.candidates.len());
+        return Err(refused(what, detail));
+    }
+    let change = Change { what, observed, wanted };
+    scale::change(&scale::deployments(client, workload), workload, change).await
+}
+
+/// Makes sure that the count is what whoever forgets a move thinks it is.
+pub(super) async fn close(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    observed: u32,
+) -> Result<(), PortError> {
+    let deployments = scale::deployments(client, workload);
+    let scale =
+        deployments.get_scale(workload.name()).await.map_err(|error| port_error(what, &error))?;
+    if count(&scale) == observed { Ok(()) } else { Err(conflict(what, observed, count(&scale))) }
+}
+
+/// Takes marks off replicas, unless some replica is about to go: then the marks say
+/// which.
+pub(super) async fn unmark(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    observed: u32,
+    pods: &[PodName],
+) -> Result<(), PortError> {
+    let there = victims::Replicas::read(client, workload, what).await?;
+    there.expect_count(what, observed)?;
+    if there.candidates.len() > usize::try_from(observed).unwrap_or(usize::MAX) {
+        return Err(refused(what, "a replica is about to go"));
+    }
+    there.unmark(what, pods).await
+}
+
+/// Evicts replicas that are not bound to a node. One that is bound by now stays.
+pub(super) async fn release(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    pods: &[PodName],
+) -> Result<(), PortError> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), workload.namespace().as_str());
+    for name in pods {
+        let Some(pod) = find(&api, what, name).await? else { continue };
+        let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        if !bound && pod.metadata.deletion_timestamp.is_none() {
+            evict(&api, what, &pod).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Evicts a replica, so that its controller makes another.
+pub(super) async fn make_way(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    observed: u32,
+    victim: &PodName,
+) -> Result<(), PortError> {
+    let there = victims::Replicas::read(client, workload, what).await?;
+    there.expect_count(what, observed)?;
+    if !there.candidates.iter().any(|one| one.name == victim.name()) {
+        return Err(refused(what, format!("{victim} is not a replica any more")));
+    }
+    let api: Api<Pod> = Api::namespaced(client.clone(), workload.namespace().as_str());
+    match find(&api, what, victim).await? {
+        Some(pod) => evict(&api, what, &pod).await,
+        None => Err(refused(what, format!("{victim} is not there any more"))),
+    }
+}
+
+/// A pod by name, with a list: reading single pods would be one right more.
+async fn find(api: &Api<Pod>, what: &str, name: &PodName) -> Result<Option<Pod>, PortError> {
+    let params = ListParams::default().fields(&format!("metadata.name={}", name.name()));
+    let list = api.list(&params).await.map_err(|error| port_error(what, &error))?;
+    Ok(list.items.into_iter().next())
+}
+
+/// Through the eviction API, which keeps disruption budgets. Only this pod as it was
+/// read: one that was bound or replaced meanwhile is another.
+async fn evict(api: &Api<Pod>, what: &str, pod: &Pod) -> Result<(), PortError> {
+    let meta = &pod.metadata;
+    let preconditions =
+        Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
+    let params = EvictParams {
+        delete_options: Some(DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        }),
+        ..EvictParams::default()
+    };
+    let name = meta.name.as_deref().unwrap_or_default();
+    match api.evict(name, &params).await {
+        Ok(_) => Ok(()),
+        Err(Error::Api(status)) if status.code == 429 => {
+            Err(refused(what, format!("a disruption budget keeps {name} for now")))
+        }
+        Err(error) => Err(port_error(what, &error)),
+    }
+}
