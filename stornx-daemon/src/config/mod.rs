@@ -5,6 +5,7 @@
 mod file;
 mod problems;
 mod prometheus;
+mod quiet;
 mod show;
 mod table;
 mod values;
@@ -30,6 +31,7 @@ use self::{
 };
 pub(crate) use self::{
     prometheus::PrometheusSettings,
+    quiet::QuietHours,
     values::{LogFilter, Schedule, Text},
 };
 
@@ -90,6 +92,8 @@ pub(crate) struct Settings {
     pub(crate) schedule: Schedule,
     labels_schedule: Schedule,
     pub(crate) pace: Pace,
+    /// When no move begins.
+    pub(crate) quiet: QuietHours,
     /// Dry run, deadline, greatest age of metrics.
     pub(crate) engine: EngineOptions,
     pub(crate) log: LogFilter,
@@ -111,6 +115,7 @@ impl Default for Settings {
             schedule: Schedule::every_minute(),
             labels_schedule: Schedule::every_minute(),
             pace: Pace::default(),
+            quiet: QuietHours::default(),
             engine: EngineOptions::default(),
             log: LogFilter::default(),
             log_format: LogFormat::default(),

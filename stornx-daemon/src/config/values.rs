@@ -9,7 +9,7 @@ use croner::{
 };
 use stornx_core::{
     ids::Namespace,
-    policy::{MetricsType, TargetRule},
+    policy::{AutoscaledMoves, MetricsType, TargetRule},
     units::{Millis, Percent, Span, UsdPerGigabyte},
 };
 
@@ -111,6 +111,23 @@ impl SettingValue for TargetRule {
         match self {
             Self::Flow => "flow",
             Self::Proportional => "proportional",
+        }
+        .to_owned()
+    }
+}
+
+impl SettingValue for AutoscaledMoves {
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "never" => Some(Self::Never),
+            "evict" => Some(Self::Evict),
+            _ => None,
+        }
+    }
+    fn write(&self) -> String {
+        match self {
+            Self::Never => "never",
+            Self::Evict => "evict",
         }
         .to_owned()
     }
@@ -284,11 +301,12 @@ impl Schedule {
 
     /// The first instant after `now` at which it comes due, in the time zone of `now`.
     pub(crate) fn next_after(&self, now: jiff::Zoned) -> Option<jiff::Zoned> {
-        parse(&self.0)?.find_next_occurrence(&now, false).ok()
+        parse_cron(&self.0)?.find_next_occurrence(&now, false).ok()
     }
 }
 
-fn parse(text: &str) -> Option<Cron> {
+/// A cron expression of five fields, or six with seconds first.
+pub(super) fn parse_cron(text: &str) -> Option<Cron> {
     let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
     parser.parse(text).ok()
 }
@@ -298,7 +316,7 @@ impl SettingValue for Schedule {
         if !matches!(text.split_whitespace().count(), 5 | 6) {
             return None;
         }
-        let cron = parse(text)?;
+        let cron = parse_cron(text)?;
         happens(&cron).then(|| Self(text.to_owned()))
     }
     fn write(&self) -> String {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use stornx_core::{
     engine::CycleOutcome,
     ids::{HostName, WorkloadRef},
-    plan::{Action, ActionKind},
+    plan::{Action, ActionKind, MoveEnd},
     ports::PortError,
     report::{Input, Report},
 };
@@ -266,8 +266,14 @@ fn event_of(action: &Action, result: &Result<(), PortError>) -> Option<EventReas
         (ActionKind::AddReplicas, Ok(())) => EventReason::normal("ScaledUp"),
         (ActionKind::RemoveReplicas, Ok(())) => EventReason::normal("ScaledDown"),
         (ActionKind::StartMove, Ok(())) => EventReason::normal("MoveStarted"),
-        (ActionKind::FinishMove, Ok(())) => EventReason::normal("MoveFinished"),
-        (ActionKind::AbortMove, Ok(())) => EventReason::normal("MoveGivenUp"),
+        (ActionKind::FinishMove, Ok(())) => EventReason::normal("ReplicaReplaced"),
+        (ActionKind::AbortMove, Ok(())) => EventReason::normal("MoveUndone"),
+        (ActionKind::CloseMove, Ok(())) => EventReason::normal(match action {
+            Action::CloseMove { end: MoveEnd::Done, .. } => "MoveFinished",
+            _ => "MoveGivenUp",
+        }),
+        (ActionKind::Unmark, Ok(())) => EventReason::normal("MarkRemoved"),
+        (ActionKind::Release, Ok(())) => EventReason::warning("ReplicaReleased"),
         (ActionKind::SetRoutes, Ok(())) => EventReason::normal("RoutesChanged"),
         (_, Err(PortError::Rejected { .. } | PortError::Conflict { .. })) => {
             EventReason::warning("ActionRefused")

@@ -124,7 +124,17 @@ impl World {
             leader,
             clock: Arc::new(SystemClock),
         };
-        Engine::new(ports, settings.policy.clone(), options)
+        let engine = Engine::new(ports, settings.policy.clone(), options);
+        if settings.quiet.is_empty() {
+            return engine;
+        }
+        let hours = settings.quiet.clone();
+        engine.with_quiet_hours(Arc::new(move |now| {
+            i64::try_from(now.as_millis())
+                .ok()
+                .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
+                .is_some_and(|now| hours.contain(now))
+        }))
     }
 }
 

@@ -116,7 +116,10 @@ fn worth(expected: &Expected, price: &PricePolicy) -> f64 {
 pub(crate) fn most_valuable(done: Vec<Done>, price: &PricePolicy, count: usize) -> Vec<Done> {
     let mut best: BTreeMap<(ActionKind, String), (f64, Done)> = BTreeMap::new();
     for done in done {
-        if matches!(done.action.kind(), ActionKind::FinishMove | ActionKind::AbortMove) {
+        if matches!(
+            done.action.kind(),
+            ActionKind::FinishMove | ActionKind::AbortMove | ActionKind::CloseMove
+        ) {
             continue;
         }
         let worth = worth(&done.reason.expected, price);

@@ -111,7 +111,7 @@ pub(super) async fn make_way(
 async fn find(api: &Api<Pod>, what: &str, name: &PodName) -> Result<Option<Pod>, PortError> {
     let params = ListParams::default().fields(&format!("metadata.name={}", name.name()));
     let list = api.list(&params).await.map_err(|error| port_error(what, &error))?;
-    Ok(list.items.into_iter().next())
+    Ok(list.items.into_iter().find(|pod| pod.metadata.name.as_deref() == Some(name.name())))
 }
 
 /// Through the eviction API, which keeps disruption budgets. Only this pod as it was

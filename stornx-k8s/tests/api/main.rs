@@ -10,6 +10,7 @@ mod support;
 
 mod connect;
 mod lease;
+mod moves;
 mod store;
 mod talk;
 mod watch;

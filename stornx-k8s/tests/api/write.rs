@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stornx_core::{
     ids::{NodeName, PodName, WorkloadRef},
     model::ClusterFacts,
-    plan::{AbortCause, Action, MoveWay, RoutePurpose},
+    plan::Action,
     ports::{Actuator, ClusterSource, PortError},
     testing::contract,
 };
@@ -18,11 +18,11 @@ use crate::{
     support::{Api, Fault},
 };
 
-const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-const VICTIM: &str = "stornx.io/victim";
+pub(crate) const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+pub(crate) const VICTIM: &str = "stornx.io/victim";
 const LIMIT: Duration = Duration::from_secs(5);
 
-async fn setup() -> (Api, KubeActuator) {
+pub(crate) async fn setup() -> (Api, KubeActuator) {
     let api = Api::new();
     shop(&api);
     let actuator = KubeActuator::new(&api.connect().await, LIMIT);
@@ -30,7 +30,7 @@ async fn setup() -> (Api, KubeActuator) {
     (api, actuator)
 }
 
-fn cart() -> WorkloadRef {
+pub(crate) fn cart() -> WorkloadRef {
     "shop/Deployment/cart".parse().unwrap()
 }
 
@@ -45,15 +45,15 @@ fn remove(observed: u32, victims: &[&str]) -> Action {
     Action::RemoveReplicas { workload: cart(), observed, victims }
 }
 
-fn replicas(api: &Api) -> Value {
+pub(crate) fn replicas(api: &Api) -> Value {
     api.get(DEPLOYMENTS, "shop/cart").unwrap()["spec"]["replicas"].clone()
 }
 
-fn annotation(api: &Api, pod: &str, key: &str) -> Value {
+pub(crate) fn annotation(api: &Api, pod: &str, key: &str) -> Value {
     api.get(PODS, &format!("shop/{pod}")).unwrap()["metadata"]["annotations"][key].clone()
 }
 
-fn conflict(result: Result<(), PortError>) -> String {
+pub(crate) fn conflict(result: Result<(), PortError>) -> String {
     match result {
         Err(error @ PortError::Conflict { .. }) => error.to_string(),
         other => panic!("a conflict, not {other:?}"),
@@ -217,48 +217,6 @@ async fn a_stateful_set_loses_its_last_replicas_or_none() {
     assert!(text.contains("takes away redis-3"), "{text}");
     actuator.apply(&remove("shop/redis-3")).await.unwrap();
     assert_eq!(api.get(STATEFUL_SETS, "shop/redis").unwrap()["spec"]["replicas"], 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn moves_and_routes_are_not_tried() {
-    let (api, actuator) = setup().await;
-    let actions = [
-        Action::StartMove {
-            workload: cart(),
-            observed: 2,
-            way: MoveWay::Surge,
-            victim: "shop/cart-7d9f-a".parse().unwrap(),
-            from: "n1".parse().unwrap(),
-            to: "n2".parse().unwrap(),
-        },
-        give_up(Some("shop/cart-7d9f-b".parse().unwrap())),
-        Action::SetRoutes {
-            host: "cart.shop.svc.cluster.local".parse().unwrap(),
-            workload: cart(),
-            from: Default::default(),
-            to: Default::default(),
-            purpose: RoutePurpose::Improve,
-        },
-    ];
-    for action in actions {
-        let result = actuator.apply(&action).await;
-        assert!(matches!(result, Err(PortError::NotTried { .. })), "{result:?}");
-        // The engine remembers nothing of them either; a surge is given up only with one.
-        let begins = !matches!(action, Action::AbortMove { .. });
-        assert_eq!(actuator.carries_out(action.kind()), !begins);
-    }
-    assert_eq!(api.requests(), [] as [String; 0]);
-}
-
-fn give_up(surge: Option<PodName>) -> Action {
-    Action::AbortMove { workload: cart(), observed: 2, surge, cause: AbortCause::NeverBegan }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_move_without_a_surge_is_given_up_without_a_request() {
-    let (api, actuator) = setup().await;
-    actuator.apply(&give_up(None)).await.unwrap();
-    assert_eq!(api.requests(), [] as [String; 0]);
 }
 
 /// The cluster, once the watches have seen the count that stands.

@@ -1,0 +1,167 @@
+//! The steps of moves, and what is taken away after them.
+
+use serde_json::{Value, json};
+use stornx_core::{
+    ids::{PodName, WorkloadRef},
+    plan::{AbortCause, Action, MoveEnd, MoveWay, RoutePurpose},
+    ports::{Actuator as _, PortError},
+};
+
+use crate::{
+    shop::{DEPLOYMENTS, PODS, pod},
+    support::{Api, Fault},
+    write::{COST, VICTIM, annotation, cart, conflict, replicas, setup},
+};
+
+fn name(pod: &str) -> PodName {
+    format!("shop/{pod}").parse().unwrap()
+}
+
+fn start(observed: u32) -> Action {
+    Action::StartMove {
+        workload: cart(),
+        observed,
+        way: MoveWay::Surge,
+        victim: name("cart-7d9f-a"),
+        from: "n1".parse().unwrap(),
+        to: "n2".parse().unwrap(),
+    }
+}
+
+fn finish(victim: &str, replacement: &str) -> Action {
+    let (victim, replacement) = (name(victim), name(replacement));
+    Action::FinishMove { workload: cart(), observed: 2, victim, replacement }
+}
+
+fn give_up(observed: u32, surge: Option<&str>) -> Action {
+    let cause = AbortCause::TimedOut;
+    Action::AbortMove { workload: cart(), observed, surge: surge.map(name), cause }
+}
+
+fn unmark(observed: u32, pod: &str) -> Action {
+    Action::Unmark { workload: cart(), observed, pods: vec![name(pod)] }
+}
+
+fn set_count(api: &Api, count: u32) {
+    let mut object = api.get(DEPLOYMENTS, "shop/cart").unwrap();
+    object["spec"]["replicas"] = json!(count);
+    api.put(DEPLOYMENTS, object);
+}
+
+fn mark(api: &Api, pod_name: &str, before: &str) {
+    let mut marked = pod("cart", pod_name, "n1");
+    marked["metadata"]["annotations"][COST] = json!("-2147483648");
+    marked["metadata"]["annotations"][VICTIM] = json!(before);
+    api.put(PODS, marked);
+}
+
+fn patches(api: &Api) -> usize {
+    api.requests().iter().filter(|request| request.starts_with("PATCH")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_begins_with_one_replica_more() {
+    let (api, actuator) = setup().await;
+    conflict(actuator.apply(&start(3)).await);
+    actuator.apply(&start(2)).await.unwrap();
+    assert_eq!(replicas(&api), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_ends_only_while_its_replacement_is_ready() {
+    let (api, actuator) = setup().await;
+    let mut unready = pod("cart", "cart-7d9f-b", "n1");
+    unready["status"]["conditions"][3]["status"] = json!("False");
+    api.put(PODS, unready);
+    let text = conflict(actuator.apply(&finish("cart-7d9f-a", "cart-7d9f-b")).await);
+    assert!(text.contains("shop/cart-7d9f-b is not Ready"), "{text}");
+    let text = conflict(actuator.apply(&finish("cart-7d9f-a", "cart-7d9f-z")).await);
+    assert!(text.contains("shop/cart-7d9f-z is not Ready"), "{text}");
+    assert_eq!((replicas(&api), patches(&api)), (json!(2), 0));
+
+    api.put(PODS, pod("cart", "cart-7d9f-b", "n1"));
+    actuator.apply(&finish("cart-7d9f-a", "cart-7d9f-b")).await.unwrap();
+    assert_eq!(replicas(&api), 1);
+    assert_eq!(annotation(&api, "cart-7d9f-a", COST), "-2147483648");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_surge_that_never_came_is_given_up_by_the_count_alone() {
+    let (api, actuator) = setup().await;
+    let text = conflict(actuator.apply(&give_up(2, None)).await);
+    assert!(text.contains("2 replicas are there, none is missing"), "{text}");
+    assert_eq!(replicas(&api), 2);
+
+    set_count(&api, 3);
+    actuator.apply(&give_up(3, None)).await.unwrap();
+    assert_eq!((replicas(&api), patches(&api)), (json!(2), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_is_closed_at_the_count_that_was_seen_and_nothing_is_written() {
+    let (api, actuator) = setup().await;
+    let close = |observed| Action::CloseMove { workload: cart(), observed, end: MoveEnd::Done };
+    actuator.apply(&close(2)).await.unwrap();
+    let text = conflict(actuator.apply(&close(3)).await);
+    assert!(text.contains("expected 3 replicas, found 2"), "{text}");
+    assert_eq!(patches(&api), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn marks_come_off_with_what_was_there_before_them() {
+    for (before, cost) in [("7", json!("7")), ("none", Value::Null), ("true", Value::Null)] {
+        let (api, actuator) = setup().await;
+        mark(&api, "cart-7d9f-a", before);
+        actuator.apply(&unmark(2, "cart-7d9f-a")).await.unwrap();
+        assert_eq!(annotation(&api, "cart-7d9f-a", COST), cost, "{before}");
+        assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), Value::Null);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn marks_stay_while_a_replica_is_about_to_go() {
+    let (api, actuator) = setup().await;
+    mark(&api, "cart-7d9f-a", "none");
+    set_count(&api, 1);
+    let text = conflict(actuator.apply(&unmark(1, "cart-7d9f-a")).await);
+    assert!(text.contains("a replica is about to go"), "{text}");
+    conflict(actuator.apply(&unmark(2, "cart-7d9f-a")).await);
+    assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), "none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_replicas_without_a_node_are_released() {
+    let (api, actuator) = setup().await;
+    let mut waiting = pod("cart", "cart-7d9f-c", "n1");
+    waiting["spec"].as_object_mut().unwrap().remove("nodeName");
+    api.put(PODS, waiting);
+    let release = Action::Release {
+        workload: cart(),
+        pods: vec![name("cart-7d9f-a"), name("cart-7d9f-c"), name("cart-7d9f-z")],
+    };
+    // What the eviction answers is the API server's; here, that one is asked for.
+    api.fail("POST", "/eviction", [Fault::Status(429)]);
+    let text = conflict(actuator.apply(&release).await);
+    assert!(text.contains("a disruption budget keeps cart-7d9f-c for now"), "{text}");
+    let evictions: Vec<String> =
+        api.requests().into_iter().filter(|request| request.starts_with("POST")).collect();
+    let [one] = evictions.as_slice() else { panic!("{evictions:?}") };
+    assert!(one.contains("/pods/cart-7d9f-c/eviction"), "{one}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_are_not_tried() {
+    let (api, actuator) = setup().await;
+    let workload: WorkloadRef = cart();
+    let action = Action::SetRoutes {
+        host: "cart.shop.svc.cluster.local".parse().unwrap(),
+        workload,
+        from: Default::default(),
+        to: Default::default(),
+        purpose: RoutePurpose::Improve,
+    };
+    let result = actuator.apply(&action).await;
+    assert!(matches!(result, Err(PortError::NotTried { .. })), "{result:?}");
+    assert!(!actuator.carries_out(action.kind()));
+    assert_eq!(api.requests(), [] as [String; 0]);
+}
