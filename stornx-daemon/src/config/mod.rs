@@ -8,6 +8,7 @@ mod prometheus;
 mod show;
 mod table;
 mod values;
+mod webhook;
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -31,6 +32,7 @@ use self::{
 pub(crate) use self::{
     prometheus::PrometheusSettings,
     values::{LogFilter, Schedule, Text},
+    webhook::WebhookSettings,
 };
 
 /// Where StornX runs.
@@ -96,6 +98,7 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) prometheus: PrometheusSettings,
     pub(crate) kubernetes: KubernetesSettings,
+    pub(crate) webhook: WebhookSettings,
     /// The settings of the decisions, managed namespaces included.
     pub(crate) policy: Policy,
 }
@@ -116,6 +119,7 @@ impl Default for Settings {
             log_format: LogFormat::default(),
             prometheus: PrometheusSettings::default(),
             kubernetes: KubernetesSettings::default(),
+            webhook: WebhookSettings::default(),
             policy,
         }
     }
@@ -217,6 +221,7 @@ pub(crate) fn load(
     problems.extend(problems::of_policy(&effective));
     problems.extend(problems::of_loop(&effective));
     problems.extend(problems::of_prometheus(&effective));
+    problems.extend(problems::of_webhook(&effective));
 
     if problems.is_empty() { Ok(effective) } else { Err(Refused::Values(problems)) }
 }
