@@ -17,6 +17,7 @@
 //! | [`plan`], [`report`] | what to do, and why | decide |
 //! | [`search`] | which few moves make a placement worth most | know what a workload is |
 //! | [`check`] | the invariants | call the planner |
+//! | [`steer`] | which node a pod that is being created is told | decide where replicas go |
 //! | [`engine`], [`ports`] | the loop and its edges | know a foreign type |
 
 pub mod check;
@@ -31,6 +32,7 @@ pub mod ports;
 pub mod remember;
 pub mod report;
 pub mod search;
+pub mod steer;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;

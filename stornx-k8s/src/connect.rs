@@ -226,7 +226,7 @@ impl Connection {
     }
 
     /// How often what went wrong since the start: who met it (`discovery`, `events`,
-    /// `lease`, `pod-metrics`, `store`), the kind of error (`unavailable`, `conflict`,
+    /// `lease`, `pod-metrics`, `store`, `webhook`), the kind of error (`unavailable`, `conflict`,
     /// `rejected`), and the count; only what went wrong is there.
     #[must_use]
     pub fn errors(&self) -> Vec<(&'static str, &'static str, u64)> {

@@ -9,6 +9,7 @@
 //! | [`ConfigMapStore`] | `StateStore` | keeps the memory in one ConfigMap |
 //! | [`Lease`] | `LeaderGate` | says who may write, and until when |
 //! | [`EventRecorder`] | | tells the owners of workloads what was done |
+//! | [`Webhook`] | | tells new replicas where to run |
 //! | [`PodMetrics`] | part of `MetricsSource` | CPU and memory where Prometheus has none |
 //!
 //! Data flows one way: `watch` receives objects, `map` makes records of them (the only
@@ -29,7 +30,8 @@
 //! their replicas go is in no other place), patch of pods, create of events of
 //! `events.k8s.io`; list of pods of `metrics.k8s.io`, in the managed namespaces or
 //! everywhere; in the namespace of the daemon get, create and patch of its ConfigMap and
-//! get, create and update of its Lease. Nothing is deleted, pods are never read one by
+//! get, create and update of its Lease, get, create and patch of the EndpointSlice of its
+//! webhook; get and patch of its MutatingWebhookConfiguration. Nothing is deleted, pods are never read one by
 //! one, and events are never changed.
 
 mod connect;
@@ -42,6 +44,7 @@ mod metrics;
 mod stats;
 mod store;
 mod watch;
+mod webhook;
 mod write;
 
 pub use self::{
@@ -52,6 +55,7 @@ pub use self::{
     metrics::PodMetrics,
     store::{ConfigMapStore, StoreOptions},
     watch::{Cluster, ClusterOptions, WatchStats},
+    webhook::{CountRequest, ServingWebhook, Webhook, WebhookOptions, WebhookResult},
     write::KubeActuator,
 };
 
@@ -59,6 +63,12 @@ pub use self::{
 pub(crate) fn write_params() -> kube::api::PatchParams {
     let field_manager = Some(map::rule::MANAGER.to_owned());
     kube::api::PatchParams { field_manager, ..kube::api::PatchParams::default() }
+}
+
+/// What the wall clock says, for what others wrote down by theirs.
+pub(crate) fn now() -> stornx_core::units::Timestamp {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    stornx_core::units::Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A random number from 0 to 1, for spreading waits: nothing is decided by it.

@@ -15,6 +15,7 @@ pub(crate) const EVENTS: &str = "events";
 pub(crate) const LEASE: &str = "lease";
 pub(crate) const POD_METRICS: &str = "pod-metrics";
 pub(crate) const STORE: &str = "store";
+pub(crate) const WEBHOOK: &str = "webhook";
 
 /// How often what went wrong, since the start.
 #[derive(Debug, Default)]

@@ -35,6 +35,7 @@ use crate::{
     error::within,
     map::rule::MANAGER,
     stats::{ErrorStats, STORE},
+    webhook::Webhook,
     write_params,
 };
 
@@ -75,6 +76,8 @@ pub struct ConfigMapStore {
     options: StoreOptions,
     version: Mutex<Version>,
     errors: Arc<ErrorStats>,
+    /// Learns what is stored.
+    webhook: Option<Webhook>,
 }
 
 impl ConfigMapStore {
@@ -83,7 +86,21 @@ impl ConfigMapStore {
     pub fn new(connection: &Connection, options: StoreOptions) -> Self {
         let api = Api::namespaced(connection.client().clone(), options.namespace.as_str());
         let errors = connection.error_stats();
-        Self { api, options, version: Mutex::new(Version::Unknown), errors }
+        Self { api, options, version: Mutex::new(Version::Unknown), errors, webhook: None }
+    }
+
+    /// The same store; the webhook learns of each memory that was read or stored, and of
+    /// no other: what it answers by is in the cluster.
+    #[must_use]
+    pub fn telling(mut self, webhook: Webhook) -> Self {
+        self.webhook = Some(webhook);
+        self
+    }
+
+    fn tell(&self, memory: &Memory) {
+        if let Some(webhook) = &self.webhook {
+            webhook.stand(memory);
+        }
     }
 
     fn what(&self, verb: &str) -> String {
@@ -173,11 +190,15 @@ impl ConfigMapStore {
 #[async_trait]
 impl StateStore for ConfigMapStore {
     async fn load(&self) -> Result<Memory, PortError> {
-        self.errors.counted(STORE, self.read().await)
+        let memory = self.errors.counted(STORE, self.read().await)?;
+        self.tell(&memory);
+        Ok(memory)
     }
 
     async fn save(&self, memory: &Memory) -> Result<(), PortError> {
-        self.errors.counted(STORE, self.replace(memory).await)
+        self.errors.counted(STORE, self.replace(memory).await)?;
+        self.tell(memory);
+        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Live {
 impl Live {
     /// Connects and waits until everything is seen.
     pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        let world = World::start(settings).await?;
+        let world = World::start(settings, None).await?;
         world.cluster.wait_synced(SYNC).await?;
         let options = EngineOptions { dry_run: true, ..settings.engine };
         let engine = world.engine(settings, Arc::new(NeverWrites), options);

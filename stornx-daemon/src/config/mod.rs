@@ -9,6 +9,7 @@ mod quiet;
 mod show;
 mod table;
 mod values;
+mod webhook;
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -33,6 +34,7 @@ pub(crate) use self::{
     prometheus::PrometheusSettings,
     quiet::QuietHours,
     values::{LogFilter, Schedule, Text},
+    webhook::WebhookSettings,
 };
 
 /// Where StornX runs.
@@ -100,6 +102,7 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) prometheus: PrometheusSettings,
     pub(crate) kubernetes: KubernetesSettings,
+    pub(crate) webhook: WebhookSettings,
     /// The settings of the decisions, managed namespaces included.
     pub(crate) policy: Policy,
 }
@@ -121,6 +124,7 @@ impl Default for Settings {
             log_format: LogFormat::default(),
             prometheus: PrometheusSettings::default(),
             kubernetes: KubernetesSettings::default(),
+            webhook: WebhookSettings::default(),
             policy,
         }
     }
@@ -222,6 +226,7 @@ pub(crate) fn load(
     problems.extend(problems::of_policy(&effective));
     problems.extend(problems::of_loop(&effective));
     problems.extend(problems::of_prometheus(&effective));
+    problems.extend(problems::of_webhook(&effective));
 
     if problems.is_empty() { Ok(effective) } else { Err(Refused::Values(problems)) }
 }

@@ -145,6 +145,18 @@ pub(super) fn of_prometheus(effective: &Effective) -> Vec<SettingProblem> {
     refusals.into_iter().flatten().map(sentence).collect()
 }
 
+/// What the webhook cannot be served with.
+pub(super) fn of_webhook(effective: &Effective) -> Vec<SettingProblem> {
+    let settings = &effective.settings;
+    let sentence = |(name, allowed): (&'static str, &'static str)| {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name);
+        let value = setting.map(|setting| (setting.get)(settings)).unwrap_or_default();
+        let origin = effective.origin(name);
+        SettingProblem(format!("{name} = {value:?} ({origin}): allowed is {allowed}"))
+    };
+    settings.webhook.refusals().into_iter().map(sentence).collect()
+}
+
 /// The setting whose name is most like `name`, when one is.
 pub(super) fn near(name: &str) -> Option<&'static str> {
     // Three slips in a name of 20 letters are still that name; half of it is another.

@@ -9,6 +9,7 @@ use super::{Settings, values::SettingValue};
 pub(super) enum Group {
     Daemon,
     Kubernetes,
+    Webhook,
     Prometheus,
     Scaling,
     FaultTolerance,
@@ -23,6 +24,7 @@ impl Group {
         match self {
             Self::Daemon => "Daemon",
             Self::Kubernetes => "Kubernetes",
+            Self::Webhook => "Webhook (where new replicas run)",
             Self::Prometheus => "Prometheus",
             Self::Scaling => "Scaling (OptiScaler)",
             Self::FaultTolerance => "Fault tolerance",
@@ -102,6 +104,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         "longest wait for the answer to one write"),
     setting!(Kubernetes, "CLUSTER_MAX_AGE_SECONDS", kubernetes.max_age, "seconds, at least 5",
         "when a watch has failed for longer, nothing is planned"),
+
+    setting!(Webhook, "WEBHOOK_ENABLED", webhook.enabled, "true or false",
+        "tell new replicas where to run, by an admission webhook; without it the scheduler decides alone"),
+    setting!(Webhook, "WEBHOOK_PORT", webhook.port, "a port, 0 to 65535, not 0 beside WEBHOOK_URL",
+        "HTTPS port of the webhook; 0 takes any free one"),
+    setting!(Webhook, "WEBHOOK_URL", webhook.url, "https://HOST or https://HOST:PORT, or empty",
+        "where the API server reaches a StornX outside the cluster; empty: by the Service, at the address in POD_IP"),
+    setting!(Webhook, "WEBHOOK_CERT_FILE", webhook.cert_file, "the path of a file, or empty",
+        "PEM file with a certificate for the webhook, read again when it changes; empty: StornX makes its own"),
+    setting!(Webhook, "WEBHOOK_KEY_FILE", webhook.key_file, "the path of a file, or empty",
+        "PEM file with the key of that certificate"),
 
     setting!(Prometheus, "PROMETHEUS_URL", prometheus.url, "an http or https URL without a query",
         "Prometheus, or anything with its HTTP API"),

@@ -1,7 +1,7 @@
 //! The metrics of the daemon in the text format of Prometheus: what happened in cycles,
 //! what is left alone and why, how old each input is, who leads.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -17,11 +17,12 @@ use prometheus_client::{
 use std::sync::atomic::AtomicU64;
 use stornx_core::{
     engine::{CycleOutcome, Phase},
+    model::Steering,
     report::{Input, Report},
     units::Timestamp,
 };
 
-use stornx_k8s::WatchStats;
+use stornx_k8s::{WatchStats, WebhookResult};
 
 use super::{journal::result_name, pace::Cause};
 
@@ -83,6 +84,11 @@ struct ErrorLabels {
     kind: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
 type RealGauge = Gauge<f64, AtomicU64>;
 
 /// Durations of steps: from a millisecond to the deadline of a cycle.
@@ -94,6 +100,9 @@ impl MetricConstructor<Histogram> for Durations {
         Histogram::new([0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
     }
 }
+
+/// Answers of the webhook: from a tenth of a millisecond to what a pod waits at most.
+const ANSWERS: [f64; 10] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.02, 0.1, 0.5, 2.0];
 
 /// Everything that is counted.
 pub(crate) struct Metrics {
@@ -119,6 +128,9 @@ pub(crate) struct Metrics {
     watch_errors: Family<WatchLabels, Counter>,
     queries: Family<QueryLabels, Counter>,
     kubernetes_errors: Family<ErrorLabels, Counter>,
+    webhook_requests: Family<ResultLabels, Counter>,
+    webhook_duration: Histogram,
+    steering: Gauge,
 }
 
 impl Metrics {
@@ -145,6 +157,9 @@ impl Metrics {
             watch_errors: Family::default(),
             queries: Family::default(),
             kubernetes_errors: Family::default(),
+            webhook_requests: Family::default(),
+            webhook_duration: Histogram::new(ANSWERS),
+            steering: Gauge::default(),
         };
         metrics.register();
         metrics.start_at_zero();
@@ -224,6 +239,22 @@ impl Metrics {
             "Requests to the API server, watches apart, that failed",
             self.kubernetes_errors.clone(),
         );
+        to.register(
+            "webhook_requests",
+            "Pods that the webhook was asked about, by what they were told",
+            self.webhook_requests.clone(),
+        );
+        to.register_with_unit(
+            "webhook_duration",
+            "Time that the webhook took for an answer, without the way there and back",
+            Unit::Seconds,
+            self.webhook_duration.clone(),
+        );
+        to.register(
+            "steering",
+            "1 while new replicas can be told where to run",
+            self.steering.clone(),
+        );
     }
 
     /// Counters that may never count are there from the start: a rate over a series that
@@ -231,6 +262,9 @@ impl Metrics {
     fn start_at_zero(&self) {
         for phase in Phase::ALL {
             let _ = self.errors.get_or_create(&PhaseLabels { phase: phase.as_str() });
+        }
+        for result in WebhookResult::ALL {
+            let _ = self.webhook_requests.get_or_create(&ResultLabels { result: result.name() });
         }
         for cause in Cause::ALL {
             for result in ["clean", "failed", "refused", "partial"] {
@@ -359,6 +393,17 @@ impl Metrics {
     /// How often a kind of request failed.
     pub(crate) fn kubernetes_errors(&self, what: &'static str, kind: &'static str, count: u64) {
         raise(&self.kubernetes_errors, &ErrorLabels { what, kind }, count);
+    }
+
+    /// The webhook has answered.
+    pub(crate) fn webhook(&self, result: WebhookResult, took: Duration) {
+        self.webhook_requests.get_or_create(&ResultLabels { result: result.name() }).inc();
+        self.webhook_duration.observe(took.as_secs_f64());
+    }
+
+    /// Whether new replicas can be told where to run.
+    pub(crate) fn steering(&self, steering: &Steering) {
+        self.steering.set(i64::from(steering.is_given()));
     }
 
     /// The page that Prometheus scrapes.

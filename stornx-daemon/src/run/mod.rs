@@ -29,6 +29,7 @@ mod traces;
 pub(crate) mod world;
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -39,8 +40,9 @@ use anyhow::Context as _;
 use stornx_core::{
     engine::{CycleOutcome, Engine},
     ports::LeaderGate,
+    units::Span,
 };
-use stornx_k8s::Lease;
+use stornx_k8s::{Lease, ServingWebhook};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -61,6 +63,10 @@ use crate::config::{self, Effective, Settings};
 /// How long what is under way may take to end after a stop was asked for; with the
 /// release of the lease and the end of connections it stays below five seconds.
 const GRACE: Duration = Duration::from_millis(3000);
+
+/// How long preferences for new replicas hold: a few cycles of the default schedule. Then
+/// nobody knows whether they still are the best.
+const PREFERENCES: Span = Span::from_seconds(300);
 
 /// How long giving the lease back may take.
 const RELEASE: Duration = Duration::from_secs(1);
@@ -91,7 +97,7 @@ pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::
     tokio::spawn(follow_file(file, log_level, settings.log.clone()));
 
     let turned = tokio::select! {
-        world = connect(&settings) => {
+        world = connect(&settings, &metrics) => {
             let controller = Controller::new(&settings, Arc::new(world?), metrics, shown)?;
             let _ = live.set(Live { world: controller.world.clone(), lease: controller.lease.clone() });
             controller.turn(&stop).await
@@ -105,11 +111,11 @@ pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::
 }
 
 /// Connects, however long the API server is away: said once, tried again and again.
-async fn connect(settings: &Settings) -> anyhow::Result<World> {
+async fn connect(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<World> {
     const AGAIN: Duration = Duration::from_secs(2);
     let mut said = false;
     loop {
-        match World::start(settings).await {
+        match World::start(settings, Some(metrics)).await {
             Err(error) if world::may_pass(&error) => {
                 if !std::mem::replace(&mut said, true) {
                     tracing::warn!("{error:#}; trying again");
@@ -146,6 +152,7 @@ impl Live {
             None => false,
         });
         metrics.watches(&self.world.cluster.stats());
+        metrics.steering(&self.world.cluster.steering());
         for (name, query) in self.world.prometheus.stats().queries {
             for (result, count) in query.results {
                 metrics.query(name, result, count);
@@ -162,6 +169,8 @@ struct Controller {
     world: Arc<World>,
     /// `None` in a dry run, which takes no part in the election.
     lease: Option<Arc<Lease>>,
+    /// Its tasks end with this.
+    _webhook: Option<ServingWebhook>,
     engine: Engine,
     wakeups: Wakeups,
     teller: Teller,
@@ -182,6 +191,7 @@ impl Controller {
     ) -> anyhow::Result<Self> {
         let dry_run = settings.engine.dry_run;
         let lease = (!dry_run).then(|| Arc::new(world.lease(settings)));
+        let webhook = lease.as_ref().and_then(|lease| world.serve_webhook(lease));
         let gate: Arc<dyn LeaderGate> = match &lease {
             Some(lease) => lease.clone(),
             None => Arc::new(NeverWrites),
@@ -193,6 +203,7 @@ impl Controller {
         Ok(Self {
             world,
             lease,
+            _webhook: webhook,
             engine,
             wakeups,
             teller,
@@ -249,12 +260,21 @@ impl Controller {
                 #[cfg(feature = "otel")]
                 self.traces.cycle(cause, &outcome);
                 self.teller.tell(&outcome);
+                self.prefer(&outcome);
                 self.show(Stage::Running, Some(outcome));
             } else {
                 self.show(Stage::Running, None);
             }
             cause = self.next_cause(&stopper).await;
         }
+    }
+
+    /// Tells the webhook where the next replicas would best go, for those that others ask
+    /// for. The report does not say yet.
+    fn prefer(&self, outcome: &CycleOutcome) {
+        let Some(webhook) = &self.world.webhook else { return };
+        let Some(_planned) = &outcome.planned else { return };
+        webhook.prefer(BTreeMap::new(), PREFERENCES);
     }
 
     /// Whether everything is seen and this process may write. Otherwise waits a moment

@@ -14,11 +14,12 @@ use stornx_core::{
 };
 use stornx_k8s::{
     Access, Cluster, ClusterOptions, ConfigMapStore, ConnectError, ConnectOptions, Connection,
-    EventRecorder, KubeActuator, Lease, LeaseOptions, PodMetrics, StoreOptions,
+    EventRecorder, KubeActuator, Lease, LeaseOptions, PodMetrics, ServingWebhook, StoreOptions,
+    Webhook, WebhookOptions,
 };
 use stornx_prom::{Prometheus, PrometheusOptions};
 
-use super::clock::SystemClock;
+use super::{clock::SystemClock, metrics::Metrics};
 use crate::config::{Environment, Settings};
 
 /// The adapters of one process.
@@ -29,14 +30,21 @@ pub(crate) struct World {
     connection: Connection,
     metrics: Arc<JoinedMetrics>,
     store: Arc<ConfigMapStore>,
+    /// Tells new replicas where to run; `None` where nothing is written, or it is switched
+    /// off.
+    pub(crate) webhook: Option<Webhook>,
     /// Where the memory and the lease lie, and their name.
     own: (Namespace, String),
     identity: String,
 }
 
 impl World {
-    /// Connects and starts the watches.
-    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+    /// Connects and starts the watches. Without metrics it is a world to look at: nothing
+    /// is written, so no replica is told anything.
+    pub(crate) async fn start(
+        settings: &Settings,
+        metrics: Option<&Arc<Metrics>>,
+    ) -> anyhow::Result<Self> {
         let access = match settings.environment {
             Environment::Production => Access::InCluster,
             Environment::Development => Access::Kubeconfig { context: None },
@@ -69,6 +77,7 @@ impl World {
                 ..ClusterOptions::default()
             },
         ));
+        let webhook = webhook(settings, &cluster, &own, metrics);
         let prometheus = Arc::new(Prometheus::new(prometheus_options(settings)?)?);
         let metrics = Arc::new(JoinedMetrics {
             pods: PodMetrics::new(&connection, namespaces, duration(settings.prometheus.timeout)),
@@ -76,7 +85,10 @@ impl World {
             max_age: settings.engine.metrics_max_age,
         });
         let (namespace, name) = own.clone();
-        let store = ConfigMapStore::new(&connection, StoreOptions { namespace, name, timeout });
+        let mut store = ConfigMapStore::new(&connection, StoreOptions { namespace, name, timeout });
+        if let Some(webhook) = &webhook {
+            store = store.telling(webhook.clone());
+        }
         let identity = identity();
         Ok(Self {
             events: EventRecorder::new(&connection, &cluster, identity.clone(), timeout),
@@ -84,6 +96,7 @@ impl World {
             prometheus,
             metrics,
             store: Arc::new(store),
+            webhook,
             connection,
             own,
             identity,
@@ -106,6 +119,12 @@ impl World {
             write_timeout: duration(settings.kubernetes.write_timeout),
         };
         Lease::start(&self.connection, options)
+    }
+
+    /// Serves the webhook while the lease lasts.
+    pub(crate) fn serve_webhook(&self, lease: &Arc<Lease>) -> Option<ServingWebhook> {
+        let webhook = self.webhook.as_ref()?;
+        Some(webhook.start(&self.connection, lease.clone(), lease.leading()))
     }
 
     /// An engine in this world.
@@ -136,6 +155,36 @@ impl World {
                 .is_some_and(|now| hours.contain(now))
         }))
     }
+}
+
+/// The webhook. In a dry run, and where it is only looked, plans are made as if there were
+/// one.
+fn webhook(
+    settings: &Settings,
+    cluster: &Cluster,
+    (namespace, name): &(Namespace, String),
+    metrics: Option<&Arc<Metrics>>,
+) -> Option<Webhook> {
+    if !settings.webhook.enabled {
+        return None;
+    }
+    let Some(metrics) = metrics.filter(|_| !settings.engine.dry_run) else {
+        cluster.assume_steering();
+        return None;
+    };
+    let metrics = Arc::clone(metrics);
+    let options = WebhookOptions {
+        namespaces: settings.policy.namespaces.clone(),
+        namespace: namespace.clone(),
+        name: name.clone(),
+        port: settings.webhook.port,
+        url: settings.webhook.url.given().map(ToOwned::to_owned),
+        address: std::env::var("POD_IP").ok().and_then(|address| address.parse().ok()),
+        files: settings.webhook.files(),
+        timeout: duration(settings.kubernetes.write_timeout),
+        count: Arc::new(move |result, took| metrics.webhook(result, took)),
+    };
+    Some(Webhook::new(cluster, options))
 }
 
 /// Usage from metrics-server where its API is there and current, from Prometheus

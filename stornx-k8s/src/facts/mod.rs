@@ -5,11 +5,13 @@
 //! | [`join`] | pods with their workloads, through ReplicaSets; what is left reserves nodes |
 //! | [`budgets`] | budgets with the workloads that they cover |
 //! | [`hosts`] | Services with the workloads behind them and the rules over them |
+//! | [`sight`] | one workload at one moment, for steering |
 //! | [`workloads`] | all of it to workloads |
 
 mod budgets;
 mod hosts;
 mod join;
+pub(crate) mod sight;
 #[cfg(test)]
 mod tests;
 mod workloads;
@@ -34,6 +36,7 @@ pub(crate) fn assemble(tables: &Tables, managed: &BTreeSet<Namespace>, mesh: Mes
         workloads: workloads::workloads(tables, &mut joined, &floors, managed),
         hosts,
         mesh,
+        // The watches do not know; whoever asks them adds it.
         steering: Steering::default(),
     }
 }

@@ -15,6 +15,9 @@ use super::rank::VICTIM;
 /// decided, in milliseconds since 1970.
 pub(crate) const STEERED: &str = "stornx.io/steered";
 
+/// Where the pod would best run, for people: it is not read.
+pub(crate) const PREFERRED: &str = "stornx.io/preferred";
+
 /// The value of [`STEERED`].
 pub(crate) fn steered_value(steered: &Steered) -> String {
     format!("{}@{}", steered.node, steered.since.as_millis())

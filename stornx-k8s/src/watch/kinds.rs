@@ -17,6 +17,7 @@ use kube::core::{DynamicObject, PartialObjectMeta};
 use stornx_core::{
     ids::{Namespace, PodName, WorkloadKind, WorkloadRef},
     model::{Node, PodPhase},
+    units::Span,
 };
 
 use super::table::Table;
@@ -31,6 +32,9 @@ use crate::map::{
     service::ServiceRecord,
     workload::{ReplicaSetRecord, WorkloadRecord},
 };
+
+/// How long ago a pod was created that has just been created.
+const YOUNG: Span = Span::from_seconds(8);
 
 /// All records.
 #[derive(Debug, Default)]
@@ -67,6 +71,11 @@ pub(crate) trait Kind: Send + Sync + 'static {
     fn table(tables: &mut Tables) -> &mut Table<Self::Key, Self::Record>;
     /// Carries over from the record before.
     fn remember(_before: &Self::Record, _now: &mut Self::Record) {}
+    /// Whether a record that is new is of a pod that has just been created and that the
+    /// webhook should have been asked about.
+    fn is_birth(_managed: &BTreeSet<Namespace>, _key: &Self::Key, _new: &Self::Record) -> bool {
+        false
+    }
     /// Says what is worth saying once about a record that is new or has changed.
     fn notice(_key: &Self::Key, _before: Option<&Self::Record>, _now: &Self::Record) {}
     /// Whether the change is worth an early cycle: nodes, and what is ready and where in
@@ -139,6 +148,13 @@ kind!(
     {
         fn remember(before: &PodRecord, now: &mut PodRecord) {
             map::pod::remember(before, now);
+        }
+        fn is_birth(managed: &BTreeSet<Namespace>, key: &PodName, new: &PodRecord) -> bool {
+            // What a watch shows late says nothing about now. Clocks that differ by more
+            // make the webhook's silence unnoticed, not imagined.
+            let age = crate::now().since(new.created_at);
+            let replica = matches!(new.owner, Owner::ReplicaSet(_));
+            replica && age < YOUNG && is_managed(managed, key.as_str())
         }
         fn notice(key: &PodName, before: Option<&PodRecord>, now: &PodRecord) {
             let closes = |pod: &PodRecord| pod.node.is_some() && !requests::plausible(&pod.requests);

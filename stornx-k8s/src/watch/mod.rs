@@ -26,7 +26,7 @@ use kube::{
 };
 use stornx_core::{
     ids::{Namespace, WorkloadRef},
-    model::{ClusterFacts, Mesh},
+    model::{ClusterFacts, Mesh, Steering},
     ports::{ClusterSource, PortError},
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -44,6 +44,7 @@ use crate::{
     connect::{Capabilities, Connection, DESTINATION_RULES, KEDA, OptionalApi},
     facts,
     map::names::Names,
+    webhook::health::{Health, Stands},
 };
 
 /// How the cluster is watched.
@@ -78,6 +79,7 @@ pub(crate) struct Shared {
     healths: Mutex<Healths>,
     changes: watch::Sender<u64>,
     synced: watch::Sender<bool>,
+    health: Health,
 }
 
 impl Shared {
@@ -89,6 +91,7 @@ impl Shared {
             healths: Mutex::default(),
             changes: watch::Sender::new(0),
             synced: watch::Sender::new(false),
+            health: Health::default(),
         }
     }
 
@@ -148,8 +151,13 @@ impl Shared {
         }
         let wakes = self.wakes::<K>(&key, before, Some(&record));
         K::notice(&key, before, &record);
+        let new = before.is_none() && !table.is_listing();
+        let birth = new && K::is_birth(&self.managed, &key, &record);
         table.set(key, record);
         drop(store);
+        if birth {
+            self.health.born();
+        }
         if wakes {
             self.wake();
         }
@@ -176,7 +184,18 @@ impl Shared {
 
     /// What is known now.
     pub(crate) fn facts(&self, mesh: Mesh) -> ClusterFacts {
-        facts::assemble(&self.store().tables, &self.managed, mesh)
+        let facts = facts::assemble(&self.store().tables, &self.managed, mesh);
+        ClusterFacts { steering: self.health.steering(), ..facts }
+    }
+
+    /// What `look` makes of all records and the managed namespaces.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Tables, &BTreeSet<Namespace>) -> T) -> T {
+        look(&self.store().tables, &self.managed)
+    }
+
+    /// What is known of the webhook.
+    pub(crate) const fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The identity of a workload, for events on it.
@@ -268,6 +287,18 @@ impl Cluster {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
+    }
+
+    /// Decides as if new replicas were told where to run, for a dry run: there is no
+    /// webhook to tell them.
+    pub fn assume_steering(&self) {
+        self.shared.health.set(Stands::Assumed);
+    }
+
+    /// Whether new replicas can be told where to run.
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        self.shared.health.steering()
     }
 
     /// How each watch is doing, by name.

@@ -63,6 +63,16 @@ impl<K: Ord + Clone, R> Table<K, R> {
         self.records.iter()
     }
 
+    /// The records from a key on, by key.
+    pub(crate) fn from(&self, key: &K) -> impl Iterator<Item = (&K, &R)> {
+        self.records.range(key..)
+    }
+
+    /// Whether a list is under way: what it shows may have been there for long.
+    pub(crate) const fn is_listing(&self) -> bool {
+        self.listing.is_some()
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
