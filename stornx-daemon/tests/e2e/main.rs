@@ -9,6 +9,7 @@ mod bare;
 mod boutique;
 mod faults;
 mod guards;
+mod moves;
 mod replay;
 mod rights;
 mod scale;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let mut tests = Vec::new();
     tests.extend(boutique::tests());
     tests.extend(guards::tests());
+    tests.extend(moves::tests());
     tests.extend(replay::tests());
     tests.extend(bare::tests());
     tests.extend(rights::tests());

@@ -52,7 +52,7 @@ pub(crate) async fn grant_to(
     Ok(())
 }
 
-async fn apply(client: &Client, kind: &str, object: Value) -> Result<(), Failure> {
+pub(crate) async fn apply(client: &Client, kind: &str, object: Value) -> Result<(), Failure> {
     let (group, version) = match object["apiVersion"].as_str().unwrap_or_default().split_once('/') {
         Some((group, version)) => (group.to_owned(), version.to_owned()),
         None => (String::new(), "v1".to_owned()),
