@@ -3,7 +3,8 @@
 //! - Counts are changed through the scale subresource by one JSON patch that tests the
 //!   count first, so that nobody's change is overwritten.
 //! - The whole of an action, every request of it, is given up after one time-out: the
-//!   lease promises no more time than that.
+//!   lease promises no more time than that. A process that was frozen in between sends no
+//!   further request.
 //! - Where a new replica goes is left to the scheduler.
 //! - Moves and routes are planned and reported only: they are refused without a
 //!   request. Giving a move up that has no surge replica is nothing but forgetting it,
@@ -23,8 +24,12 @@ use stornx_core::{
     plan::{Action, ActionKind},
     ports::{Actuator, PortError},
 };
+use tokio::time::Instant;
 
-use crate::{connect::Connection, error::no_answer};
+use crate::{
+    connect::Connection,
+    error::{before, no_answer},
+};
 
 /// Writes to the cluster.
 #[derive(Clone)]
@@ -96,10 +101,9 @@ impl Actuator for KubeActuator {
     }
 
     async fn apply(&self, action: &Action) -> Result<(), PortError> {
+        let until = Instant::now() + self.timeout;
         let what = action.to_string();
-        let limit = self.timeout;
-        tokio::time::timeout(limit, self.try_apply(action, &what))
-            .await
-            .unwrap_or_else(|_| Err(no_answer(&what, limit)))
+        let done = before(until, self.try_apply(action, &what)).await;
+        done.unwrap_or_else(|| Err(no_answer(&what, self.timeout)))
     }
 }
