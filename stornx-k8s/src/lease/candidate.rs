@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Gate, LeaseOptions,
-    record::{Record, Records, Seen},
+    record::{Record, Records, Seen, Version},
 };
 use crate::{
     error::no_answer,
@@ -219,7 +219,7 @@ impl<R: Records> Candidate<R> {
         Some(self.theirs.insert(theirs).runs_out())
     }
 
-    fn confirm(&mut self, record: Record, version: String, sent: Instant) -> Standing {
+    fn confirm(&mut self, record: Record, version: Version, sent: Instant) -> Standing {
         self.gate.note_holder(record.holder.clone());
         self.ours = Some(Seen { record, version });
         self.theirs = None;

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     candidate::{GIVING_BACK, LOOKS, RENEWALS, held},
-    record::{Record, Seen, record, spec},
+    record::{Record, Seen, Version, record, spec},
     *,
 };
 
@@ -31,6 +31,10 @@ struct World {
     down: AtomicBool,
     /// Requests are carried out and not answered.
     mute: AtomicBool,
+}
+
+fn version(number: u64) -> Version {
+    Version { object: "the only one".to_owned(), version: number.to_string() }
 }
 
 impl World {
@@ -70,16 +74,16 @@ impl World {
         answer
     }
 
-    fn put(&self, record: &Record, expected: Option<&str>) -> Result<String, PortError> {
+    fn put(&self, record: &Record, expected: Option<&Version>) -> Result<Version, PortError> {
         let mut stored = self.stored.lock().unwrap();
-        let found = stored.as_ref().map(|(_, version)| version.to_string());
-        if found.as_deref() != expected {
+        let found = stored.as_ref().map(|(_, number)| version(*number));
+        if found.as_ref() != expected {
             let detail = format!("{found:?} is not {expected:?}");
             return Err(PortError::Conflict { what: "lease".into(), detail });
         }
-        let version = stored.as_ref().map_or(1, |(_, version)| version + 1);
-        *stored = Some((spec(record), version));
-        Ok(version.to_string())
+        let number = stored.as_ref().map_or(1, |(_, number)| number + 1);
+        *stored = Some((spec(record), number));
+        Ok(version(number))
     }
 
     fn transitions(&self) -> i32 {
@@ -114,19 +118,19 @@ impl Records for Link {
     async fn read(&self) -> Result<Option<Seen>, PortError> {
         self.reach(|world| {
             let stored = world.stored.lock().unwrap();
-            Ok(stored.as_ref().map(|(spec, version)| Seen {
+            Ok(stored.as_ref().map(|(spec, number)| Seen {
                 record: record(spec.clone()),
-                version: version.to_string(),
+                version: version(*number),
             }))
         })
         .await
     }
 
-    async fn create(&self, record: &Record) -> Result<String, PortError> {
+    async fn create(&self, record: &Record) -> Result<Version, PortError> {
         self.reach(|world| world.put(record, None)).await
     }
 
-    async fn replace(&self, record: &Record, version: &str) -> Result<String, PortError> {
+    async fn replace(&self, record: &Record, version: &Version) -> Result<Version, PortError> {
         self.reach(|world| world.put(record, Some(version))).await
     }
 }
@@ -306,7 +310,7 @@ async fn a_renewal_in_the_last_instant_is_not_overlooked() {
         let link = Link { world: Arc::clone(&world), cut: Arc::default() };
         let only = Lease::over(link, &options("a", DURATION), Arc::clone(&errors));
         sleep(held(DURATION) - Duration::from_millis(early)).await;
-        world.put(&Record::first("late", DURATION), Some("1")).unwrap();
+        world.put(&Record::first("late", DURATION), Some(&version(1))).unwrap();
         let renewed = Instant::now();
         assert!(leads(&only, DURATION).await);
         assert!(renewed.elapsed() >= held(DURATION), "{early} ms: {:?}", renewed.elapsed());
@@ -335,7 +339,7 @@ async fn whoever_is_pushed_out_stops_with_the_next_renewal() {
     let world = World::new(4, 0, 5);
     let only = lease(&world, "a");
     assert!(leads(&only, Duration::from_secs(1)).await);
-    let version = world.stored.lock().unwrap().as_ref().unwrap().1.to_string();
+    let version = version(world.stored.lock().unwrap().as_ref().unwrap().1);
     world.put(&Record::first("admin", DURATION), Some(&version)).unwrap();
     let mut leading = only.leading();
     let pushed = timeout(DURATION / RENEWALS, leading.wait_for(|leading| !*leading)).await.is_ok();

@@ -5,6 +5,7 @@ pub(crate) mod daemon;
 pub(crate) mod load;
 pub(crate) mod rights;
 pub(crate) mod seen;
+pub(crate) mod writes;
 
 use std::time::Duration;
 
