@@ -6,10 +6,16 @@
 //! cannot be read). A failed `test` of a JSON patch is a 422, which only the caller can
 //! tell from other 422s, by looking at what is there.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use kube::Error;
 use stornx_core::ports::PortError;
+use tokio::time::{Instant, sleep_until};
 
 /// The error of a port for an error of the client.
 pub(crate) fn port_error(what: &str, error: &Error) -> PortError {
@@ -78,6 +84,24 @@ pub(crate) async fn within<T>(
     }
 }
 
+/// What a write gives before `until`. After that instant no further step of it is taken,
+/// not even one whose turn it is: a process that stood still in the middle of a write
+/// must not go on with it when somebody else may have begun to write.
+pub(crate) async fn before<T>(until: Instant, write: impl Future<Output = T>) -> Option<T> {
+    let mut write = pin!(write);
+    let mut over = pin!(sleep_until(until));
+    poll_fn(|context| {
+        if Instant::now() >= until {
+            return Poll::Ready(None);
+        }
+        match write.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => over.as_mut().poll(context).map(|()| None),
+        }
+    })
+    .await
+}
+
 /// That nothing came within `limit`.
 pub(crate) fn no_answer(what: &str, limit: Duration) -> PortError {
     let detail = format!("nothing within {:.1} s", limit.as_secs_f64());
@@ -86,6 +110,8 @@ pub(crate) fn no_answer(what: &str, limit: Duration) -> PortError {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use kube::core::Status;
 
     use super::*;
@@ -111,6 +137,35 @@ mod tests {
             "scale shop/cart: rejected: 403 Because: told so",
             "no debugging output"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_takes_no_step_after_its_time() {
+        let second = Duration::from_secs(1);
+        for (late, expected) in [(second / 2, Some(())), (second, None), (5 * second, None)] {
+            let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+            let went_on = std::cell::Cell::new(false);
+            let write = async {
+                let _ = answered.await;
+                went_on.set(true);
+            };
+            let mut write = pin!(before(Instant::now() + second, write));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(write.as_mut().poll(&mut context).is_pending());
+            // The answer to its first request is there when the process goes on.
+            let _ = answer.send(());
+            tokio::time::advance(late).await;
+            assert_eq!(write.as_mut().poll(&mut context), Poll::Ready(expected), "{late:?}");
+            assert_eq!(went_on.get(), expected.is_some(), "{late:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_without_an_answer_is_given_up() {
+        let limit = Duration::from_secs(5);
+        let began = Instant::now();
+        assert_eq!(before(began + limit, std::future::pending::<()>()).await, None);
+        assert_eq!(began.elapsed(), limit);
     }
 
     #[tokio::test(start_paused = true)]

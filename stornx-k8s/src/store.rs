@@ -29,10 +29,11 @@ use stornx_core::{
     memory::Memory,
     ports::{PortError, StateStore},
 };
+use tokio::time::Instant;
 
 use crate::{
     connect::Connection,
-    error::within,
+    error::{before, no_answer, port_error, within},
     map::rule::MANAGER,
     stats::{ErrorStats, STORE},
     webhook::Webhook,
@@ -117,7 +118,8 @@ impl ConfigMapStore {
     }
 
     async fn write(&self, version: Version, bytes: Vec<u8>) -> Result<ConfigMap, PortError> {
-        let (what, limit) = (self.what("write"), self.options.timeout);
+        let what = self.what("write");
+        let failed = |error| port_error(&what, &error);
         let data = BTreeMap::from([(KEY.to_owned(), ByteString(bytes))]);
         match version {
             Version::Unknown => Err(PortError::Conflict {
@@ -137,14 +139,14 @@ impl ConfigMapStore {
                 };
                 let params =
                     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-                within(limit, &what, self.api.create(&params, &object)).await
+                self.api.create(&params, &object).await.map_err(failed)
             }
             Version::At(version) => {
                 let patch = json!({
                     "metadata": { "resourceVersion": version }, "binaryData": data
                 });
                 let (params, patch) = (write_params(), Patch::Merge(patch));
-                within(limit, &what, self.api.patch(&self.options.name, &params, &patch)).await
+                self.api.patch(&self.options.name, &params, &patch).await.map_err(failed)
             }
         }
     }
@@ -171,7 +173,11 @@ impl ConfigMapStore {
         Ok(memory)
     }
 
+    /// The time-out begins before the memory is packed: that is when the right to write
+    /// was asked for.
     async fn replace(&self, memory: &Memory) -> Result<(), PortError> {
+        let limit = self.options.timeout;
+        let until = Instant::now() + limit;
         let rejected = |detail| PortError::Rejected { what: self.what("write"), detail };
         let bytes = pack(memory).map_err(rejected)?;
         if bytes.len() > LARGEST {
@@ -181,7 +187,8 @@ impl ConfigMapStore {
         }
         // Until the answer is there, the version is not known.
         let version = self.note(Version::Unknown);
-        let object = self.write(version, bytes).await?;
+        let written = before(until, self.write(version, bytes)).await;
+        let object = written.unwrap_or_else(|| Err(no_answer(&self.what("write"), limit)))?;
         self.note_written(&object);
         Ok(())
     }

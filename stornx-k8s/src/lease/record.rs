@@ -46,19 +46,28 @@ impl Record {
     }
 }
 
+/// A version of one object. The version alone would not do: a Lease that is replaced and
+/// is not there is created by the API server, whatever version is named. With the identity
+/// of one that was deleted it answers 409.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) object: String,
+    pub(super) version: String,
+}
+
 /// A record as it stood at a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) record: Record,
-    pub(super) version: String,
+    pub(super) version: Version,
 }
 
 /// Where the record is kept. Writes give the new version.
 #[async_trait]
 pub(super) trait Records: Send + Sync {
     async fn read(&self) -> Result<Option<Seen>, PortError>;
-    async fn create(&self, record: &Record) -> Result<String, PortError>;
-    async fn replace(&self, record: &Record, version: &str) -> Result<String, PortError>;
+    async fn create(&self, record: &Record) -> Result<Version, PortError>;
+    async fn replace(&self, record: &Record, version: &Version) -> Result<Version, PortError>;
 }
 
 /// What the API keeps of a record.
@@ -103,22 +112,27 @@ impl KubeRecords {
         }
     }
 
-    fn object(&self, record: &Record, version: Option<&str>) -> Object {
+    fn object(&self, record: &Record, version: Option<&Version>) -> Object {
         Object {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
-                resource_version: version.map(ToOwned::to_owned),
+                uid: version.map(|version| version.object.clone()),
+                resource_version: version.map(|version| version.version.clone()),
                 ..ObjectMeta::default()
             },
             spec: Some(spec(record)),
         }
     }
 
-    fn version(&self, object: Object) -> Result<String, PortError> {
-        object.metadata.resource_version.ok_or_else(|| PortError::Unavailable {
-            what: self.what.clone(),
-            detail: "an answer without a version".to_owned(),
-        })
+    fn version(&self, object: Object) -> Result<Version, PortError> {
+        let ObjectMeta { uid, resource_version, .. } = object.metadata;
+        match (uid, resource_version) {
+            (Some(object), Some(version)) => Ok(Version { object, version }),
+            _ => Err(PortError::Unavailable {
+                what: self.what.clone(),
+                detail: "an answer without identity or version".to_owned(),
+            }),
+        }
     }
 
     fn failed(&self, error: &kube::Error) -> PortError {
@@ -139,13 +153,13 @@ impl Records for KubeRecords {
         Ok(Some(Seen { record, version: self.version(object)? }))
     }
 
-    async fn create(&self, record: &Record) -> Result<String, PortError> {
+    async fn create(&self, record: &Record) -> Result<Version, PortError> {
         let object = self.object(record, None);
         let answer = self.api.create(&params(), &object).await;
         self.version(answer.map_err(|error| self.failed(&error))?)
     }
 
-    async fn replace(&self, record: &Record, version: &str) -> Result<String, PortError> {
+    async fn replace(&self, record: &Record, version: &Version) -> Result<Version, PortError> {
         let object = self.object(record, Some(version));
         let answer = self.api.replace(&self.name, &params(), &object).await;
         self.version(answer.map_err(|error| self.failed(&error))?)

@@ -3,9 +3,10 @@
 //! - Counts are changed through the scale subresource by one JSON patch that tests the
 //!   count first, so that nobody's change is overwritten.
 //! - The whole of an action, every request of it, is given up after one time-out: the
-//!   lease promises no more time than that.
-//! - Where a new replica goes is told to it when it is created, by
-//!   what is remembered before it is asked for; here only the count is raised.
+//!   lease promises no more time than that. A process that was frozen in between sends no
+//!   further request.
+//! - Where a new replica goes is told to it when it is created, by what is remembered
+//!   before it is asked for; here only the count is raised.
 //! - Routes are planned and reported only: they are refused without a request.
 //!
 //! It keeps nothing. A dry run never gets here: the engine does not act then.
@@ -23,8 +24,12 @@ use stornx_core::{
     plan::{Action, ActionKind, MoveWay},
     ports::{Actuator, PortError},
 };
+use tokio::time::Instant;
 
-use crate::{connect::Connection, error::no_answer};
+use crate::{
+    connect::Connection,
+    error::{before, no_answer},
+};
 
 /// Writes to the cluster.
 #[derive(Clone)]
@@ -116,10 +121,9 @@ impl Actuator for KubeActuator {
     }
 
     async fn apply(&self, action: &Action) -> Result<(), PortError> {
+        let until = Instant::now() + self.timeout;
         let what = action.to_string();
-        let limit = self.timeout;
-        tokio::time::timeout(limit, self.try_apply(action, &what))
-            .await
-            .unwrap_or_else(|_| Err(no_answer(&what, limit)))
+        let done = before(until, self.try_apply(action, &what)).await;
+        done.unwrap_or_else(|| Err(no_answer(&what, self.timeout)))
     }
 }

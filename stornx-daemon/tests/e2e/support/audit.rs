@@ -1,11 +1,19 @@
 //! What the API server says was asked of it, by the users of the daemon.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use stornx_testbed::{Options, Server};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A place in a log, between two entries; the beginning if nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place(u64);
 
 /// A log of requests.
 #[derive(Debug, Clone)]
@@ -45,8 +53,18 @@ impl Audit {
 
     /// The entries so far.
     pub(crate) fn entries(&self) -> Result<Vec<Value>, Failure> {
-        let text = std::fs::read_to_string(&self.0)?;
+        self.entries_since(&mut Place::default())
+    }
+
+    /// The entries since a place, which moves to where the log ends now.
+    pub(crate) fn entries_since(&self, from: &mut Place) -> Result<Vec<Value>, Failure> {
+        let mut file = File::open(&self.0)?;
+        file.seek(SeekFrom::Start(from.0))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
         // The last line may be half written.
-        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        let whole = text.rfind('\n').map_or(0, |last| last + 1);
+        from.0 += u64::try_from(whole)?;
+        Ok(text[..whole].lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 }

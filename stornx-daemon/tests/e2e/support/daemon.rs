@@ -144,8 +144,7 @@ impl Daemon {
     /// Asks it to stop, and says how long it took.
     pub(crate) async fn terminate(&mut self) -> Result<Duration, Failure> {
         let began = std::time::Instant::now();
-        let id = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &id]).status()?;
+        self.signal("-TERM")?;
         while self.child.try_wait()?.is_none() {
             if began.elapsed() > SOON {
                 return Err("the daemon does not end".into());
@@ -159,6 +158,21 @@ impl Daemon {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Lets it stand still, wherever it is.
+    pub(crate) fn freeze(&self) -> TestResult {
+        self.signal("-STOP")
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) -> TestResult {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> TestResult {
+        Command::new("kill").args([signal, &self.id().to_string()]).status()?;
+        Ok(())
     }
 
     /// Its process id.

@@ -8,6 +8,7 @@ pub(crate) mod load;
 pub(crate) mod pods;
 pub(crate) mod rights;
 pub(crate) mod seen;
+pub(crate) mod writes;
 
 use std::time::Duration;
 
