@@ -3,7 +3,7 @@
 //! Containers and packets are simulated.
 //!
 //! Long forms: `STORNX_E2E_ROUNDS=200` (two daemons), `STORNX_E2E_CYCLES=10000`
-//! (memory).
+//! (memory), `STORNX_E2E_MOVES=500` (moves), `STORNX_E2E_REPLICAS=1000` (steering).
 
 mod bare;
 mod boutique;
@@ -13,6 +13,7 @@ mod moves;
 mod replay;
 mod rights;
 mod scale;
+mod steering;
 mod support;
 mod two;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     tests.extend(boutique::tests());
     tests.extend(guards::tests());
     tests.extend(moves::tests());
+    tests.extend(steering::tests());
     tests.extend(replay::tests());
     tests.extend(bare::tests());
     tests.extend(rights::tests());
