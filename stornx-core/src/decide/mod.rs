@@ -29,16 +29,19 @@ pub(crate) use self::scale::remember_counts;
 
 use std::collections::BTreeSet;
 
-use self::{ledger::Ledger, safety::Safety};
+use self::{
+    ledger::Ledger,
+    safety::{CountBlock, Safety},
+};
 use crate::{
-    ids::PodName,
+    ids::{NodeName, PodName, WorkloadKind},
     memory::Memory,
     model::Snapshot,
     plan::{Action, MoveWay, Plan, Planned},
     policy::Policy,
     report::{ActionReport, Report, WorkloadReport},
     units::Timestamp,
-    view::View,
+    view::{View, WorkloadIndex},
 };
 
 /// An action with its reason.
@@ -79,6 +82,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
         planned.plan.actions.push(proposal.action);
         planned.report.actions.push(proposal.report);
     }
+    let destinations = moves::Destinations::new(&view, &ledger);
     let reasons = scaled.reasons.into_iter().zip(moved.reasons);
     for ((at, workload), (scale, moves)) in view.each_workload().zip(reasons) {
         let facts = safety.of(at);
@@ -92,11 +96,32 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
                 zone_loss: facts.zone_loss.clone(),
                 scale,
                 moves,
+                next: next(&view, &safety, &ledger, &destinations, at),
             },
         );
     }
     planned.report.hosts = routed.reports;
     planned
+}
+
+/// Where the next replicas of a workload would best go, if they can be told so. Those of a
+/// StatefulSet are bound to their volumes.
+fn next(
+    view: &View<'_>,
+    safety: &Safety,
+    ledger: &Ledger,
+    destinations: &moves::Destinations,
+    at: WorkloadIndex,
+) -> Vec<NodeName> {
+    let workload = view.workloads[at.at()].workload;
+    let block = safety.of(at).count_block;
+    let ours = !matches!(block, Some(CountBlock::NotManaged | CountBlock::OptedOut));
+    let free = workload.id.kind() == WorkloadKind::Deployment && !workload.constraints.pinned;
+    if !(ours && free && view.snapshot.steering.is_given()) {
+        return Vec::new();
+    }
+    let nodes = place::next(view, ledger, destinations, at);
+    nodes.into_iter().map(|node| view.nodes[node.at()].node.name.clone()).collect()
 }
 
 /// The replicas that routes are not to reckon with: those that the plan removes. Of a move

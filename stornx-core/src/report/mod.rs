@@ -18,7 +18,7 @@ pub use self::{
     scale::{PlacementReason, PlacementStrategy, ScaleReason, ScaleWhy, Trigger},
 };
 use crate::{
-    ids::{HostName, WorkloadRef, ZoneName},
+    ids::{HostName, NodeName, WorkloadRef, ZoneName},
     model::Source,
     units::{Millis, Percent, Rps, Share, Span, Timestamp},
 };
@@ -103,6 +103,10 @@ pub struct WorkloadReport {
     pub scale: ScaleReason,
     /// Why its replicas move or stay.
     pub moves: MoveReason,
+    /// Where its next replicas would best go, whoever asks for them, the best first: what
+    /// the pods of an autoscaler or a person are told. Empty where they are told nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<NodeName>,
 }
 
 /// What was decided about one host.

@@ -29,7 +29,6 @@ mod traces;
 pub(crate) mod world;
 
 use std::{
-    collections::BTreeMap,
     net::{Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -270,11 +269,13 @@ impl Controller {
     }
 
     /// Tells the webhook where the next replicas would best go, for those that others ask
-    /// for. The report does not say yet.
+    /// for.
     fn prefer(&self, outcome: &CycleOutcome) {
         let Some(webhook) = &self.world.webhook else { return };
-        let Some(_planned) = &outcome.planned else { return };
-        webhook.prefer(BTreeMap::new(), PREFERENCES);
+        let Some(planned) = &outcome.planned else { return };
+        let workloads = planned.report.workloads.iter();
+        let next = workloads.map(|(id, report)| (id.clone(), report.next.clone()));
+        webhook.prefer(next.filter(|(_, nodes)| !nodes.is_empty()).collect(), PREFERENCES);
     }
 
     /// Whether everything is seen and this process may write. Otherwise waits a moment

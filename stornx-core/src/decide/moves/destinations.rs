@@ -19,12 +19,12 @@ use crate::{
 const WALK: usize = 64;
 
 /// The nodes of each zone that take pods, the least used first.
-pub(super) struct Destinations {
+pub(crate) struct Destinations {
     by_zone: Vec<Vec<NodeIndex>>,
 }
 
 impl Destinations {
-    pub(super) fn new(view: &View<'_>, ledger: &Ledger) -> Self {
+    pub(crate) fn new(view: &View<'_>, ledger: &Ledger) -> Self {
         let mut by_zone: Vec<Vec<(f64, NodeIndex)>> = vec![Vec::new(); view.zones.len()];
         for (at, node) in view.each_node().filter(|(_, node)| node.open()) {
             by_zone[node.zone.at()].push((used_share(view, ledger, at), at));
@@ -37,7 +37,7 @@ impl Destinations {
     }
 
     /// The least used node of a zone that takes a replica of `workload`.
-    pub(super) fn least_used(
+    pub(crate) fn least_used(
         &self,
         view: &View<'_>,
         ledger: &Ledger,
@@ -64,7 +64,7 @@ impl Destinations {
 
 /// Whether a node takes one more replica of a workload, while all present ones stay:
 /// the victim of a move runs until its replacement is Ready.
-pub(super) fn takes(
+pub(crate) fn takes(
     view: &View<'_>,
     ledger: &Ledger,
     workload: WorkloadIndex,

@@ -36,9 +36,12 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-pub(crate) use self::{advance::advance, remember::remember_workloads};
+pub(crate) use self::{
+    advance::advance,
+    destinations::{Destinations, takes},
+    remember::remember_workloads,
+};
 use self::{
-    destinations::Destinations,
     doubt::Doubt,
     eviction::Eviction,
     objective::{Objective, Shift},

@@ -9,6 +9,7 @@
 //! | `least_used` | how full a node is |
 //! | `choose` | the node, from all of these |
 //! | `remove` | the replica that leaves |
+//! | `next` | the nodes for replicas that others ask for |
 //!
 //! Placing for one workload takes time proportional to the nodes of the cluster plus
 //! the replicas of its neighbours. Known weakness: replicas are placed one after the
@@ -18,6 +19,7 @@ mod choose;
 mod feasible;
 mod layout;
 mod least_used;
+mod next;
 mod remove;
 mod spread;
 #[cfg(test)]
@@ -25,7 +27,7 @@ mod tests;
 mod travel;
 
 use self::travel::Travel;
-pub(crate) use self::{choose::place, least_used::used_share, remove::remove};
+pub(crate) use self::{choose::place, least_used::used_share, next::next, remove::remove};
 
 /// What costs are compared with: sums of floating-point numbers taken in another order
 /// differ by far less, and costs that differ by less are equal for every purpose.

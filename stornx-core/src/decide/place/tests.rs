@@ -4,10 +4,11 @@
 mod naive;
 mod random;
 
-use super::{Travel, place, remove};
+use super::{Travel, next, place, remove};
 use crate::{
     decide::{
         ledger::Ledger,
+        moves::Destinations,
         safety::{
             Safety,
             testing::{World, cases, index, pod, pod_name, resources},
@@ -404,4 +405,33 @@ fn removal_equals_brute_force() {
         stopped += u32::from(refused);
     }
     assert!(some > 3000 && stopped > 1000, "{some} {stopped}");
+}
+
+/// Where zones decide, looking at a few nodes of each finds what looking at all does.
+#[test]
+fn what_others_ask_for_goes_where_our_own_would() {
+    let mut seen = 0;
+    for seed in 0..cases(2_000) {
+        let (world, _) = random::world(seed);
+        let view = world.view();
+        let at = index(&view, "w");
+        // Between measured nodes every one may differ; the bound ones are told nothing.
+        let pinned = view.workloads[at.at()].workload.constraints.pinned;
+        if view.latency.has_node_pairs() || pinned {
+            continue;
+        }
+        let ledger = Ledger::new(&view, &world.memory);
+        let ahead = next(&view, &ledger, &Destinations::new(&view, &ledger), at);
+        let own = place(&view, &mut ledger.clone(), at, 1).nodes;
+        assert_eq!(ahead.is_empty(), own.is_empty(), "seed {seed}");
+        let (Some(ahead), Some(own), Some(travel)) =
+            (ahead.first(), own.first(), Travel::of(&view, at))
+        else {
+            continue;
+        };
+        let (ahead, own) = (travel.cost(&view, *ahead), travel.cost(&view, *own));
+        assert!((ahead - own).abs() <= 1e-9 * own.abs().max(1.0), "seed {seed}: {ahead}, {own}");
+        seen += 1;
+    }
+    assert!(seen > 200, "only {seen}");
 }

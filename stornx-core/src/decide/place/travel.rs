@@ -133,6 +133,11 @@ impl Travel {
         savings
     }
 
+    /// The nodes that hold a neighbour.
+    pub(crate) fn neighbours(&self) -> impl Iterator<Item = NodeIndex> {
+        self.same_node.keys().copied()
+    }
+
     /// What the workload's requests travel from `node`, requests/s x ms.
     pub(crate) fn cost(&self, view: &View<'_>, node: NodeIndex) -> f64 {
         if view.latency.has_node_pairs() {
