@@ -115,11 +115,16 @@ fn rooms<'a>(ground: &Ground<'a>) -> BTreeMap<&'a NodeName, Room> {
     rooms
 }
 
-/// Nodes that a change of this plan or a move under way puts a replica on.
+/// Nodes that a change of this plan, a move under way, or a replica that was asked for
+/// earlier and is not bound yet puts a replica on.
 fn awaited<'a>(ground: &Ground<'a>) -> BTreeSet<&'a NodeName> {
     let promised = ground.changes().flat_map(|change| change.added);
-    let moving = ground.memory.workloads.values().filter_map(|w| w.in_flight.as_ref());
-    promised.chain(moving.map(|record| &record.to)).collect()
+    let remembered = || ground.memory.workloads.values();
+    let moving = remembered().filter_map(|w| w.in_flight.as_ref()).map(|record| &record.to);
+    let asked = remembered().flat_map(|w| &w.intents).map(|intent| &intent.node);
+    let unbound = ground.snapshot.workloads.iter().flat_map(|w| &w.pods);
+    let told = unbound.filter(|pod| pod.node.is_none()).filter_map(|p| p.traces.steered.as_ref());
+    promised.chain(moving).chain(asked).chain(told.map(|steered| &steered.node)).collect()
 }
 
 /// The zones that count for the skew of a workload: those with a node that it selects,

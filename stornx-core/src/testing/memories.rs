@@ -8,12 +8,12 @@ use super::{
 use crate::{
     ids::{PodName, WorkloadKind, ZoneName},
     memory::{
-        Backoff, CapacityMemory, Expectation, FinishedMove, Growth, HostMemory, Intent, Memory,
+        Backoff, CapacityMemory, Expectation, FinishedMove, Growth, HostMemory, Memory,
         MoveInFlight, Placed, WorkloadMemory,
     },
     model::{Host, Pod, Rule, Snapshot, Workload},
     plan::MoveWay,
-    units::{Millis, Percent, Rps, Share, Span, Timestamp},
+    units::{Millis, Percent, Rps, Share, Timestamp},
 };
 
 pub(super) fn random_memory(random: &mut SplitMix64, snapshot: &Snapshot) -> Memory {
@@ -65,18 +65,8 @@ fn random_workload_memory(
             .map(|pod| (pod.name.clone(), random.between_u32(1, 30)))
             .filter(|(_, cycles)| *cycles <= 3)
             .collect(),
-        intents: random_intents(random, snapshot),
+        intents: Vec::new(),
     }
-}
-
-fn random_intents(random: &mut SplitMix64, snapshot: &Snapshot) -> Vec<Intent> {
-    let count = if random.chance(20) { random.between_u32(1, 2) } else { 0 };
-    let mut intent = |_| {
-        let since = earlier(random, 120);
-        let node = random.pick(&snapshot.nodes).name.clone();
-        Intent { node, since, until: since.after(Span::from_seconds(60)) }
-    };
-    (0..count).map(&mut intent).collect()
 }
 
 /// A growth that led to the count that stands, or to another.

@@ -11,6 +11,7 @@
 pub mod contract;
 mod memories;
 mod random;
+mod traces;
 pub mod worlds;
 
 pub use self::{

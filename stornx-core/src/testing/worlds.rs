@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{SplitMix64, memories::random_memory};
+use super::{SplitMix64, memories::random_memory, traces};
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     memory::Memory,
@@ -50,7 +50,9 @@ pub fn random_case(seed: u64) -> Case {
     let policy = random_policy(&mut random);
     let snapshot = random_snapshot(&mut random);
     let memory = random_memory(&mut random, &snapshot);
-    Case { snapshot, policy, memory, now: NOW }
+    let mut case = Case { snapshot, policy, memory, now: NOW };
+    traces::leave(seed, &mut case);
+    case
 }
 
 pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {

@@ -10,6 +10,7 @@ mod boutique;
 mod faults;
 mod guards;
 mod moves;
+mod nearer;
 mod replay;
 mod rights;
 mod scale;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     tests.extend(guards::tests());
     tests.extend(moves::tests());
     tests.extend(steering::tests());
+    tests.extend(nearer::tests());
     tests.extend(replay::tests());
     tests.extend(bare::tests());
     tests.extend(rights::tests());

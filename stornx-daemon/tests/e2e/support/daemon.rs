@@ -40,9 +40,20 @@ pub(crate) fn quick(namespace: &str, prometheus: &str) -> Vec<(&'static str, Str
         ("WRITE_TIMEOUT_SECONDS", "2"),
         ("CLUSTER_MAX_AGE_SECONDS", "5"),
         ("OWN_NAMESPACE", "stornx"),
+        ("WEBHOOK_ENABLED", "false"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into()
+}
+
+/// Settings with others in the place of those of the same name.
+pub(crate) fn with(
+    mut settings: Vec<(&'static str, String)>,
+    others: &[(&'static str, &str)],
+) -> Vec<(&'static str, String)> {
+    settings.retain(|(name, _)| others.iter().all(|(other, _)| other != name));
+    settings.extend(others.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    settings
 }
 
 /// The program, without settings of the surroundings.
