@@ -1,0 +1,388 @@
+//! Everybody else: controllers, scheduler, kubelets, watches, people, and what breaks.
+
+use super::{
+    daemon::{self, Checks, Reply},
+    product::{Product, instant},
+    properties::Broken,
+    world::{
+        BEFORE, BUDGET, Daemon, ELSEWHERE, LAST_TICK, Late, Load, Phase, Pod, Request, State,
+        TARGET, Watch,
+    },
+};
+
+/// The kinds of watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Pods,
+    Deployments,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// The daemon begins a cycle.
+    Cycle,
+    /// The request of its cycle goes one step further.
+    Write,
+    Restart,
+    /// A request that nobody waits for any more arrives.
+    Arrive,
+    Time,
+    /// The next event of a watch comes.
+    Deliver(Kind),
+    /// A watch lists anew.
+    Relist(Kind),
+    /// The ReplicaSet learns of the count.
+    Scale(usize),
+    Create(usize),
+    Remove(usize, u8),
+    Bind(usize, u8, u8),
+    BecomeReady(usize, u8),
+    /// The pods of a lost node are collected.
+    Collect(usize, u8),
+    /// A rollout ends with all replicas new, or is taken back.
+    EndRollout(usize, bool),
+    Fault(Fault),
+}
+
+/// One thing that goes wrong, or that somebody else wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Fault {
+    /// The daemon ends; whether its request still arrives.
+    Crash(bool),
+    /// A request gets no answer; whether it was carried out.
+    NoAnswer(bool),
+    LoseNode(u8),
+    BecomeUnready(usize, u8),
+    Delete(usize, u8),
+    /// A person sets the count.
+    Person(usize, u8),
+    Autoscaler(usize),
+    OptOut(usize),
+    Rollout(usize),
+    Quota(usize),
+    /// A pod is created and the webhook is not asked.
+    Unsteered(usize),
+    /// The ReplicaSet goes by an old view of its pods.
+    RemoveAny(usize, u8),
+    /// The events of a watch come late from now on.
+    Stall(Kind),
+}
+
+/// How far the search goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) loads: usize,
+    pub(super) faults: u8,
+    /// Versions of each kind that a watch may be behind.
+    pub(super) lag: usize,
+    /// Watches are late from the beginning, and that is no fault.
+    pub(super) always_late: bool,
+    pub(super) checks: Checks,
+}
+
+/// Everything that can happen next.
+pub(super) fn steps(state: &State, product: &Product, bounds: &Bounds, steps: &mut Vec<Step>) {
+    match &state.daemon {
+        Daemon::Down => steps.push(Step::Restart),
+        Daemon::Idle => {
+            if daemon::begin(&mut state.clone(), product) {
+                steps.push(Step::Cycle);
+            }
+        }
+        Daemon::Busy(_) => steps.push(Step::Write),
+    }
+    if state.late.is_some() {
+        steps.push(Step::Arrive);
+    }
+    // A cycle is over, or has given up, before an age is.
+    if state.tick < LAST_TICK && !matches!(state.daemon, Daemon::Busy(_)) {
+        steps.push(Step::Time);
+    }
+    watches(state, bounds, steps);
+    for (at, load) in state.loads.iter().enumerate() {
+        controllers(state, at, load, steps);
+    }
+    if state.faults_left > 0 {
+        faults(state, product, bounds, steps);
+    }
+}
+
+fn watches(state: &State, bounds: &Bounds, steps: &mut Vec<Step>) {
+    fn of<T>(watch: &Watch<T>, kind: Kind, bounds: &Bounds, steps: &mut Vec<Step>) {
+        if !watch.old.is_empty() {
+            steps.push(Step::Deliver(kind));
+        }
+        if watch.lags && (watch.old.len() > 1 || !bounds.always_late) {
+            steps.push(Step::Relist(kind));
+        }
+    }
+    of(&state.pods, Kind::Pods, bounds, steps);
+    of(&state.deployments, Kind::Deployments, bounds, steps);
+}
+
+fn controllers(state: &State, at: usize, load: &Load, steps: &mut Vec<Step>) {
+    if load.known_count != load.deployment.count {
+        steps.push(Step::Scale(at));
+    }
+    if may_create(load) {
+        steps.push(Step::Create(at));
+    }
+    if load.active() > load.known_count {
+        let first = load.pods.iter().map(order).min();
+        let goes = |pod: &&Pod| Some(order(pod)) == first;
+        steps.extend(load.pods.iter().filter(goes).map(|pod| Step::Remove(at, pod.name)));
+    }
+    for pod in &load.pods {
+        match (pod.node, pod.phase) {
+            (None, _) if pod.steered.is_some() => {
+                if !state.is_lost(TARGET) {
+                    steps.push(Step::Bind(at, pod.name, TARGET));
+                }
+            }
+            (None, _) => {
+                let nodes = [TARGET, ELSEWHERE].into_iter().filter(|node| !state.is_lost(*node));
+                steps.extend(nodes.map(|node| Step::Bind(at, pod.name, node)));
+            }
+            (Some(node), _) if state.is_lost(node) => steps.push(Step::Collect(at, pod.name)),
+            (Some(_), Phase::Ready) => {}
+            (Some(_), _) => steps.push(Step::BecomeReady(at, pod.name)),
+        }
+    }
+    if load.deployment.rollout {
+        steps.extend([Step::EndRollout(at, true), Step::EndRollout(at, false)]);
+    }
+}
+
+/// Which goes first: not bound, not Ready, then by mark. Among those that are alike the
+/// real controller has further rules; here any may go.
+fn order(pod: &Pod) -> (Phase, bool) {
+    (pod.phase, !pod.marked)
+}
+
+fn may_create(load: &Load) -> bool {
+    load.active() < load.known_count && !(load.quota && load.active() >= BEFORE)
+}
+
+fn faults(state: &State, product: &Product, bounds: &Bounds, steps: &mut Vec<Step>) {
+    let mut push = |fault| steps.push(Step::Fault(fault));
+    if state.daemon != Daemon::Down {
+        push(Fault::Crash(false));
+        if state.late.is_none() && daemon::under_way(state).is_some() {
+            push(Fault::Crash(true));
+            push(Fault::NoAnswer(true));
+            push(Fault::NoAnswer(false));
+        }
+    }
+    // The node of the victim, that of the replacement, another one with a replica.
+    for node in [0, ELSEWHERE, TARGET] {
+        if state.lost_nodes == 0 {
+            push(Fault::LoseNode(node));
+        }
+    }
+    if !bounds.always_late && bounds.lag > 0 {
+        if !state.pods.lags {
+            push(Fault::Stall(Kind::Pods));
+        }
+        if !state.deployments.lags {
+            push(Fault::Stall(Kind::Deployments));
+        }
+    }
+    for (at, load) in state.loads.iter().enumerate() {
+        for count in BEFORE - 1..=BEFORE + 2 {
+            if count != load.deployment.count {
+                push(Fault::Person(at, count));
+            }
+        }
+        let deployment = &load.deployment;
+        if !deployment.autoscaled {
+            push(Fault::Autoscaler(at));
+        }
+        if !deployment.opted_out {
+            push(Fault::OptOut(at));
+        }
+        if !deployment.rollout {
+            push(Fault::Rollout(at));
+        }
+        if !load.quota {
+            push(Fault::Quota(at));
+        }
+        if may_create(load) && intent(state, product, at).is_some() {
+            push(Fault::Unsteered(at));
+        }
+        let first = load.pods.iter().map(order).min();
+        for pod in &load.pods {
+            if pod.phase == Phase::Ready {
+                push(Fault::BecomeUnready(at, pod.name));
+            }
+            push(Fault::Delete(at, pod.name));
+            if load.active() > load.known_count && Some(order(pod)) != first {
+                push(Fault::RemoveAny(at, pod.name));
+            }
+        }
+    }
+}
+
+/// The intent that the webhook tells a pod that is created now.
+fn intent(state: &State, product: &Product, at: usize) -> Option<u8> {
+    if state.daemon == Daemon::Down {
+        return None;
+    }
+    let used = |since| state.loads[at].pods.iter().any(|pod| pod.steered == Some(since));
+    let remembered = product.remembered(state.store, at);
+    let stands = |(since, until): &(u8, _)| instant(state.tick) < *until && !used(*since);
+    remembered.intents.into_iter().find(stands).map(|(since, _)| since)
+}
+
+/// Does one thing.
+pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: Step) -> State {
+    let mut next = state.clone();
+    match step {
+        Step::Fault(fault) => {
+            next.faults_left -= 1;
+            go_wrong(&mut next, product, bounds, fault);
+        }
+        Step::Cycle => {
+            daemon::begin(&mut next, product);
+        }
+        Step::Write => daemon::step(&mut next, product, bounds.checks, Reply::Given),
+        Step::Restart => {
+            next.daemon = Daemon::Idle;
+            next.pods.old.clear();
+            next.deployments.old.clear();
+        }
+        Step::Arrive => daemon::arrive(&mut next),
+        Step::Time => {
+            next.tick += 1;
+            next.late = None; // The API server ends every request within a minute.
+        }
+        Step::Deliver(Kind::Pods) => drop(next.pods.old.remove(0)),
+        Step::Deliver(Kind::Deployments) => drop(next.deployments.old.remove(0)),
+        Step::Relist(Kind::Pods) => next.pods = Watch::new(bounds.always_late),
+        Step::Relist(Kind::Deployments) => next.deployments = Watch::new(bounds.always_late),
+        Step::Scale(at) => next.loads[at].known_count = next.loads[at].deployment.count,
+        Step::Create(at) => {
+            let steered = intent(state, product, at);
+            create(&mut next, product, at, steered);
+        }
+        Step::Remove(at, name) => remove(&mut next, at, name),
+        Step::Bind(at, name, node) => {
+            let pod = next.loads[at].pod_mut(name).unwrap();
+            (pod.node, pod.phase) = (Some(node), Phase::Starting);
+        }
+        Step::BecomeReady(at, name) => {
+            next.loads[at].pod_mut(name).unwrap().phase = Phase::Ready;
+        }
+        Step::Collect(at, name) => next.loads[at].pods.retain(|pod| pod.name != name),
+        Step::EndRollout(at, done) => end_rollout(&mut next, product, at, done),
+    }
+    if state.pods.lags && next.pods.lags {
+        let before = state.pods_now();
+        if before != next.pods_now() {
+            next.pods.moved_on(before, bounds.lag);
+        }
+    }
+    if state.deployments.lags && next.deployments.lags {
+        let before = state.deployments_now();
+        if before != next.deployments_now() {
+            next.deployments.moved_on(before, bounds.lag);
+        }
+    }
+    next
+}
+
+fn go_wrong(state: &mut State, product: &Product, bounds: &Bounds, fault: Fault) {
+    match fault {
+        Fault::Crash(late) => {
+            if late {
+                state.late = daemon::under_way(state);
+            }
+            state.daemon = Daemon::Down;
+        }
+        Fault::NoAnswer(done) => {
+            let reply = if done { Reply::LostAfter } else { Reply::LostBefore };
+            daemon::step(state, product, bounds.checks, reply);
+        }
+        Fault::LoseNode(node) => {
+            state.lost_nodes |= 1 << node;
+            for load in &mut state.loads {
+                for pod in load.pods.iter_mut().filter(|pod| pod.node == Some(node)) {
+                    load.judge.toll += u8::from(pod.phase == Phase::Ready);
+                    pod.phase = Phase::Unready;
+                }
+            }
+        }
+        Fault::BecomeUnready(at, name) => {
+            let load = &mut state.loads[at];
+            load.judge.toll += 1;
+            load.pod_mut(name).unwrap().phase = Phase::Unready;
+        }
+        Fault::Delete(at, name) | Fault::RemoveAny(at, name) => state.loads[at].lose(name),
+        Fault::Person(at, count) => state.loads[at].set_by_others(count),
+        Fault::Autoscaler(at) => state.loads[at].deployment.autoscaled = true,
+        Fault::OptOut(at) => state.loads[at].deployment.opted_out = true,
+        Fault::Rollout(at) => state.loads[at].deployment.rollout = true,
+        Fault::Quota(at) => state.loads[at].quota = true,
+        Fault::Unsteered(at) => create(state, product, at, None),
+        Fault::Stall(Kind::Pods) => state.pods.lags = true,
+        Fault::Stall(Kind::Deployments) => state.deployments.lags = true,
+    }
+}
+
+/// The lowest name that nobody speaks of: of a pod that is gone for everybody, nothing
+/// tells whether it was the same.
+fn free_name(state: &State, product: &Product, at: usize) -> u8 {
+    let bits = |pods: &[Pod]| pods.iter().fold(0_u32, |bits, pod| bits | 1 << pod.name);
+    let of_memory = |memory: u32| product.remembered(memory, at).names;
+    let mut used = bits(&state.loads[at].pods) | of_memory(state.store) | 0b111;
+    used |= state.pods.old.iter().fold(0, |used, version| used | bits(&version[at]));
+    if let Daemon::Busy(cycle) = &state.daemon {
+        used |= product.names(cycle.thread, at);
+        if let Request::Save(memory) = &cycle.request {
+            used |= of_memory(*memory);
+        }
+    }
+    if let Some(Late::Save(memory)) = &state.late {
+        used |= of_memory(*memory);
+    }
+    u8::try_from(used.trailing_ones()).unwrap()
+}
+
+fn create(state: &mut State, product: &Product, at: usize, steered: Option<u8>) {
+    let name = free_name(state, product, at);
+    let created = state.tick;
+    let pods = &mut state.loads[at].pods;
+    pods.push(Pod { name, node: None, phase: Phase::Pending, marked: false, steered, created });
+    pods.sort_unstable();
+}
+
+fn remove(state: &mut State, at: usize, name: u8) {
+    let load = &mut state.loads[at];
+    let serves = load.pod(name).is_some_and(|pod| pod.phase == Phase::Ready);
+    load.pods.retain(|pod| pod.name != name);
+    if serves && load.judge.lowered_by_us {
+        if load.ready() < load.judge.wish {
+            state.broken |= Broken::READY;
+        }
+        if load.ready() < BUDGET {
+            state.broken |= Broken::BUDGET;
+        }
+    }
+}
+
+fn end_rollout(state: &mut State, product: &Product, at: usize, done: bool) {
+    state.loads[at].deployment.rollout = false;
+    if !done {
+        return;
+    }
+    let names: Vec<u8> = state.loads[at].pods.iter().map(|pod| pod.name).collect();
+    let node = [ELSEWHERE, TARGET].into_iter().find(|node| !state.is_lost(*node));
+    for _ in &names {
+        create(state, product, at, None);
+    }
+    let pods = &mut state.loads[at].pods;
+    pods.retain(|pod| !names.contains(&pod.name));
+    for pod in pods.iter_mut() {
+        (pod.node, pod.phase) = (node, Phase::Ready);
+    }
+}
