@@ -8,7 +8,7 @@
 //!
 //! | count | seen | answer |
 //! | --- | --- | --- |
-//! | neither before nor before + 1 | | somebody else decides on the count: close |
+//! | neither before nor before + 1, or before + 1 by others | | somebody else decides on the count: close |
 //! | before | more replicas than that | wait: one is about to go |
 //! | before | an ending is recorded, the victim gone | close: done, or given up as recorded |
 //! | before | a finish is recorded, the victim there | another replica went in its place: close |
@@ -26,8 +26,8 @@
 //! appears owns the count, the surge included. An owner who opts out gets the surge taken
 //! back: it is ours, and he wants nothing of ours.
 //!
-//! Known weakness: when somebody sets the count to exactly one more within the crash
-//! window before the surge is asked for, that replica is taken for the surge.
+//! Known weakness: where it is not known who changed the count last, one that somebody
+//! else set to exactly one more while the record stands is taken for the surge.
 
 use crate::{
     ids::PodName,
@@ -46,9 +46,9 @@ pub(super) const SURGE_GRACE: Span = Span::from_seconds(90);
 pub(super) enum Count {
     /// As before the move.
     Before,
-    /// One more: the surge was asked for.
+    /// One more, and nobody else has set that: the surge was asked for.
     Surged,
-    /// Neither.
+    /// Set by somebody else.
     Other,
 }
 

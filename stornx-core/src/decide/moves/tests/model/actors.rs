@@ -251,7 +251,7 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
             next.pods.old.clear();
             next.deployments.old.clear();
         }
-        Step::Arrive => daemon::arrive(&mut next),
+        Step::Arrive => daemon::arrive(&mut next, bounds.checks),
         Step::Time => {
             next.tick += 1;
             next.late = None; // The API server ends every request within a minute.
@@ -364,7 +364,7 @@ fn remove(state: &mut State, at: usize, name: u8) {
         if load.ready() < load.judge.wish {
             state.broken |= Broken::READY;
         }
-        if load.ready() < BUDGET {
+        if load.ready() < BUDGET.min(load.judge.wish) {
             state.broken |= Broken::BUDGET;
         }
     }

@@ -21,13 +21,21 @@ pub(super) struct Checks {
     /// A surge that never came is not asked for any more only while fewer replicas are
     /// there than asked for.
     pub(super) missing_at_abort: bool,
+    /// A count is lowered only while StornX was the last to set it. That and the count are
+    /// read together, and the write holds only for the version that was read.
+    pub(super) owner_at_lower: bool,
     /// A victim is marked only while all others are alike or better.
     pub(super) order_at_lower: bool,
 }
 
 impl Checks {
     pub(super) const ALL: Self =
-        Self { count_at_close: true, missing_at_abort: true, order_at_lower: true };
+        Self {
+        count_at_close: true,
+        missing_at_abort: true,
+        owner_at_lower: true,
+        order_at_lower: true,
+    };
 }
 
 /// Begins a cycle, if it would write anything.
@@ -76,7 +84,7 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
                 state.late = Some(Late::Count { load, observed, wanted: observed + 1 });
                 false
             } else {
-                set_count(state, load, observed, observed + 1)
+                set_count(state, checks, load, observed, observed + 1)
             };
             let answer = match (reply, done) {
                 (Reply::Given, true) => Answer::Done,
@@ -102,7 +110,7 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
                 // The count is looked up then, and is still the old one.
                 state.late = Some(Late::Count { load, observed, wanted: observed - 1 });
                 set_stage(state, Stage::Withdraw(Answer::None));
-            } else if set_count(state, load, observed, observed - 1) {
+            } else if set_count(state, checks, load, observed, observed - 1) {
                 // Also without an answer: the count is looked up then.
                 answered(state, product, &cycle, Answer::Done);
             } else {
@@ -196,14 +204,14 @@ fn disown(state: &mut State) {
 }
 
 /// What was sent and given up is carried out after all.
-pub(super) fn arrive(state: &mut State) {
+pub(super) fn arrive(state: &mut State, checks: Checks) {
     match state.late.take() {
         Some(Late::Save(memory)) => {
             store(state, memory);
             disown(state);
         }
         Some(Late::Count { load, observed, wanted }) => {
-            set_count(state, load, observed, wanted);
+            set_count(state, checks, load, observed, wanted);
         }
         None => {}
     }
@@ -225,7 +233,7 @@ pub(super) fn under_way(state: &State) -> Option<Late> {
 }
 
 fn may_lower(load: &Load, observed: u8, victim: Option<u8>, checks: Checks) -> bool {
-    if load.deployment.count != observed {
+    if load.deployment.count != observed || (checks.owner_at_lower && load.deployment.by_others) {
         return false;
     }
     let Some(victim) = victim else {
@@ -255,13 +263,21 @@ fn unmark(load: &mut Load, pods: &[u8]) {
 }
 
 /// A write of ours to a count, tested against the one that stands.
-fn set_count(state: &mut State, load: usize, observed: u8, wanted: u8) -> bool {
+fn set_count(
+    state: &mut State,
+    checks: Checks,
+    load: usize,
+    observed: u8,
+    wanted: u8,
+) -> bool {
     let load = &mut state.loads[load];
-    if load.deployment.count != observed {
+    let theirs = wanted < observed && checks.owner_at_lower && load.deployment.by_others;
+    if load.deployment.count != observed || theirs {
         return false;
     }
     let judge = &mut load.judge;
     load.deployment.count = wanted;
+    load.deployment.by_others = false;
     if wanted > observed {
         if judge.surge_out || observed != judge.wish {
             state.broken |= Broken::SECOND_SURGE;

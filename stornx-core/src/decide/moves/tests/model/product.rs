@@ -31,7 +31,7 @@ use crate::{
     ids::PodName,
     memory::{Memory, MoveEnding, MoveInFlight, WorkloadMemory},
     model::{
-        Autoscaler, AutoscalerKind, ClusterFacts, DisruptionBudget, PodPhase, Rollout, Steered,
+        Autoscaler, AutoscalerKind, ClusterFacts, CountBy, DisruptionBudget, PodPhase, Rollout, Steered,
         Steering,
     },
     plan::Action,
@@ -270,6 +270,8 @@ impl Product {
         for (load, (deployment, pods)) in seen.deployments.iter().zip(&seen.pods).enumerate() {
             let workload = world.workload(&load_name(load), &[]);
             workload.desired = deployment.count.into();
+            workload.counted_by =
+                if deployment.by_others { CountBy::Others } else { CountBy::StornX };
             workload.budget = Some(DisruptionBudget { min_ready: BUDGET.into() });
             workload.policy.opted_out = deployment.opted_out;
             if deployment.rollout {

@@ -49,6 +49,8 @@ pub(super) struct Pod {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Deployment {
     pub(super) count: u8,
+    /// Who set the count last is not StornX.
+    pub(super) by_others: bool,
     pub(super) rollout: bool,
     pub(super) opted_out: bool,
     pub(super) autoscaled: bool,
@@ -89,6 +91,7 @@ impl Load {
         Self {
             deployment: Deployment {
                 count: BEFORE,
+                by_others: true,
                 rollout: false,
                 opted_out: false,
                 autoscaled: false,
@@ -135,6 +138,7 @@ impl Load {
     /// Somebody else than StornX sets the count.
     pub(super) fn set_by_others(&mut self, count: u8) {
         self.deployment.count = count;
+        self.deployment.by_others = true;
         let judge = &mut self.judge;
         judge.wish = count;
         judge.least_wish = judge.least_wish.min(count);
