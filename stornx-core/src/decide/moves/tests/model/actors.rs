@@ -79,10 +79,33 @@ pub(super) struct Bounds {
     /// Watches are late from the beginning, and that is no fault.
     pub(super) always_late: bool,
     pub(super) checks: Checks,
+    /// The world is calmed.
+    pub(super) calm: bool,
 }
 
-/// Everything that can happen next.
+/// Whether anything of a move of a load is under way or left. Before and after that,
+/// whatever goes wrong there is no matter of a move.
+fn concerns(state: &State, product: &Product, at: usize) -> bool {
+    let remembered = product.remembered(state.store, at);
+    let traces = |pod: &Pod| pod.marked || (pod.steered.is_some() && pod.node.is_none());
+    remembered.record
+        || !remembered.intents.is_empty()
+        || state.loads[at].pods.iter().any(traces)
+        || match &state.daemon {
+            Daemon::Busy(cycle) => cycle.request.concerns(at),
+            Daemon::Down | Daemon::Idle => false,
+        }
+        || state.late.as_ref().is_some_and(|late| late.concerns(at))
+}
+
+/// Everything that can happen next. Once all moves are over, nothing of interest does.
 pub(super) fn steps(state: &State, product: &Product, bounds: &Bounds, steps: &mut Vec<Step>) {
+    let begins = |load: &Load| load.wants_to_move && state.tick == 0;
+    let concerns = (0..state.loads.len()).map(|at| concerns(state, product, at));
+    let concerns: Vec<bool> = concerns.collect();
+    if !concerns.contains(&true) && !state.loads.iter().any(begins) && !bounds.calm {
+        return;
+    }
     match &state.daemon {
         Daemon::Down => steps.push(Step::Restart),
         Daemon::Idle => {
@@ -104,7 +127,7 @@ pub(super) fn steps(state: &State, product: &Product, bounds: &Bounds, steps: &m
         controllers(state, at, load, steps);
     }
     if state.faults_left > 0 {
-        faults(state, product, bounds, steps);
+        faults(state, product, bounds, &concerns, steps);
     }
 }
 
@@ -164,7 +187,16 @@ fn may_create(load: &Load) -> bool {
     load.active() < load.known_count && !(load.quota && load.active() >= BEFORE)
 }
 
-fn faults(state: &State, product: &Product, bounds: &Bounds, steps: &mut Vec<Step>) {
+fn faults(
+    state: &State,
+    product: &Product,
+    bounds: &Bounds,
+    concerns: &[bool],
+    steps: &mut Vec<Step>,
+) {
+    if !concerns.contains(&true) {
+        return;
+    }
     let mut push = |fault| steps.push(Step::Fault(fault));
     if state.daemon != Daemon::Down {
         push(Fault::Crash(false));
@@ -188,7 +220,7 @@ fn faults(state: &State, product: &Product, bounds: &Bounds, steps: &mut Vec<Ste
             push(Fault::Stall(Kind::Deployments));
         }
     }
-    for (at, load) in state.loads.iter().enumerate() {
+    for (at, load) in state.loads.iter().enumerate().filter(|(at, _)| concerns[*at]) {
         for count in BEFORE - 1..=BEFORE + 2 {
             if count != load.deployment.count {
                 push(Fault::Person(at, count));

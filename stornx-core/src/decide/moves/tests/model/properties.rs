@@ -61,6 +61,7 @@ impl Settling {
         product: &Product,
         bounds: &Bounds,
     ) -> Result<(), String> {
+        let bounds = &Bounds { calm: true, ..*bounds };
         let mut calm = calmed(state);
         let mut met = Vec::new();
         let mut left = String::new();
@@ -138,7 +139,8 @@ fn remains(state: &State, product: &Product) -> String {
     for (at, load) in state.loads.iter().enumerate() {
         let remembered = product.remembered(state.store, at);
         let deployment = &load.deployment;
-        let wanted = if load.quota { deployment.count.min(BEFORE) } else { deployment.count };
+        let least = if load.quota { deployment.count.min(BEFORE) } else { deployment.count };
+        let there = load.active();
         let mut note = |wrong: bool, what: &str| {
             if wrong {
                 left.push(format!("load {at}: {what}"));
@@ -148,7 +150,7 @@ fn remains(state: &State, product: &Product) -> String {
         note(!remembered.intents.is_empty(), "an intent");
         note(load.pods.iter().any(|pod| pod.marked), "a mark");
         note(load.pods.iter().any(|pod| pod.phase != Phase::Ready), "a replica is not Ready");
-        note(load.active() != wanted, "replicas are not as many as asked for");
+        note(there < least || there > deployment.count, "replicas are not as many as asked for");
         note(
             deployment.count != load.judge.wish && !deployment.autoscaled,
             "the count is not the one that its owner set",

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use stateright::{Checker as _, Model, Property};
+use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use super::{
     actors::{Bounds, Step, happen, steps},
@@ -79,7 +79,7 @@ fn search(name: &str, bounds: Bounds) -> Result<Visited, String> {
     let began = Instant::now();
     let model =
         Interleavings { bounds, product: Product::new(), settling: Settling::default() };
-    let mut checker = model.checker().threads(1).spawn_bfs().join();
+    let mut checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (unique, generated) = (checker.unique_state_count(), checker.state_count());
     println!(
         "{name}: {unique} states ({generated} generated), depth {}, {} cycles run, {} memories, {:.1?}",
@@ -118,7 +118,7 @@ fn search(name: &str, bounds: Bounds) -> Result<Visited, String> {
 }
 
 const ONE: Bounds =
-    Bounds { loads: 1, faults: 0, lag: 0, always_late: false, checks: Checks::ALL };
+    Bounds { loads: 1, faults: 0, lag: 0, always_late: false, checks: Checks::ALL, calm: false };
 
 #[test]
 fn explore() {

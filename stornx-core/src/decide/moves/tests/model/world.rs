@@ -200,6 +200,20 @@ pub(super) enum Request {
     Release { load: usize, pods: Vec<u8> },
 }
 
+impl Request {
+    /// Whether it is about a load. A memory is about all of them.
+    pub(super) const fn concerns(&self, at: usize) -> bool {
+        match self {
+            Self::Save(_) => true,
+            Self::Surge { load, .. }
+            | Self::Lower { load, .. }
+            | Self::Close { load, .. }
+            | Self::Unmark { load, .. }
+            | Self::Release { load, .. } => *load == at,
+        }
+    }
+}
+
 /// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Answer {
@@ -242,6 +256,16 @@ pub(super) enum Daemon {
 pub(super) enum Late {
     Save(u32),
     Count { load: usize, observed: u8, wanted: u8 },
+}
+
+impl Late {
+    /// Whether it is about a load.
+    pub(super) const fn concerns(&self, at: usize) -> bool {
+        match self {
+            Self::Save(_) => true,
+            Self::Count { load, .. } => *load == at,
+        }
+    }
 }
 
 /// Everything.
