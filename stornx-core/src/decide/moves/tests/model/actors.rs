@@ -78,6 +78,14 @@ pub(super) struct Bounds {
     pub(super) lag: usize,
     /// Watches are late from the beginning, and that is no fault.
     pub(super) always_late: bool,
+    /// Ages between the first and the last are told apart.
+    pub(super) all_ages: bool,
+    /// Faults of every kind and on every replica; else those of the kinds that bear on
+    /// what two moves share, on the victim and the newcomers.
+    pub(super) all_faults: bool,
+    /// Controllers, scheduler and kubelets take many small steps; else a count is known to
+    /// the ReplicaSet at once, and a replica that is bound is soon Ready.
+    pub(super) small_steps: bool,
     pub(super) checks: Checks,
     /// The world is calmed.
     pub(super) calm: bool,
@@ -115,6 +123,9 @@ pub(super) fn steps(state: &State, product: &Product, bounds: &Bounds, steps: &m
         }
         Daemon::Busy(_) => steps.push(Step::Write),
     }
+    if !bounds.small_steps && urgent(state, steps) {
+        return;
+    }
     if state.late.is_some() {
         steps.push(Step::Arrive);
     }
@@ -129,6 +140,27 @@ pub(super) fn steps(state: &State, product: &Product, bounds: &Bounds, steps: &m
     if state.faults_left > 0 {
         faults(state, product, bounds, &concerns, steps);
     }
+}
+
+/// Leaves only what everybody would do before anything else, if there is any.
+fn urgent(state: &State, steps: &mut Vec<Step>) -> bool {
+    for (at, load) in state.loads.iter().enumerate() {
+        let starting = |pod: &&Pod| pod.phase == Phase::Starting;
+        let lost = |pod: &&Pod| pod.node.is_some_and(|node| state.is_lost(node));
+        let step = if load.known_count != load.deployment.count {
+            Some(Step::Scale(at))
+        } else if let Some(pod) = load.pods.iter().find(lost) {
+            Some(Step::Collect(at, pod.name))
+        } else {
+            load.pods.iter().find(starting).map(|pod| Step::BecomeReady(at, pod.name))
+        };
+        if let Some(step) = step {
+            steps.clear();
+            steps.push(step);
+            return true;
+        }
+    }
+    false
 }
 
 fn watches(state: &State, bounds: &Bounds, steps: &mut Vec<Step>) {
@@ -208,7 +240,7 @@ fn faults(
     }
     // The node of the victim, that of the replacement, another one with a replica.
     for node in [0, ELSEWHERE, TARGET] {
-        if state.lost_nodes == 0 {
+        if state.lost_nodes == 0 && (bounds.all_faults || node == TARGET) {
             push(Fault::LoseNode(node));
         }
     }
@@ -222,15 +254,16 @@ fn faults(
     }
     for (at, load) in state.loads.iter().enumerate().filter(|(at, _)| concerns[*at]) {
         for count in BEFORE - 1..=BEFORE + 2 {
-            if count != load.deployment.count {
+            let told = bounds.all_faults || count.abs_diff(BEFORE) == 1;
+            if told && count != load.deployment.count {
                 push(Fault::Person(at, count));
             }
         }
         let deployment = &load.deployment;
-        if !deployment.autoscaled {
+        if !deployment.autoscaled && bounds.all_faults {
             push(Fault::Autoscaler(at));
         }
-        if !deployment.opted_out {
+        if !deployment.opted_out && bounds.all_faults {
             push(Fault::OptOut(at));
         }
         if !deployment.rollout {
@@ -239,20 +272,38 @@ fn faults(
         if !load.quota {
             push(Fault::Quota(at));
         }
-        if may_create(load) && intent(state, product, at).is_some() {
+        if bounds.all_faults && may_create(load) && intent(state, product, at).is_some() {
             push(Fault::Unsteered(at));
         }
         let first = load.pods.iter().map(order).min();
         for pod in &load.pods {
+            if !may_suffer(load, at, pod, bounds) {
+                continue;
+            }
             if pod.phase == Phase::Ready {
                 push(Fault::BecomeUnready(at, pod.name));
             }
             push(Fault::Delete(at, pod.name));
-            if load.active() > load.known_count && Some(order(pod)) != first {
+            if bounds.all_faults && load.active() > load.known_count && Some(order(pod)) != first {
                 push(Fault::RemoveAny(at, pod.name));
             }
         }
     }
+}
+
+/// Whether faults befall this pod. Of the replicas of before that are not the victim, one
+/// stands for the other as long as they are alike.
+fn may_suffer(load: &Load, at: usize, pod: &Pod, bounds: &Bounds) -> bool {
+    if pod.name >= BEFORE || usize::from(pod.name) == at {
+        return true;
+    }
+    let alike = |other: &&Pod| {
+        other.name < pod.name
+            && usize::from(other.name) != at
+            && order(other) == order(pod)
+            && other.node.is_some() == pod.node.is_some()
+    };
+    bounds.all_faults && !load.pods.iter().any(|other| alike(&other))
 }
 
 /// The intent that the webhook tells a pod that is created now.
@@ -285,14 +336,18 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
         }
         Step::Arrive => daemon::arrive(&mut next, bounds.checks),
         Step::Time => {
-            next.tick += 1;
+            next.tick = if bounds.all_ages { next.tick + 1 } else { LAST_TICK };
             next.late = None; // The API server ends every request within a minute.
         }
         Step::Deliver(Kind::Pods) => drop(next.pods.old.remove(0)),
         Step::Deliver(Kind::Deployments) => drop(next.deployments.old.remove(0)),
         Step::Relist(Kind::Pods) => next.pods = Watch::new(bounds.always_late),
         Step::Relist(Kind::Deployments) => next.deployments = Watch::new(bounds.always_late),
-        Step::Scale(at) => next.loads[at].known_count = next.loads[at].deployment.count,
+        Step::Scale(at) => {
+            let load = &mut next.loads[at];
+            load.known_count = load.deployment.count;
+            load.judge.known_by_us = load.judge.lowered_by_us;
+        }
         Step::Create(at) => {
             let steered = intent(state, product, at);
             create(&mut next, product, at, steered);
@@ -307,6 +362,12 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
         }
         Step::Collect(at, name) => next.loads[at].pods.retain(|pod| pod.name != name),
         Step::EndRollout(at, done) => end_rollout(&mut next, product, at, done),
+    }
+    if let Some(Late::Count { load, .. }) = next.late
+        && bounds.checks.version_at_count
+        && state.loads[load].deployment != next.loads[load].deployment
+    {
+        next.late = None; // It was for another version, and will be refused.
     }
     if state.pods.lags && next.pods.lags {
         let before = state.pods_now();
@@ -392,11 +453,12 @@ fn remove(state: &mut State, at: usize, name: u8) {
     let load = &mut state.loads[at];
     let serves = load.pod(name).is_some_and(|pod| pod.phase == Phase::Ready);
     load.pods.retain(|pod| pod.name != name);
-    if serves && load.judge.lowered_by_us {
-        if load.ready() < load.judge.wish {
+    if serves && load.judge.known_by_us {
+        let needed = load.judge.wish.min(load.known_count);
+        if load.ready() < needed {
             state.broken |= Broken::READY;
         }
-        if load.ready() < BUDGET.min(load.judge.wish) {
+        if load.ready() < BUDGET.min(needed) {
             state.broken |= Broken::BUDGET;
         }
     }

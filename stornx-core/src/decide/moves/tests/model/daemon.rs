@@ -24,6 +24,9 @@ pub(super) struct Checks {
     /// A count is lowered only while StornX was the last to set it. That and the count are
     /// read together, and the write holds only for the version that was read.
     pub(super) owner_at_lower: bool,
+    /// A write to a count holds only for the version of the Deployment that was read just
+    /// before, also when it arrives late.
+    pub(super) version_at_count: bool,
     /// A victim is marked only while all others are alike or better.
     pub(super) order_at_lower: bool,
 }
@@ -34,6 +37,7 @@ impl Checks {
         count_at_close: true,
         missing_at_abort: true,
         owner_at_lower: true,
+        version_at_count: true,
         order_at_lower: true,
     };
 }
@@ -122,14 +126,8 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
             answered(state, product, &cycle, answer);
         }
         (Request::Close { load, observed }, _) => {
-            let of = &mut state.loads[*load];
-            let stands = of.deployment.count == *observed;
+            let stands = state.loads[*load].deployment.count == *observed;
             let closed = stands || !checks.count_at_close;
-            if closed && of.deployment.autoscaled {
-                // Whoever owns the count owns the surge in it.
-                of.judge.wish = of.deployment.count;
-                of.judge.surge_out = false;
-            }
             answered(state, product, &cycle, if closed { Answer::Done } else { Answer::Refused });
         }
         (Request::Unmark { load, observed, pods }, _) => {

@@ -100,6 +100,7 @@ fn calmed(state: &State) -> State {
         load.judge.toll = 0;
         load.judge.least_wish = 0;
         load.judge.lowered_by_us = false;
+        load.judge.known_by_us = false;
     }
     calm
 }

@@ -118,7 +118,17 @@ fn search(name: &str, bounds: Bounds) -> Result<Visited, String> {
 }
 
 const ONE: Bounds =
-    Bounds { loads: 1, faults: 0, lag: 0, always_late: false, checks: Checks::ALL, calm: false };
+    Bounds {
+        loads: 1,
+        faults: 0,
+        lag: 0,
+        always_late: false,
+        all_ages: true,
+        all_faults: true,
+        small_steps: true,
+        checks: Checks::ALL,
+        calm: false,
+    };
 
 #[test]
 fn explore() {
@@ -130,6 +140,9 @@ fn explore() {
         faults: number("FAULTS", 0) as u8,
         lag: number("LAG", 0) as usize,
         always_late: number("LATE", 0) > 0,
+        all_ages: number("AGES", 1) > 0,
+        all_faults: number("KINDS", 1) > 0,
+        small_steps: number("SMALL", 1) > 0,
         ..ONE
     };
     match search("explore", bounds) {

@@ -82,6 +82,8 @@ pub(super) struct Judge {
     pub(super) surge_out: bool,
     /// The last that lowered the count was StornX.
     pub(super) lowered_by_us: bool,
+    /// So it was when the ReplicaSet learned of the count.
+    pub(super) known_by_us: bool,
     /// Ready endpoints that faults have taken so far.
     pub(super) toll: u8,
 }
@@ -105,6 +107,7 @@ impl Load {
                 least_wish: BEFORE,
                 surge_out: false,
                 lowered_by_us: false,
+                known_by_us: false,
                 toll: 0,
             },
         }
