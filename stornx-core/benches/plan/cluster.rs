@@ -210,6 +210,7 @@ fn workload(
         policy: WorkloadPolicy::default(),
         startup: Some(Span::from_seconds(20)),
         min_ready: Span::ZERO,
+        counted_by: stornx_core::model::CountBy::Unknown,
         pods,
     }
 }

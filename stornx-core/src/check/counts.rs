@@ -55,7 +55,11 @@ fn disruption_budget(ground: &Ground<'_>, change: &Change<'_>, violations: &mut 
     }
     let before = total(&ground.ready(change.workload, &[]));
     let after = total(&ground.ready(change.workload, &change.removed));
-    if after < before && after < budget.min_ready {
+    // The end of a move gives back what the move added, and no more.
+    let ends = matches!(change.action, Action::FinishMove { .. } | Action::AbortMove { .. });
+    let stood = ground.in_flight(&change.workload.id).filter(|_| ends);
+    let kept = stood.map_or(u32::MAX, |record| record.replicas_before).min(budget.min_ready);
+    if after < before && after < kept {
         violations.push(Violation::DisruptionBudget {
             workload: change.workload.id.clone(),
             after,

@@ -2,7 +2,10 @@
 //! leaves the count as it found it. Moves end by their record and by nothing else.
 
 use super::{Violation, counts, ground::Ground};
-use crate::plan::{Action, MoveEnd, MoveWay};
+use crate::{
+    model::{CountBy, Workload},
+    plan::{Action, MoveEnd, MoveWay},
+};
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for action in ground.actions() {
@@ -18,6 +21,13 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
 
 fn wrong(action: &Action, detail: String) -> Violation {
     Violation::MoveOutOfOrder { action: action.to_string(), detail }
+}
+
+/// What somebody else set is not lowered, not even where it looks like the surge.
+fn owned(known: Option<&Workload>, action: &Action, violations: &mut Vec<Violation>) {
+    if known.is_some_and(|known| known.counted_by == CountBy::Others) {
+        violations.push(wrong(action, "somebody else set the count".to_owned()));
+    }
 }
 
 fn start(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) {
@@ -48,6 +58,7 @@ fn finish(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>)
     if record.known_pods.contains(replacement) {
         violations.push(wrong(action, format!("{replacement} was there before the move")));
     }
+    owned(Some(known), action, violations);
     let ready = known.pods.iter().find(|pod| pod.name == *replacement);
     if ready.is_none_or(|pod| !ground.serves(pod)) {
         violations.push(wrong(action, format!("{replacement} is not Ready")));
@@ -65,6 +76,7 @@ fn abort(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
         violations.push(wrong(action, "no move of this workload was begun".to_owned()));
         return;
     };
+    owned(ground.workloads.get(workload).copied(), action, violations);
     match surge {
         Some(surge) if record.known_pods.contains(surge) => {
             violations.push(wrong(action, format!("{surge} was there before the move")));
@@ -106,7 +118,8 @@ fn close(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
         violations.push(wrong(action, format!("{} is still there", record.victim)));
     }
     let surged = u64::from(*observed) == u64::from(record.replicas_before) + 1;
-    if record.way == MoveWay::Surge && surged && known.autoscaler.is_none() {
+    let others = known.autoscaler.is_some() || known.counted_by == CountBy::Others;
+    if record.way == MoveWay::Surge && surged && !others {
         violations.push(wrong(action, "its surge still stands".to_owned()));
     }
 }

@@ -158,6 +158,30 @@ pub struct Constraints {
     pub pinned: bool,
 }
 
+/// Who changed a replica count last. A Kubernetes API server keeps that in
+/// `metadata.managedFields` of the object, together with the count: so the two are never
+/// of different ages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum CountBy {
+    /// Nobody knows: then a count is taken for what it looks like.
+    #[default]
+    Unknown,
+    /// StornX, and nobody since.
+    StornX,
+    /// Somebody else, alone or as well.
+    Others,
+}
+
+impl CountBy {
+    /// Nobody knows.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+}
+
 /// Another controller that owns the replica count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -255,6 +279,9 @@ pub struct Workload {
     pub managed: bool,
     /// `spec.replicas`.
     pub desired: u32,
+    /// Who changed that last.
+    #[serde(default, skip_serializing_if = "CountBy::is_unknown")]
+    pub counted_by: CountBy,
     /// What one replica asks for.
     #[serde(default)]
     pub requests: Resources,

@@ -62,6 +62,7 @@ pub(crate) fn workload(id: &str, pods: &[(&str, &str)]) -> Workload {
         policy: stornx_core::model::WorkloadPolicy::default(),
         startup: None,
         min_ready: Span::ZERO,
+        counted_by: stornx_core::model::CountBy::Unknown,
         pods,
     }
 }

@@ -61,6 +61,7 @@ impl World {
             policy: stornx_core::model::WorkloadPolicy::default(),
             startup: Some(Span::from_millis(model.startup / MILLISECOND)),
             min_ready: Span::ZERO,
+            counted_by: stornx_core::model::CountBy::Unknown,
             pods,
         };
         if let Some(scenario) = self.scenario.services.get(service) {

@@ -139,6 +139,7 @@ fn workload(name: &str, nodes: &[&str]) -> Workload {
         policy: WorkloadPolicy::default(),
         startup: None,
         min_ready: Span::ZERO,
+        counted_by: crate::model::CountBy::Unknown,
         pods: pods.collect(),
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     },
     ids::PodName,
     memory::{Memory, MoveInFlight},
-    model::{PodPhase, Rollout},
+    model::{CountBy, PodPhase, Rollout},
     plan::{Action, MoveEnd, MoveWay},
     report::{ActionReport, Expected, MoveReason, MoveWhy, Why},
     view::{NodeIndex, PodView, View, WorkloadIndex, WorkloadView},
@@ -94,10 +94,13 @@ impl<'a> Reading<'a> {
         ready
     }
 
-    /// Whether the disruption budget allows that a replica goes now.
+    /// Whether the disruption budget allows that a replica goes now. One that asks for more
+    /// than there was before the surge does not keep the surge: it was not met before, and
+    /// the move would never end.
     fn within_budget(&self, pod: &PodName) -> bool {
         let left: u32 = self.without(Some(pod)).iter().sum();
-        left == self.of().ready_total() || left >= self.safety.of(self.workload).floors.min_ready
+        let kept = self.safety.of(self.workload).floors.min_ready;
+        left == self.of().ready_total() || left >= kept.min(self.record.replicas_before)
     }
 
     /// Whether the victim may go now that `surge` has taken its place.
@@ -123,7 +126,9 @@ impl<'a> Reading<'a> {
             standing: self.standing(),
             count: if workload.desired == self.record.replicas_before {
                 Count::Before
-            } else if workload.desired == self.record.replicas_before.saturating_add(1) {
+            } else if workload.desired == self.record.replicas_before.saturating_add(1)
+                && workload.counted_by != CountBy::Others
+            {
                 Count::Surged
             } else {
                 Count::Other

@@ -8,11 +8,12 @@
 //!
 //! | count | seen | answer |
 //! | --- | --- | --- |
-//! | neither before nor before + 1 | | somebody else decides on the count: close |
+//! | neither before nor before + 1, or before + 1 by others | | somebody else decides on the count: close |
 //! | before | more replicas than that | wait: one is about to go |
 //! | before | an ending is recorded, the victim gone | close: done, or given up as recorded |
 //! | before | a finish is recorded, the victim there | another replica went in its place: close |
 //! | before | no ending is recorded | after a grace: the surge was never asked for: close |
+//! | before + 1 | fewer replicas than that | wait; after the time-out give up, nobody goes |
 //! | before + 1 | the victim gone | one replica too many since its loss was made up for: one goes |
 //! | before + 1 | the surge is Ready on its place | once it is available and warm: finish, when that is safe; else wait |
 //! | before + 1 | the surge is Ready elsewhere | give up, the surge goes |
@@ -26,8 +27,8 @@
 //! appears owns the count, the surge included. An owner who opts out gets the surge taken
 //! back: it is ours, and he wants nothing of ours.
 //!
-//! Known weakness: when somebody sets the count to exactly one more within the crash
-//! window before the surge is asked for, that replica is taken for the surge.
+//! Known weakness: where it is not known who changed the count last, one that somebody
+//! else set to exactly one more while the record stands is taken for the surge.
 
 use crate::{
     ids::PodName,
@@ -46,9 +47,9 @@ pub(super) const SURGE_GRACE: Span = Span::from_seconds(90);
 pub(super) enum Count {
     /// As before the move.
     Before,
-    /// One more: the surge was asked for.
+    /// One more, and nobody else has set that: the surge was asked for.
     Surged,
-    /// Neither.
+    /// Set by somebody else.
     Other,
 }
 
@@ -198,7 +199,13 @@ fn surged(sight: &Sight, timeout: Span) -> Step {
     let late = sight.waited > timeout;
     let unwanted = sight.standing == Standing::Unwanted;
     let undo = |surge: Option<&PodName>, cause| Step::Undo { surge: surge.cloned(), cause };
+    let half = matches!(sight.surge, Surge::Unbound(_)) && sight.waited.times(2) > timeout;
     match &sight.surge {
+        // Lowering the count would take nobody away: none is named. So also where what
+        // looks like the surge has taken the place of a replica that was lost.
+        _ if sight.missing && unwanted => undo(None, AbortCause::NotAllowedAnyMore),
+        _ if sight.missing && (late || half) => undo(None, AbortCause::TimedOut),
+        _ if sight.missing => Step::Wait,
         Surge::None if unwanted => undo(None, AbortCause::NotAllowedAnyMore),
         Surge::None if late => undo(None, AbortCause::TimedOut),
         Surge::None => Step::Wait,
@@ -207,9 +214,7 @@ fn surged(sight: &Sight, timeout: Span) -> Step {
         }
         // What finds no node after half of the time finds none in the other half, and
         // waits because of us.
-        Surge::Unbound(pod) if sight.waited.times(2) > timeout => {
-            undo(Some(pod), AbortCause::TimedOut)
-        }
+        Surge::Unbound(pod) if half => undo(Some(pod), AbortCause::TimedOut),
         Surge::Coming(pod) if late => undo(Some(pod), AbortCause::TimedOut),
         Surge::Unbound(_) | Surge::Coming(_) => Step::Wait,
         Surge::Misplaced(pod) if sight.surge_may_go => undo(Some(pod), AbortCause::Misplaced),

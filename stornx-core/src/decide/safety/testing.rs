@@ -94,6 +94,7 @@ impl World {
             policy: crate::model::WorkloadPolicy::default(),
             startup: None,
             min_ready: Span::ZERO,
+            counted_by: crate::model::CountBy::Unknown,
             pods,
         });
         self.snapshot.hosts.push(Host {

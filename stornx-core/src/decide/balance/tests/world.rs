@@ -309,6 +309,7 @@ impl World {
             policy: if callee { self.owner.clone() } else { WorkloadPolicy::default() },
             startup: None,
             min_ready: Span::ZERO,
+            counted_by: crate::model::CountBy::Unknown,
             pods,
         }
     }

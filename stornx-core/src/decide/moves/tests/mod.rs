@@ -4,6 +4,7 @@ mod costs;
 mod doubts;
 mod layouts;
 mod memories;
+mod model;
 mod settling;
 mod slowness;
 mod states;

@@ -1,0 +1,482 @@
+//! Everybody else: controllers, scheduler, kubelets, watches, people, and what breaks.
+
+use super::{
+    daemon::{self, Checks, Reply},
+    product::{Product, instant},
+    properties::Broken,
+    world::{
+        BEFORE, BUDGET, Daemon, ELSEWHERE, LAST_TICK, Late, Load, Phase, Pod, Request, State,
+        TARGET, Watch,
+    },
+};
+
+/// The kinds of watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Pods,
+    Deployments,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// The daemon begins a cycle.
+    Cycle,
+    /// The request of its cycle goes one step further.
+    Write,
+    Restart,
+    /// A request that nobody waits for any more arrives.
+    Arrive,
+    Time,
+    /// The next event of a watch comes.
+    Deliver(Kind),
+    /// A watch lists anew.
+    Relist(Kind),
+    /// The ReplicaSet learns of the count.
+    Scale(usize),
+    Create(usize),
+    Remove(usize, u8),
+    Bind(usize, u8, u8),
+    BecomeReady(usize, u8),
+    /// The pods of a lost node are collected.
+    Collect(usize, u8),
+    /// A rollout ends with all replicas new, or is taken back.
+    EndRollout(usize, bool),
+    Fault(Fault),
+}
+
+/// One thing that goes wrong, or that somebody else wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Fault {
+    /// The daemon ends; whether its request still arrives.
+    Crash(bool),
+    /// A request gets no answer; whether it was carried out.
+    NoAnswer(bool),
+    LoseNode(u8),
+    BecomeUnready(usize, u8),
+    Delete(usize, u8),
+    /// A person sets the count.
+    Person(usize, u8),
+    Autoscaler(usize),
+    OptOut(usize),
+    Rollout(usize),
+    Quota(usize),
+    /// A pod is created and the webhook is not asked.
+    Unsteered(usize),
+    /// The ReplicaSet goes by an old view of its pods.
+    RemoveAny(usize, u8),
+    /// The events of a watch come late from now on.
+    Stall(Kind),
+}
+
+/// How far the search goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) loads: usize,
+    pub(super) faults: u8,
+    /// Versions of each kind that a watch may be behind.
+    pub(super) lag: usize,
+    /// Watches are late from the beginning, and that is no fault.
+    pub(super) always_late: bool,
+    /// Ages between the first and the last are told apart.
+    pub(super) all_ages: bool,
+    /// Faults of every kind and on every replica; else those of the kinds that bear on
+    /// what two moves share, on the victim and the newcomers.
+    pub(super) all_faults: bool,
+    /// Controllers, scheduler and kubelets take many small steps; else a count is known to
+    /// the ReplicaSet at once, and a replica that is bound is soon Ready.
+    pub(super) small_steps: bool,
+    pub(super) checks: Checks,
+    /// The world is calmed.
+    pub(super) calm: bool,
+}
+
+/// Whether anything of a move of a load is under way or left. Before and after that,
+/// whatever goes wrong there is no matter of a move.
+fn concerns(state: &State, product: &Product, at: usize) -> bool {
+    let remembered = product.remembered(state.store, at);
+    let traces = |pod: &Pod| pod.marked || (pod.steered.is_some() && pod.node.is_none());
+    remembered.record
+        || !remembered.intents.is_empty()
+        || state.loads[at].pods.iter().any(traces)
+        || match &state.daemon {
+            Daemon::Busy(cycle) => cycle.request.concerns(at),
+            Daemon::Down | Daemon::Idle => false,
+        }
+        || state.late.as_ref().is_some_and(|late| late.concerns(at))
+}
+
+/// Everything that can happen next. Once all moves are over, nothing of interest does.
+pub(super) fn steps(state: &State, product: &Product, bounds: &Bounds, steps: &mut Vec<Step>) {
+    let begins = |load: &Load| load.wants_to_move && state.tick == 0;
+    let concerns = (0..state.loads.len()).map(|at| concerns(state, product, at));
+    let concerns: Vec<bool> = concerns.collect();
+    if !concerns.contains(&true) && !state.loads.iter().any(begins) && !bounds.calm {
+        return;
+    }
+    match &state.daemon {
+        Daemon::Down => steps.push(Step::Restart),
+        Daemon::Idle => {
+            if daemon::begin(&mut state.clone(), product) {
+                steps.push(Step::Cycle);
+            }
+        }
+        Daemon::Busy(_) => steps.push(Step::Write),
+    }
+    if !bounds.small_steps && urgent(state, steps) {
+        return;
+    }
+    if state.late.is_some() {
+        steps.push(Step::Arrive);
+    }
+    // A cycle is over, or has given up, before an age is.
+    if state.tick < LAST_TICK && !matches!(state.daemon, Daemon::Busy(_)) {
+        steps.push(Step::Time);
+    }
+    watches(state, bounds, steps);
+    for (at, load) in state.loads.iter().enumerate() {
+        controllers(state, at, load, steps);
+    }
+    if state.faults_left > 0 {
+        faults(state, product, bounds, &concerns, steps);
+    }
+}
+
+/// Leaves only what everybody would do before anything else, if there is any.
+fn urgent(state: &State, steps: &mut Vec<Step>) -> bool {
+    for (at, load) in state.loads.iter().enumerate() {
+        let starting = |pod: &&Pod| pod.phase == Phase::Starting;
+        let lost = |pod: &&Pod| pod.node.is_some_and(|node| state.is_lost(node));
+        let step = if load.known_count != load.deployment.count {
+            Some(Step::Scale(at))
+        } else if let Some(pod) = load.pods.iter().find(lost) {
+            Some(Step::Collect(at, pod.name))
+        } else {
+            load.pods.iter().find(starting).map(|pod| Step::BecomeReady(at, pod.name))
+        };
+        if let Some(step) = step {
+            steps.clear();
+            steps.push(step);
+            return true;
+        }
+    }
+    false
+}
+
+fn watches(state: &State, bounds: &Bounds, steps: &mut Vec<Step>) {
+    fn of<T>(watch: &Watch<T>, kind: Kind, bounds: &Bounds, steps: &mut Vec<Step>) {
+        if !watch.old.is_empty() {
+            steps.push(Step::Deliver(kind));
+        }
+        if watch.lags && (watch.old.len() > 1 || !bounds.always_late) {
+            steps.push(Step::Relist(kind));
+        }
+    }
+    of(&state.pods, Kind::Pods, bounds, steps);
+    of(&state.deployments, Kind::Deployments, bounds, steps);
+}
+
+fn controllers(state: &State, at: usize, load: &Load, steps: &mut Vec<Step>) {
+    if load.known_count != load.deployment.count {
+        steps.push(Step::Scale(at));
+    }
+    if may_create(load) {
+        steps.push(Step::Create(at));
+    }
+    if load.active() > load.known_count {
+        let first = load.pods.iter().map(order).min();
+        let goes = |pod: &&Pod| Some(order(pod)) == first;
+        steps.extend(load.pods.iter().filter(goes).map(|pod| Step::Remove(at, pod.name)));
+    }
+    for pod in &load.pods {
+        match (pod.node, pod.phase) {
+            (None, _) if pod.steered.is_some() => {
+                if !state.is_lost(TARGET) {
+                    steps.push(Step::Bind(at, pod.name, TARGET));
+                }
+            }
+            (None, _) => {
+                let nodes = [TARGET, ELSEWHERE].into_iter().filter(|node| !state.is_lost(*node));
+                steps.extend(nodes.map(|node| Step::Bind(at, pod.name, node)));
+            }
+            (Some(node), _) if state.is_lost(node) => steps.push(Step::Collect(at, pod.name)),
+            (Some(_), Phase::Ready) => {}
+            (Some(_), _) => steps.push(Step::BecomeReady(at, pod.name)),
+        }
+    }
+    if load.deployment.rollout {
+        steps.extend([Step::EndRollout(at, true), Step::EndRollout(at, false)]);
+    }
+}
+
+/// Which goes first: not bound, not Ready, then by mark. Among those that are alike the
+/// real controller has further rules; here any may go.
+fn order(pod: &Pod) -> (Phase, bool) {
+    (pod.phase, !pod.marked)
+}
+
+fn may_create(load: &Load) -> bool {
+    load.active() < load.known_count && !(load.quota && load.active() >= BEFORE)
+}
+
+fn faults(
+    state: &State,
+    product: &Product,
+    bounds: &Bounds,
+    concerns: &[bool],
+    steps: &mut Vec<Step>,
+) {
+    if !concerns.contains(&true) {
+        return;
+    }
+    let mut push = |fault| steps.push(Step::Fault(fault));
+    if state.daemon != Daemon::Down {
+        push(Fault::Crash(false));
+        if state.late.is_none() && daemon::under_way(state).is_some() {
+            push(Fault::Crash(true));
+            push(Fault::NoAnswer(true));
+            push(Fault::NoAnswer(false));
+        }
+    }
+    // The node of the victim, that of the replacement, another one with a replica.
+    for node in [0, ELSEWHERE, TARGET] {
+        if state.lost_nodes == 0 && (bounds.all_faults || node == TARGET) {
+            push(Fault::LoseNode(node));
+        }
+    }
+    if !bounds.always_late && bounds.lag > 0 {
+        if !state.pods.lags {
+            push(Fault::Stall(Kind::Pods));
+        }
+        if !state.deployments.lags {
+            push(Fault::Stall(Kind::Deployments));
+        }
+    }
+    for (at, load) in state.loads.iter().enumerate().filter(|(at, _)| concerns[*at]) {
+        for count in BEFORE - 1..=BEFORE + 2 {
+            let told = bounds.all_faults || count.abs_diff(BEFORE) == 1;
+            if told && count != load.deployment.count {
+                push(Fault::Person(at, count));
+            }
+        }
+        let deployment = &load.deployment;
+        if !deployment.autoscaled && bounds.all_faults {
+            push(Fault::Autoscaler(at));
+        }
+        if !deployment.opted_out && bounds.all_faults {
+            push(Fault::OptOut(at));
+        }
+        if !deployment.rollout {
+            push(Fault::Rollout(at));
+        }
+        if !load.quota {
+            push(Fault::Quota(at));
+        }
+        if bounds.all_faults && may_create(load) && intent(state, product, at).is_some() {
+            push(Fault::Unsteered(at));
+        }
+        let first = load.pods.iter().map(order).min();
+        for pod in &load.pods {
+            if !may_suffer(load, at, pod, bounds) {
+                continue;
+            }
+            if pod.phase == Phase::Ready {
+                push(Fault::BecomeUnready(at, pod.name));
+            }
+            push(Fault::Delete(at, pod.name));
+            if bounds.all_faults && load.active() > load.known_count && Some(order(pod)) != first {
+                push(Fault::RemoveAny(at, pod.name));
+            }
+        }
+    }
+}
+
+/// Whether faults befall this pod. Of the replicas of before that are not the victim, one
+/// stands for the other as long as they are alike.
+fn may_suffer(load: &Load, at: usize, pod: &Pod, bounds: &Bounds) -> bool {
+    if pod.name >= BEFORE || usize::from(pod.name) == at {
+        return true;
+    }
+    let alike = |other: &&Pod| {
+        other.name < pod.name
+            && usize::from(other.name) != at
+            && order(other) == order(pod)
+            && other.node.is_some() == pod.node.is_some()
+    };
+    bounds.all_faults && !load.pods.iter().any(|other| alike(&other))
+}
+
+/// The intent that the webhook tells a pod that is created now.
+fn intent(state: &State, product: &Product, at: usize) -> Option<u8> {
+    if state.daemon == Daemon::Down {
+        return None;
+    }
+    let used = |since| state.loads[at].pods.iter().any(|pod| pod.steered == Some(since));
+    let remembered = product.remembered(state.store, at);
+    let stands = |(since, until): &(u8, _)| instant(state.tick) < *until && !used(*since);
+    remembered.intents.into_iter().find(stands).map(|(since, _)| since)
+}
+
+/// Does one thing.
+pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: Step) -> State {
+    let mut next = state.clone();
+    match step {
+        Step::Fault(fault) => {
+            next.faults_left -= 1;
+            go_wrong(&mut next, product, bounds, fault);
+        }
+        Step::Cycle => {
+            daemon::begin(&mut next, product);
+        }
+        Step::Write => daemon::step(&mut next, product, bounds.checks, Reply::Given),
+        Step::Restart => {
+            next.daemon = Daemon::Idle;
+            next.pods.old.clear();
+            next.deployments.old.clear();
+        }
+        Step::Arrive => daemon::arrive(&mut next, bounds.checks),
+        Step::Time => {
+            next.tick = if bounds.all_ages { next.tick + 1 } else { LAST_TICK };
+            next.late = None; // The API server ends every request within a minute.
+        }
+        Step::Deliver(Kind::Pods) => drop(next.pods.old.remove(0)),
+        Step::Deliver(Kind::Deployments) => drop(next.deployments.old.remove(0)),
+        Step::Relist(Kind::Pods) => next.pods = Watch::new(bounds.always_late),
+        Step::Relist(Kind::Deployments) => next.deployments = Watch::new(bounds.always_late),
+        Step::Scale(at) => {
+            let load = &mut next.loads[at];
+            load.known_count = load.deployment.count;
+            load.judge.known_by_us = load.judge.lowered_by_us;
+        }
+        Step::Create(at) => {
+            let steered = intent(state, product, at);
+            create(&mut next, product, at, steered);
+        }
+        Step::Remove(at, name) => remove(&mut next, at, name),
+        Step::Bind(at, name, node) => {
+            let pod = next.loads[at].pod_mut(name).unwrap();
+            (pod.node, pod.phase) = (Some(node), Phase::Starting);
+        }
+        Step::BecomeReady(at, name) => {
+            next.loads[at].pod_mut(name).unwrap().phase = Phase::Ready;
+        }
+        Step::Collect(at, name) => next.loads[at].pods.retain(|pod| pod.name != name),
+        Step::EndRollout(at, done) => end_rollout(&mut next, product, at, done),
+    }
+    if let Some(Late::Count { load, .. }) = next.late
+        && bounds.checks.version_at_count
+        && state.loads[load].deployment != next.loads[load].deployment
+    {
+        next.late = None; // It was for another version, and will be refused.
+    }
+    if state.pods.lags && next.pods.lags {
+        let before = state.pods_now();
+        if before != next.pods_now() {
+            next.pods.moved_on(before, bounds.lag);
+        }
+    }
+    if state.deployments.lags && next.deployments.lags {
+        let before = state.deployments_now();
+        if before != next.deployments_now() {
+            next.deployments.moved_on(before, bounds.lag);
+        }
+    }
+    next
+}
+
+fn go_wrong(state: &mut State, product: &Product, bounds: &Bounds, fault: Fault) {
+    match fault {
+        Fault::Crash(late) => {
+            if late {
+                state.late = daemon::under_way(state);
+            }
+            state.daemon = Daemon::Down;
+        }
+        Fault::NoAnswer(done) => {
+            let reply = if done { Reply::LostAfter } else { Reply::LostBefore };
+            daemon::step(state, product, bounds.checks, reply);
+        }
+        Fault::LoseNode(node) => {
+            state.lost_nodes |= 1 << node;
+            for load in &mut state.loads {
+                for pod in load.pods.iter_mut().filter(|pod| pod.node == Some(node)) {
+                    load.judge.toll += u8::from(pod.phase == Phase::Ready);
+                    pod.phase = Phase::Unready;
+                }
+            }
+        }
+        Fault::BecomeUnready(at, name) => {
+            let load = &mut state.loads[at];
+            load.judge.toll += 1;
+            load.pod_mut(name).unwrap().phase = Phase::Unready;
+        }
+        Fault::Delete(at, name) | Fault::RemoveAny(at, name) => state.loads[at].lose(name),
+        Fault::Person(at, count) => state.loads[at].set_by_others(count),
+        Fault::Autoscaler(at) => state.loads[at].deployment.autoscaled = true,
+        Fault::OptOut(at) => state.loads[at].deployment.opted_out = true,
+        Fault::Rollout(at) => state.loads[at].deployment.rollout = true,
+        Fault::Quota(at) => state.loads[at].quota = true,
+        Fault::Unsteered(at) => create(state, product, at, None),
+        Fault::Stall(Kind::Pods) => state.pods.lags = true,
+        Fault::Stall(Kind::Deployments) => state.deployments.lags = true,
+    }
+}
+
+/// The lowest name that nobody speaks of: of a pod that is gone for everybody, nothing
+/// tells whether it was the same.
+fn free_name(state: &State, product: &Product, at: usize) -> u8 {
+    let bits = |pods: &[Pod]| pods.iter().fold(0_u32, |bits, pod| bits | 1 << pod.name);
+    let of_memory = |memory: u32| product.remembered(memory, at).names;
+    let mut used = bits(&state.loads[at].pods) | of_memory(state.store) | 0b111;
+    used |= state.pods.old.iter().fold(0, |used, version| used | bits(&version[at]));
+    if let Daemon::Busy(cycle) = &state.daemon {
+        used |= product.names(cycle.thread, at);
+        if let Request::Save(memory) = &cycle.request {
+            used |= of_memory(*memory);
+        }
+    }
+    if let Some(Late::Save(memory)) = &state.late {
+        used |= of_memory(*memory);
+    }
+    u8::try_from(used.trailing_ones()).unwrap()
+}
+
+fn create(state: &mut State, product: &Product, at: usize, steered: Option<u8>) {
+    let name = free_name(state, product, at);
+    let created = state.tick;
+    let pods = &mut state.loads[at].pods;
+    pods.push(Pod { name, node: None, phase: Phase::Pending, marked: false, steered, created });
+    pods.sort_unstable();
+}
+
+fn remove(state: &mut State, at: usize, name: u8) {
+    let load = &mut state.loads[at];
+    let serves = load.pod(name).is_some_and(|pod| pod.phase == Phase::Ready);
+    load.pods.retain(|pod| pod.name != name);
+    if serves && load.judge.known_by_us {
+        let needed = load.judge.wish.min(load.known_count);
+        if load.ready() < needed {
+            state.broken |= Broken::READY;
+        }
+        if load.ready() < BUDGET.min(needed) {
+            state.broken |= Broken::BUDGET;
+        }
+    }
+}
+
+fn end_rollout(state: &mut State, product: &Product, at: usize, done: bool) {
+    state.loads[at].deployment.rollout = false;
+    if !done {
+        return;
+    }
+    let names: Vec<u8> = state.loads[at].pods.iter().map(|pod| pod.name).collect();
+    let node = [ELSEWHERE, TARGET].into_iter().find(|node| !state.is_lost(*node));
+    for _ in &names {
+        create(state, product, at, None);
+    }
+    let pods = &mut state.loads[at].pods;
+    pods.retain(|pod| !names.contains(&pod.name));
+    for pod in pods.iter_mut() {
+        (pod.node, pod.phase) = (node, Phase::Ready);
+    }
+}

@@ -1,0 +1,293 @@
+//! The daemon: which request of a cycle is next, and what the API server does about it.
+//!
+//! Each write is a step of its own, so that anything may happen before and after it. What
+//! an actuator looks up and tests before it writes is here as `stornx-k8s` does it: counts
+//! are tested by the write itself, replicas are listed freshly. Looking up and marking is
+//! one step: what happens between the two is like what happens after both, since the mark
+//! alone removes nothing.
+
+use super::{
+    product::{Next, Product},
+    properties::Broken,
+    world::{Answer, Cycle, Daemon, Late, Load, Request, Stage, State},
+};
+
+/// What the actuator makes sure of freshly, besides what its writes test by themselves.
+/// Each can be left out, to see that it is needed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checks {
+    /// A record is cleared only while the count is the one that was seen.
+    pub(super) count_at_close: bool,
+    /// A surge that never came is not asked for any more only while fewer replicas are
+    /// there than asked for.
+    pub(super) missing_at_abort: bool,
+    /// A count is lowered only while StornX was the last to set it. That and the count are
+    /// read together, and the write holds only for the version that was read.
+    pub(super) owner_at_lower: bool,
+    /// A write to a count holds only for the version of the Deployment that was read just
+    /// before, also when it arrives late.
+    pub(super) version_at_count: bool,
+    /// A victim is marked only while all others are alike or better.
+    pub(super) order_at_lower: bool,
+}
+
+impl Checks {
+    pub(super) const ALL: Self =
+        Self {
+        count_at_close: true,
+        missing_at_abort: true,
+        owner_at_lower: true,
+        version_at_count: true,
+        order_at_lower: true,
+    };
+}
+
+/// Begins a cycle, if it would write anything.
+pub(super) fn begin(state: &mut State, product: &Product) -> bool {
+    if state.daemon != Daemon::Idle {
+        return false;
+    }
+    let next = product.begin(state.seen(), state.store);
+    let goes_on = next != Next::Ends;
+    proceed(state, next, true);
+    goes_on
+}
+
+fn proceed(state: &mut State, next: Next, current: bool) {
+    state.daemon = match next {
+        Next::Asks { thread, request } => {
+            Daemon::Busy(Box::new(Cycle { thread, request, stage: Stage::First, current }))
+        }
+        Next::Ends => Daemon::Idle,
+        Next::Refused(_) => {
+            state.broken |= Broken::CHECK;
+            Daemon::Idle
+        }
+    };
+}
+
+/// How a request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Reply {
+    /// It is carried out or refused, and the daemon learns of it.
+    Given,
+    /// It is carried out, and the daemon hears nothing.
+    LostAfter,
+    /// The daemon hears nothing; it may still be carried out later.
+    LostBefore,
+}
+
+/// Takes the request of the cycle one step further.
+pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: Reply) {
+    let Daemon::Busy(cycle) = state.daemon.clone() else { return };
+    match (&cycle.request, cycle.stage) {
+        (Request::Save(memory), _) => save(state, product, &cycle, *memory, reply),
+        (Request::Surge { load, observed }, _) => {
+            let (load, observed) = (*load, *observed);
+            let done = if reply == Reply::LostBefore {
+                state.late = Some(Late::Count { load, observed, wanted: observed + 1 });
+                false
+            } else {
+                set_count(state, checks, load, observed, observed + 1)
+            };
+            let answer = match (reply, done) {
+                (Reply::Given, true) => Answer::Done,
+                (Reply::Given, false) => Answer::Refused,
+                _ => Answer::None,
+            };
+            if done {
+                state.loads[load].wants_to_move = false;
+            }
+            answered(state, product, &cycle, answer);
+        }
+        (Request::Lower { load, observed, victim }, Stage::First) => {
+            if may_lower(&state.loads[*load], *observed, *victim, checks) {
+                mark(&mut state.loads[*load], *victim);
+                set_stage(state, Stage::Marked);
+            } else {
+                answered(state, product, &cycle, Answer::Refused);
+            }
+        }
+        (Request::Lower { load, observed, .. }, Stage::Marked) => {
+            let (load, observed) = (*load, *observed);
+            if reply == Reply::LostBefore {
+                // The count is looked up then, and is still the old one.
+                state.late = Some(Late::Count { load, observed, wanted: observed - 1 });
+                set_stage(state, Stage::Withdraw(Answer::None));
+            } else if set_count(state, checks, load, observed, observed - 1) {
+                // Also without an answer: the count is looked up then.
+                answered(state, product, &cycle, Answer::Done);
+            } else {
+                set_stage(state, Stage::Withdraw(Answer::Refused));
+            }
+        }
+        (Request::Lower { load, victim, .. }, Stage::Withdraw(answer)) => {
+            unmark(&mut state.loads[*load], victim.as_slice());
+            answered(state, product, &cycle, answer);
+        }
+        (Request::Close { load, observed }, _) => {
+            let stands = state.loads[*load].deployment.count == *observed;
+            let closed = stands || !checks.count_at_close;
+            answered(state, product, &cycle, if closed { Answer::Done } else { Answer::Refused });
+        }
+        (Request::Unmark { load, observed, pods }, _) => {
+            let of = &mut state.loads[*load];
+            let stands = of.deployment.count == *observed && of.active() <= *observed;
+            if stands {
+                unmark(of, pods);
+            }
+            answered(state, product, &cycle, if stands { Answer::Done } else { Answer::Refused });
+        }
+        (Request::Release { load, pods }, _) => {
+            // Each is deleted only as the version that was seen: not bound.
+            let of = &mut state.loads[*load];
+            of.pods.retain(|pod| !pods.contains(&pod.name) || pod.node.is_some());
+            answered(state, product, &cycle, Answer::Done);
+        }
+    }
+}
+
+fn answered(state: &mut State, product: &Product, cycle: &Cycle, answer: Answer) {
+    let current = match &state.daemon {
+        Daemon::Busy(cycle) => cycle.current,
+        _ => cycle.current,
+    };
+    let next = product.go_on(cycle.thread, answer);
+    proceed(state, next, current);
+}
+
+fn set_stage(state: &mut State, stage: Stage) {
+    if let Daemon::Busy(cycle) = &mut state.daemon {
+        cycle.stage = stage;
+    }
+}
+
+fn save(state: &mut State, product: &Product, cycle: &Cycle, memory: u32, reply: Reply) {
+    let answer = match (reply, cycle.current) {
+        (Reply::Given, false) => Answer::Refused,
+        (Reply::Given, true) => {
+            store(state, memory);
+            Answer::Done
+        }
+        (Reply::LostAfter, current) => {
+            if current {
+                store(state, memory);
+                disown(state);
+            }
+            Answer::None
+        }
+        (Reply::LostBefore, current) => {
+            if current {
+                state.late = Some(Late::Save(memory));
+            }
+            Answer::None
+        }
+    };
+    answered(state, product, cycle, answer);
+}
+
+/// A save is tied to the version before it: those that are still on their way fail.
+fn store(state: &mut State, memory: u32) {
+    state.store = memory;
+    if matches!(state.late, Some(Late::Save(_))) {
+        state.late = None;
+    }
+}
+
+/// The cycle no longer knows the version that stands.
+fn disown(state: &mut State) {
+    if let Daemon::Busy(cycle) = &mut state.daemon {
+        cycle.current = false;
+    }
+}
+
+/// What was sent and given up is carried out after all.
+pub(super) fn arrive(state: &mut State, checks: Checks) {
+    match state.late.take() {
+        Some(Late::Save(memory)) => {
+            store(state, memory);
+            disown(state);
+        }
+        Some(Late::Count { load, observed, wanted }) => {
+            set_count(state, checks, load, observed, wanted);
+        }
+        None => {}
+    }
+}
+
+/// What of a request is under way when the daemon ends, if anything.
+pub(super) fn under_way(state: &State) -> Option<Late> {
+    let Daemon::Busy(cycle) = &state.daemon else { return None };
+    match (&cycle.request, cycle.stage) {
+        (Request::Save(memory), _) if cycle.current => Some(Late::Save(*memory)),
+        (Request::Surge { load, observed }, _) => {
+            Some(Late::Count { load: *load, observed: *observed, wanted: observed + 1 })
+        }
+        (Request::Lower { load, observed, .. }, Stage::Marked) => {
+            Some(Late::Count { load: *load, observed: *observed, wanted: observed - 1 })
+        }
+        _ => None,
+    }
+}
+
+fn may_lower(load: &Load, observed: u8, victim: Option<u8>, checks: Checks) -> bool {
+    if load.deployment.count != observed || (checks.owner_at_lower && load.deployment.by_others) {
+        return false;
+    }
+    let Some(victim) = victim else {
+        return load.active() < observed || !checks.missing_at_abort;
+    };
+    let Some(chosen) = load.pod(victim) else { return false };
+    if !checks.order_at_lower {
+        return true;
+    }
+    load.active() == observed
+        && !load.deployment.rollout
+        && load.pods.iter().all(|other| other.phase >= chosen.phase)
+}
+
+/// One mark at a time: those that were left are taken off.
+fn mark(load: &mut Load, victim: Option<u8>) {
+    let Some(victim) = victim else { return };
+    for pod in &mut load.pods {
+        pod.marked = pod.name == victim;
+    }
+}
+
+fn unmark(load: &mut Load, pods: &[u8]) {
+    for pod in load.pods.iter_mut().filter(|pod| pods.contains(&pod.name)) {
+        pod.marked = false;
+    }
+}
+
+/// A write of ours to a count, tested against the one that stands.
+fn set_count(
+    state: &mut State,
+    checks: Checks,
+    load: usize,
+    observed: u8,
+    wanted: u8,
+) -> bool {
+    let load = &mut state.loads[load];
+    let theirs = wanted < observed && checks.owner_at_lower && load.deployment.by_others;
+    if load.deployment.count != observed || theirs {
+        return false;
+    }
+    let judge = &mut load.judge;
+    load.deployment.count = wanted;
+    load.deployment.by_others = false;
+    if wanted > observed {
+        if judge.surge_out || observed != judge.wish {
+            state.broken |= Broken::SECOND_SURGE;
+        }
+        judge.surge_out = true;
+        judge.lowered_by_us = false;
+    } else {
+        if !judge.surge_out {
+            state.broken |= Broken::COUNT_OF_OTHERS;
+        }
+        judge.surge_out = false;
+        judge.lowered_by_us = true;
+    }
+    true
+}

@@ -1,0 +1,9 @@
+//! Every interleaving of moves with everything that may happen meanwhile.
+
+mod actors;
+mod daemon;
+mod product;
+mod properties;
+mod replay;
+mod run;
+mod world;

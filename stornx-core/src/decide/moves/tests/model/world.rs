@@ -1,0 +1,345 @@
+//! The world as the API server holds it, and what is kept beside it to judge by.
+//!
+//! Small numbers stand for names: pod 3 of load 1 is `w1-3`. Each load is a Deployment
+//! of three replicas, one in each of the zones `a`, `b` and `c`; its move goes to `d0`.
+
+/// Replicas of each load.
+pub(super) const BEFORE: u8 = 3;
+/// The node that moves go to.
+pub(super) const TARGET: u8 = 3;
+/// Where a replica goes that was not told where, if not to the target.
+pub(super) const ELSEWHERE: u8 = 2;
+/// Replicas that must stay Ready, by the disruption budget of each load.
+pub(super) const BUDGET: u8 = 3;
+/// The last age that is told apart: after the time-out.
+pub(super) const LAST_TICK: u8 = 3;
+
+/// Seconds since the first cycle: before the grace, after it, after half of the time-out,
+/// after the time-out; then a round of the calmed world each.
+pub(super) fn seconds(tick: u8) -> u64 {
+    let tick = u64::from(tick);
+    match tick {
+        0..=2 => 100 * tick,
+        _ => 150 + 100 * tick,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Phase {
+    Pending,
+    Starting,
+    Unready,
+    Ready,
+}
+
+/// A pod that is not being deleted: one that is, counts nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Pod {
+    pub(super) name: u8,
+    pub(super) node: Option<u8>,
+    pub(super) phase: Phase,
+    /// It goes first, of those that are alike.
+    pub(super) marked: bool,
+    /// It was told to run on the target, by the intent of this tick.
+    pub(super) steered: Option<u8>,
+    pub(super) created: u8,
+}
+
+/// A Deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Deployment {
+    pub(super) count: u8,
+    /// Who set the count last is not StornX.
+    pub(super) by_others: bool,
+    pub(super) rollout: bool,
+    pub(super) opted_out: bool,
+    pub(super) autoscaled: bool,
+}
+
+/// A Deployment, its ReplicaSet and its pods.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Load {
+    pub(super) deployment: Deployment,
+    /// The count that the ReplicaSet knows of.
+    pub(super) known_count: u8,
+    /// By name.
+    pub(super) pods: Vec<Pod>,
+    /// A quota lets no fourth replica be made.
+    pub(super) quota: bool,
+    /// A move is still to begin.
+    pub(super) wants_to_move: bool,
+    pub(super) judge: Judge,
+}
+
+/// Kept to judge by; nobody in the world sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Judge {
+    /// The count that others set last.
+    pub(super) wish: u8,
+    /// The lowest that it ever was.
+    pub(super) least_wish: u8,
+    /// The count is one more than that, by a write of ours.
+    pub(super) surge_out: bool,
+    /// The last that lowered the count was StornX.
+    pub(super) lowered_by_us: bool,
+    /// So it was when the ReplicaSet learned of the count.
+    pub(super) known_by_us: bool,
+    /// Ready endpoints that faults have taken so far.
+    pub(super) toll: u8,
+}
+
+impl Load {
+    pub(super) fn new(pods: &[Pod]) -> Self {
+        Self {
+            deployment: Deployment {
+                count: BEFORE,
+                by_others: true,
+                rollout: false,
+                opted_out: false,
+                autoscaled: false,
+            },
+            known_count: BEFORE,
+            pods: pods.to_vec(),
+            quota: false,
+            wants_to_move: true,
+            judge: Judge {
+                wish: BEFORE,
+                least_wish: BEFORE,
+                surge_out: false,
+                lowered_by_us: false,
+                known_by_us: false,
+                toll: 0,
+            },
+        }
+    }
+
+    pub(super) fn ready(&self) -> u8 {
+        let ready = self.pods.iter().filter(|pod| pod.phase == Phase::Ready);
+        u8::try_from(ready.count()).unwrap()
+    }
+
+    pub(super) fn active(&self) -> u8 {
+        u8::try_from(self.pods.len()).unwrap()
+    }
+
+    pub(super) fn pod(&self, name: u8) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.name == name)
+    }
+
+    pub(super) fn pod_mut(&mut self, name: u8) -> Option<&mut Pod> {
+        self.pods.iter_mut().find(|pod| pod.name == name)
+    }
+
+    /// Takes a pod away that a fault took.
+    pub(super) fn lose(&mut self, name: u8) {
+        if self.pod(name).is_some_and(|pod| pod.phase == Phase::Ready) {
+            self.judge.toll += 1;
+        }
+        self.pods.retain(|pod| pod.name != name);
+    }
+
+    /// Somebody else than StornX sets the count.
+    pub(super) fn set_by_others(&mut self, count: u8) {
+        self.deployment.count = count;
+        self.deployment.by_others = true;
+        let judge = &mut self.judge;
+        judge.wish = count;
+        judge.least_wish = judge.least_wish.min(count);
+        judge.surge_out = false;
+        judge.lowered_by_us = false;
+    }
+}
+
+/// The pods of each load as they were at one time.
+pub(super) type PodsVersion = Vec<Vec<Pod>>;
+/// The Deployments as they were at one time.
+pub(super) type DeploymentsVersion = Vec<Deployment>;
+
+/// A watch of one kind. What it shows is the oldest version that is left.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Watch<T> {
+    /// Versions before the one that stands, oldest first.
+    pub(super) old: Vec<T>,
+    /// Events come late.
+    pub(super) lags: bool,
+}
+
+impl<T: PartialEq> Watch<T> {
+    pub(super) const fn new(lags: bool) -> Self {
+        Self { old: Vec::new(), lags }
+    }
+
+    /// What stood has become something else. More versions than `most` are not kept:
+    /// those between are lost, as events are that a re-list makes up for.
+    pub(super) fn moved_on(&mut self, before: T, most: usize) {
+        if self.lags && self.old.len() < most {
+            self.old.push(before);
+        }
+    }
+}
+
+/// What a cycle saw when it began.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Seen {
+    pub(super) tick: u8,
+    pub(super) deployments: DeploymentsVersion,
+    pub(super) pods: PodsVersion,
+    /// Nodes that are lost, a bit each.
+    pub(super) lost_nodes: u8,
+    /// Loads that are still to move.
+    pub(super) wants_to_move: Vec<bool>,
+}
+
+/// One thing that the daemon asks the API server for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Request {
+    /// To store a memory.
+    Save(u32),
+    Surge { load: usize, observed: u8 },
+    /// To lower the count, one replica going; nobody in particular where none is named.
+    Lower { load: usize, observed: u8, victim: Option<u8> },
+    Close { load: usize, observed: u8 },
+    Unmark { load: usize, observed: u8, pods: Vec<u8> },
+    Release { load: usize, pods: Vec<u8> },
+}
+
+impl Request {
+    /// Whether it is about a load. A memory is about all of them.
+    pub(super) const fn concerns(&self, at: usize) -> bool {
+        match self {
+            Self::Save(_) => true,
+            Self::Surge { load, .. }
+            | Self::Lower { load, .. }
+            | Self::Close { load, .. }
+            | Self::Unmark { load, .. }
+            | Self::Release { load, .. } => *load == at,
+        }
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Answer {
+    Done,
+    Refused,
+    None,
+}
+
+/// How far a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Stage {
+    /// Nothing of it was sent.
+    First,
+    /// The victim is marked, the count is next.
+    Marked,
+    /// The count was not lowered: the mark is taken off, then this is the answer.
+    Withdraw(Answer),
+}
+
+/// A cycle of the daemon that writes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Cycle {
+    /// What it knows, as a number; see `Product`.
+    pub(super) thread: u32,
+    pub(super) request: Request,
+    pub(super) stage: Stage,
+    /// The memory that stands is the one it read or wrote last.
+    pub(super) current: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Daemon {
+    Down,
+    Idle,
+    Busy(Box<Cycle>),
+}
+
+/// A request that nobody waits for any more, and that may still be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Late {
+    Save(u32),
+    Count { load: usize, observed: u8, wanted: u8 },
+}
+
+impl Late {
+    /// Whether it is about a load.
+    pub(super) const fn concerns(&self, at: usize) -> bool {
+        match self {
+            Self::Save(_) => true,
+            Self::Count { load, .. } => *load == at,
+        }
+    }
+}
+
+/// Everything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct State {
+    pub(super) tick: u8,
+    pub(super) loads: Vec<Load>,
+    /// Nodes that are lost, a bit each.
+    pub(super) lost_nodes: u8,
+    /// The memory that is stored, as a number; see `Product`.
+    pub(super) store: u32,
+    pub(super) pods: Watch<PodsVersion>,
+    pub(super) deployments: Watch<DeploymentsVersion>,
+    pub(super) daemon: Daemon,
+    pub(super) late: Option<Late>,
+    pub(super) faults_left: u8,
+    /// Promises that were broken, a bit each; see `properties`.
+    pub(super) broken: u8,
+}
+
+impl State {
+    pub(super) fn new(loads: usize, faults: u8, lags: bool) -> Self {
+        let pod = |at| Pod {
+            name: at,
+            node: Some(at),
+            phase: Phase::Ready,
+            marked: false,
+            steered: None,
+            created: 0,
+        };
+        let pods: Vec<Pod> = (0..BEFORE).map(pod).collect();
+        Self {
+            tick: 0,
+            loads: (0..loads).map(|_| Load::new(&pods)).collect(),
+            lost_nodes: 0,
+            store: 0,
+            pods: Watch::new(lags),
+            deployments: Watch::new(lags),
+            daemon: Daemon::Idle,
+            late: None,
+            faults_left: faults,
+            broken: 0,
+        }
+    }
+
+    pub(super) fn is_lost(&self, node: u8) -> bool {
+        self.lost_nodes & (1 << node) != 0
+    }
+
+    pub(super) fn pods_now(&self) -> PodsVersion {
+        self.loads.iter().map(|load| load.pods.clone()).collect()
+    }
+
+    pub(super) fn deployments_now(&self) -> DeploymentsVersion {
+        self.loads.iter().map(|load| load.deployment).collect()
+    }
+
+    /// What the daemon would see now.
+    pub(super) fn seen(&self) -> Seen {
+        let pods = self.pods.old.first().cloned();
+        let deployments = self.deployments.old.first().cloned();
+        Seen {
+            tick: self.tick,
+            deployments: deployments.unwrap_or_else(|| self.deployments_now()),
+            pods: pods.unwrap_or_else(|| self.pods_now()),
+            lost_nodes: self.lost_nodes,
+            wants_to_move: self
+                .loads
+                .iter()
+                .map(|load| load.wants_to_move && self.tick == 0)
+                .collect(),
+        }
+    }
+}
