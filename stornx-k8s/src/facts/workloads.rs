@@ -58,6 +58,7 @@ pub(crate) fn workloads(
             policy: record.policy.clone(),
             startup: median(&mut entry.startups),
             min_ready: record.min_ready,
+            counted_by: record.counted_by,
             pods: std::mem::take(&mut entry.pods),
         });
     }

@@ -9,12 +9,12 @@ use k8s_openapi::{
 use kube::core::PartialObjectMeta;
 use stornx_core::{
     ids::{Namespace, WorkloadKind, WorkloadRef},
-    model::WorkloadPolicy,
+    model::{CountBy, WorkloadPolicy},
     units::Span,
 };
 
 use super::{
-    controller, is_apps, policy,
+    controller, count, is_apps, policy,
     template::{Template, template},
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct WorkloadRecord {
     pub(crate) uid: Box<str>,
     /// `spec.replicas`.
     pub(crate) desired: u32,
+    /// Who set it last.
+    pub(crate) counted_by: CountBy,
     /// `spec.minReadySeconds`.
     pub(crate) min_ready: Span,
     /// What its replicas have in common.
@@ -86,7 +88,7 @@ pub(crate) fn reference(meta: &ObjectMeta, kind: WorkloadKind) -> Option<Workloa
     WorkloadRef::new(&namespace, kind, meta.name.as_deref()?).ok()
 }
 
-fn count(replicas: Option<i32>) -> u32 {
+fn wanted(replicas: Option<i32>) -> u32 {
     u32::try_from(replicas.unwrap_or(1)).unwrap_or(0)
 }
 
@@ -119,7 +121,8 @@ pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
     let (policy, mistake) = wishes(&annotations, &template);
     Some(WorkloadRecord {
         uid: meta.uid.clone().unwrap_or_default().into(),
-        desired: count(spec.replicas),
+        desired: wanted(spec.replicas),
+        counted_by: count::counted_by(meta),
         min_ready: seconds(spec.min_ready_seconds),
         settled: observed.then_some(template.fingerprint),
         template,
@@ -148,7 +151,8 @@ pub(crate) fn stateful_set(object: &StatefulSet) -> Option<WorkloadRecord> {
     let (policy, mistake) = wishes(&meta.annotations.clone().unwrap_or_default(), &template);
     Some(WorkloadRecord {
         uid: meta.uid.clone().unwrap_or_default().into(),
-        desired: count(spec.replicas),
+        desired: wanted(spec.replicas),
+        counted_by: count::counted_by(meta),
         min_ready: seconds(spec.min_ready_seconds),
         settled: observed.then_some(template.fingerprint),
         template,

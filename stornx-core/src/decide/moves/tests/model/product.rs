@@ -31,8 +31,8 @@ use crate::{
     ids::PodName,
     memory::{Memory, MoveEnding, MoveInFlight, WorkloadMemory},
     model::{
-        Autoscaler, AutoscalerKind, ClusterFacts, CountBy, DisruptionBudget, PodPhase, Rollout, Steered,
-        Steering,
+        Autoscaler, AutoscalerKind, ClusterFacts, CountBy, DisruptionBudget, PodPhase, Rollout,
+        Steered, Steering,
     },
     plan::Action,
     policy::Policy,
@@ -86,7 +86,10 @@ struct Thread {
 /// What a cycle does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
-    Asks { thread: u32, request: Request },
+    Asks {
+        thread: u32,
+        request: Request,
+    },
     Ends,
     /// The plan failed its check.
     Refused(String),
@@ -330,7 +333,8 @@ fn kept(memory: Memory) -> Memory {
 fn read(remembered: &WorkloadMemory) -> Remembered {
     let bit = |name: &PodName| 1_u32 << number(name);
     let names = |record: &MoveInFlight| {
-        let known = record.known_pods.iter().fold(bit(&record.victim), |names, pod| names | bit(pod));
+        let known =
+            record.known_pods.iter().fold(bit(&record.victim), |names, pod| names | bit(pod));
         match &record.ending {
             Some(MoveEnding::Finish { replacement }) => known | bit(replacement),
             _ => known,

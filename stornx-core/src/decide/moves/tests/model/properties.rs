@@ -160,4 +160,3 @@ fn remains(state: &State, product: &Product) -> String {
     }
     left.join("; ")
 }
-

@@ -77,9 +77,9 @@ struct Visited {
 /// Visits everything within the bounds; every promise must hold.
 fn search(name: &str, bounds: Bounds) -> Result<Visited, String> {
     let began = Instant::now();
-    let model =
-        Interleavings { bounds, product: Product::new(), settling: Settling::default() };
-    let mut checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let model = Interleavings { bounds, product: Product::new(), settling: Settling::default() };
+    let mut checker =
+        model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (unique, generated) = (checker.unique_state_count(), checker.state_count());
     println!(
         "{name}: {unique} states ({generated} generated), depth {}, {} cycles run, {} memories, {:.1?}",
@@ -117,18 +117,17 @@ fn search(name: &str, bounds: Bounds) -> Result<Visited, String> {
     if wrong.is_empty() { Ok(Visited { unique }) } else { Err(wrong.join("\n")) }
 }
 
-const ONE: Bounds =
-    Bounds {
-        loads: 1,
-        faults: 0,
-        lag: 0,
-        always_late: false,
-        all_ages: true,
-        all_faults: true,
-        small_steps: true,
-        checks: Checks::ALL,
-        calm: false,
-    };
+const ONE: Bounds = Bounds {
+    loads: 1,
+    faults: 0,
+    lag: 0,
+    always_late: false,
+    all_ages: true,
+    all_faults: true,
+    small_steps: true,
+    checks: Checks::ALL,
+    calm: false,
+};
 
 #[test]
 fn explore() {

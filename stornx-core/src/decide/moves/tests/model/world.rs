@@ -195,12 +195,29 @@ pub(super) struct Seen {
 pub(super) enum Request {
     /// To store a memory.
     Save(u32),
-    Surge { load: usize, observed: u8 },
+    Surge {
+        load: usize,
+        observed: u8,
+    },
     /// To lower the count, one replica going; nobody in particular where none is named.
-    Lower { load: usize, observed: u8, victim: Option<u8> },
-    Close { load: usize, observed: u8 },
-    Unmark { load: usize, observed: u8, pods: Vec<u8> },
-    Release { load: usize, pods: Vec<u8> },
+    Lower {
+        load: usize,
+        observed: u8,
+        victim: Option<u8>,
+    },
+    Close {
+        load: usize,
+        observed: u8,
+    },
+    Unmark {
+        load: usize,
+        observed: u8,
+        pods: Vec<u8>,
+    },
+    Release {
+        load: usize,
+        pods: Vec<u8>,
+    },
 }
 
 impl Request {
