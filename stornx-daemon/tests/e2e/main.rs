@@ -9,6 +9,7 @@ mod bare;
 mod boutique;
 mod faults;
 mod guards;
+mod odd;
 mod replay;
 mod rights;
 mod scale;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     tests.extend(rights::tests());
     tests.extend(two::tests());
     tests.extend(faults::tests());
+    tests.extend(odd::tests());
     tests.extend(scale::tests());
     harness::main(Options::default(), tests)
 }

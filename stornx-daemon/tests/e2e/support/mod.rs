@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod daemon;
 pub(crate) mod load;
+pub(crate) mod proxy;
 pub(crate) mod rights;
 pub(crate) mod seen;
 pub(crate) mod writes;
