@@ -22,6 +22,10 @@ use crate::{
     error::{BedError, Result, Tried},
 };
 
+/// Names a control plane that was built elsewhere, e.g. of another version of Kubernetes;
+/// it must answer to the same four names. It is then not built here.
+const CONTROL_PLANE: &str = "STORNX_TESTBED_CONTROLPLANE";
+
 /// Between two lines of progress: often enough to be seen alive.
 const PROGRESS: Duration = Duration::from_secs(15);
 
@@ -143,7 +147,10 @@ impl Programs {
     /// [`BedError::Build`] with what Go said.
     pub fn ensure() -> Result<Self> {
         let programs = Self {
-            control_plane: Program::ControlPlane.path()?,
+            control_plane: match std::env::var_os(CONTROL_PLANE) {
+                Some(path) => given(path.into())?,
+                None => Program::ControlPlane.path()?,
+            },
             kwok: Program::Kwok.path()?,
             prometheus: Program::Prometheus.path()?,
             destination_rules: bin()
@@ -197,6 +204,15 @@ impl Programs {
 #[must_use]
 pub fn left_out() -> bool {
     std::env::var("STORNX_TESTBED").is_ok_and(|value| value == "off")
+}
+
+/// A program that people named: a typing error must not lead to another being built there.
+fn given(path: PathBuf) -> Result<PathBuf> {
+    if path.is_absolute() && path.is_file() {
+        return Ok(path);
+    }
+    let what = format!("{CONTROL_PLANE} = {}", path.display());
+    Err(BedError::Invalid { what, detail: "an absolute path of a program is needed".to_owned() })
 }
 
 fn bin() -> PathBuf {
@@ -348,6 +364,17 @@ mod tests {
         assert_ne!(first, key_of(folder.path(), "some_tag").unwrap());
         std::fs::write(folder.path().join("go.sum"), "").unwrap();
         assert_ne!(first, key_of(folder.path(), "").unwrap());
+    }
+
+    #[test]
+    fn a_program_that_is_named_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("controlplane");
+        let refused = given(program.clone()).unwrap_err().to_string();
+        assert!(refused.contains("STORNX_TESTBED_CONTROLPLANE"), "{refused}");
+        std::fs::write(&program, "").unwrap();
+        assert_eq!(given(program.clone()).unwrap(), program);
+        assert!(given("controlplane".into()).is_err(), "not from any folder that one is in");
     }
 
     #[test]

@@ -26,10 +26,11 @@ use crate::support::{
     SOON, TestResult,
     daemon::{Daemon, quick, wait_cycles},
     load::Load,
+    proxy::Proxy,
     rights, seen,
 };
 
-const HERE: &str = "faults";
+pub(crate) const HERE: &str = "faults";
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -39,14 +40,23 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// A daemon over one workload whose load a test sets.
-struct Scene {
-    bed: Arc<TestBed>,
-    admin: Client,
-    load: Load,
-    daemon: Daemon,
+pub(crate) struct Scene {
+    pub(crate) bed: Arc<TestBed>,
+    pub(crate) admin: Client,
+    pub(crate) load: Load,
+    pub(crate) daemon: Daemon,
 }
 
 async fn scene(bed: Arc<TestBed>, more: &[(&'static str, &str)]) -> Result<Scene, crate::Failure> {
+    scene_behind(bed, more, None).await
+}
+
+/// The same with something between the daemon and Prometheus.
+pub(crate) async fn scene_behind(
+    bed: Arc<TestBed>,
+    more: &[(&'static str, &str)],
+    proxy: Option<&Proxy>,
+) -> Result<Scene, crate::Failure> {
     let admin = bed.client("admin").await?;
     apps::namespace(&admin, HERE).await?;
     rights::grant(&admin, "stornx", &[HERE]).await?;
@@ -57,7 +67,11 @@ async fn scene(bed: Arc<TestBed>, more: &[(&'static str, &str)]) -> Result<Scene
     let workload = Workload::new(HERE, "calm", 3);
     workload.create(&admin).await?;
     apps::wait_ready(&admin, &workload, 3, SOON).await?;
-    let mut settings = quick(HERE, &prometheus.url());
+    let url = match proxy {
+        Some(proxy) => proxy.before(prometheus.address),
+        None => prometheus.url(),
+    };
+    let mut settings = quick(HERE, &url);
     for (name, value) in more {
         settings.retain(|(known, _)| known != name);
         settings.push((name, (*value).to_owned()));
@@ -82,13 +96,13 @@ async fn wait_input(daemon: &Daemon, state: &str) -> TestResult {
 
 impl Scene {
     /// Lines of the log with a reason.
-    fn count(&self, reason: &str) -> usize {
+    pub(crate) fn count(&self, reason: &str) -> usize {
         self.daemon.log().iter().filter(|line| line["reason"] == reason).count()
     }
 
     /// A jump of load that was seen before the fault, and held back by an annotation,
     /// changes nothing once only the old figures are left.
-    async fn blind(
+    pub(crate) async fn blind(
         &self,
         what: &str,
         state: &str,
@@ -123,7 +137,7 @@ impl Scene {
     }
 
     /// Usage is known again and decides again; then back to three calm replicas.
-    async fn sees_again(&self, what: &str) -> TestResult {
+    pub(crate) async fn sees_again(&self, what: &str) -> TestResult {
         wait_input(&self.daemon, "fresh").await?;
         until(&format!("{what}: to scale again"), SOON, || async {
             match seen::replicas(&self.admin, HERE, "calm").await {

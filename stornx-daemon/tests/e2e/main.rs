@@ -11,6 +11,7 @@ mod faults;
 mod guards;
 mod moves;
 mod nearer;
+mod odd;
 mod replay;
 mod rights;
 mod scale;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     tests.extend(rights::tests());
     tests.extend(two::tests());
     tests.extend(faults::tests());
+    tests.extend(odd::tests());
     tests.extend(scale::tests());
     harness::main(Options::default(), tests)
 }

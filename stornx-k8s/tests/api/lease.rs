@@ -40,3 +40,20 @@ async fn the_record_says_who_leads_and_is_given_back() {
     second.release().await;
     assert_eq!(spec()["holderIdentity"], "");
 }
+
+/// Replaced without its identity, a Lease that was deleted would come back: whoever saw it
+/// held before would go on where another has seen nothing and begun.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_deleted_is_not_renewed() {
+    let api = Api::new();
+    let connection = api.connect().await;
+    let only = lease(&connection, "a");
+    until("it leads", async || only.may_write().await).await;
+    let mut leading = only.leading();
+    leading.mark_unchanged();
+    api.remove(LEASES, "stornx/stornx");
+    let lost = tokio::time::timeout(Duration::from_secs(5), leading.changed());
+    lost.await.expect("it notices with its next renewal").unwrap();
+    assert!(!*leading.borrow());
+    until("it has a new one", async || only.may_write().await).await;
+}

@@ -2,7 +2,8 @@
 //! pages, watches, patches with preconditions, and faults on demand.
 //!
 //! It knows nothing of what objects mean, except that `/scale` shows and sets
-//! `spec.replicas` and that a patch may not change a `uid`.
+//! `spec.replicas`, that a patch may not change a `uid`, and that a Lease which is replaced
+//! and not there is created unless its `uid` is named.
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
@@ -452,7 +453,14 @@ impl State {
     }
 
     fn replace(&mut self, path: &Path, object: Value) -> (u16, Value) {
-        let Some(before) = self.find(path) else { return failure(404, "no such object") };
+        let Some(before) = self.find(path) else {
+            return match (path.collection.ends_with("/leases"), &object["metadata"]["uid"]) {
+                (false, _) => failure(404, "no such object"),
+                // As a real server does, whatever version is named.
+                (true, Value::Null) => (201, self.put(&path.collection, object)),
+                (true, _) => failure(409, "UID in object meta: "),
+            };
+        };
         let expected = &object["metadata"]["resourceVersion"];
         if !expected.is_null() && *expected != before["metadata"]["resourceVersion"] {
             return failure(409, "the object has been modified");

@@ -8,6 +8,7 @@
 mod access;
 mod arguments;
 mod certificates;
+mod compaction;
 mod crds;
 mod nodes;
 mod options;
@@ -280,6 +281,16 @@ impl TestBed {
     pub fn memory(&self) -> BTreeMap<Server, u64> {
         let servers = lock(&self.servers);
         servers.iter().filter_map(|(server, process)| Some((*server, process.memory()?))).collect()
+    }
+
+    /// Lets etcd forget everything before now: a watch cannot be opened from an earlier
+    /// version any more, once the API server has no memory of its own of it (it is
+    /// restarted, or runs with `--watch-cache=false`).
+    ///
+    /// # Errors
+    /// When etcd refuses.
+    pub async fn compact(&self) -> Result<()> {
+        compaction::compact(&format!("http://127.0.0.1:{}", self.ports.etcd)).await
     }
 
     /// Does at once what the node controller does with a node that has been silent for

@@ -6,6 +6,7 @@ pub(crate) mod driver;
 pub(crate) mod hook;
 pub(crate) mod load;
 pub(crate) mod pods;
+pub(crate) mod proxy;
 pub(crate) mod rights;
 pub(crate) mod seen;
 pub(crate) mod writes;
