@@ -13,6 +13,7 @@ mod lease;
 mod store;
 mod talk;
 mod watch;
+mod webhook;
 mod write;
 
 use std::{future::Future, time::Duration};
