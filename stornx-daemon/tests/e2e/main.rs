@@ -14,6 +14,7 @@ mod rights;
 mod scale;
 mod support;
 mod two;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     tests.extend(bare::tests());
     tests.extend(rights::tests());
     tests.extend(two::tests());
+    tests.extend(webhook::tests());
     tests.extend(faults::tests());
     tests.extend(scale::tests());
     harness::main(Options::default(), tests)

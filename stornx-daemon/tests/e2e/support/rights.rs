@@ -15,6 +15,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const FILE: &str = include_str!("../../../../deploy/rbac/stornx.yaml");
 
+const WEBHOOK: &str = include_str!("../../../../deploy/webhook/stornx.yaml");
+
 /// The namespace of the daemon itself.
 pub(crate) const OWN: &str = "stornx";
 
@@ -48,6 +50,17 @@ pub(crate) async fn grant_to(
             }
             apply(client, &kind, object).await?;
         }
+    }
+    Ok(())
+}
+
+/// Installs the configuration of the webhook, as users do; without its Service, to whose
+/// address nothing leads here.
+pub(crate) async fn install_webhook(client: &Client) -> Result<(), Failure> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(WEBHOOK)?;
+    for object in objects.into_iter().filter(|one| one["kind"] != "Service") {
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        apply(client, &kind, object).await?;
     }
     Ok(())
 }
