@@ -139,10 +139,9 @@ impl Scene {
     /// Waits until the API server asks the daemon, by dry runs, which leave nothing.
     async fn wait_asked(&self) -> TestResult {
         until("the API server to ask the webhook", SOON, || async {
-            let before = self.asked().await.map_err(|error| error.to_string())?;
-            self.create(HERE, true).await.map_err(|error| error.to_string())?;
-            let after = self.asked().await.map_err(|error| error.to_string())?;
-            if after > before { Ok(()) } else { Err("not asked".to_owned()) }
+            let pod = self.create(HERE, true).await.map_err(|error| error.to_string())?;
+            // It leads, is reached, and has read what stands.
+            if note(&pod, STEERED).is_some() { Ok(()) } else { Err("not steered".to_owned()) }
         })
         .await?;
         until("the daemon to know that it is", SOON, || async {
@@ -298,7 +297,19 @@ async fn never_refuses(bed: Arc<TestBed>) -> TestResult {
     })
     .await?;
     slowest(&scene, "wrong authority").await?;
-    // The leader looks every 30 s and mends it.
+    // The leader mends it every 30 s; broken again each time, it does not go unnoticed.
+    until("the daemon to notice that nobody asks", SOON, || async {
+        let said = |error: Failure| error.to_string();
+        let params = PatchParams::default();
+        let broken = configurations.patch("stornx", &params, &wrong).await;
+        broken.map_err(|error| error.to_string())?;
+        scene.create(HERE, false).await.map_err(said)?;
+        match scene.daemon.metric("stornx_steering", &[]).await.map_err(said)? {
+            Some(0.0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
     scene.wait_asked().await?;
 
     signal(&scene.daemon, "-STOP")?;
