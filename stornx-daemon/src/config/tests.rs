@@ -46,7 +46,10 @@ fn every_setting_of_the_policy_is_in_the_table() {
         .collect();
     assert!(documented.len() > 40, "the scan finds the names: {documented:?}");
     let of_daemon = |setting: &&Setting| {
-        matches!(setting.group, Group::Daemon | Group::Kubernetes | Group::Prometheus)
+        matches!(
+            setting.group,
+            Group::Daemon | Group::Kubernetes | Group::Webhook | Group::Prometheus
+        )
     };
     let listed: BTreeSet<_> =
         SETTINGS.iter().filter(|one| !of_daemon(one)).map(|setting| setting.name).collect();

@@ -18,6 +18,7 @@ mod scale;
 mod steering;
 mod support;
 mod two;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     tests.extend(bare::tests());
     tests.extend(rights::tests());
     tests.extend(two::tests());
+    tests.extend(webhook::tests());
     tests.extend(faults::tests());
     tests.extend(odd::tests());
     tests.extend(scale::tests());

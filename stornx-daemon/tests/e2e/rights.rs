@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::{apps::v1::StatefulSet, discovery::v1::EndpointSlice};
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -21,6 +21,7 @@ use crate::{
         SOON, TestResult,
         audit::Audit,
         daemon::{Daemon, quick, wait_cycles},
+        hook,
         load::Load,
         rights::{self, Right},
         seen,
@@ -30,11 +31,13 @@ use crate::{
 const HERE: &str = "rights";
 
 /// Rights that this test does not provoke, and what does.
-const NOT_PROVOKED: [(&str, &str); 2] = [
+const NOT_PROVOKED: [(&str, &str); 3] = [
     // There is no metrics-server in the test bed.
     ("list", "metrics.k8s.io/pods"),
     // Asked only when a count is not what was expected.
     ("get", "apps/statefulsets/scale"),
+    // A replica that waits in vain for its node, and moves by eviction.
+    ("create", "/pods/eviction"),
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -46,6 +49,7 @@ async fn used(bed: Arc<TestBed>, log: &Audit) -> TestResult {
     let admin = bed.client("admin").await?;
     apps::namespace(&admin, HERE).await?;
     rights::grant(&admin, "stornx", &[HERE]).await?;
+    hook::install(&admin, rights::OWN).await?;
     let load = Load::start(admin.clone(), HERE).await?;
     let prometheus = bed.start_prometheus(&Scrape::each_second([load.address])).await?;
     for (name, replicas, used) in [("busy", 2, 300.0), ("idle", 4, 10.0)] {
@@ -54,8 +58,12 @@ async fn used(bed: Arc<TestBed>, log: &Audit) -> TestResult {
     }
     stateful_set(&admin).await?;
     load.set("stateful", 10.0);
-    let mut daemon =
-        Daemon::start(&bed, "stornx", "stornx", &quick(HERE, &prometheus.url())).await?;
+    let at = |address: &str| {
+        let mut settings = quick(HERE, &prometheus.url());
+        settings.push(("POD_IP", address.to_owned()));
+        settings
+    };
+    let mut daemon = Daemon::start(&bed, "stornx", "stornx", &at("10.0.0.7")).await?;
     daemon.wait_ready().await?;
     until("both to be scaled and told", SOON, || async {
         let up = seen::events(&admin, HERE, "busy", "ScaledUp").await.map_err(|e| e.to_string())?;
@@ -82,6 +90,18 @@ async fn used(bed: Arc<TestBed>, log: &Audit) -> TestResult {
     if lists()? != before {
         return Err("lists in steady state".into());
     }
+    daemon.terminate().await?;
+    // The next one leads from another address.
+    let mut daemon = Daemon::start(&bed, "stornx", "stornx", &at("10.0.0.8")).await?;
+    let slices: Api<EndpointSlice> = Api::namespaced(admin.clone(), rights::OWN);
+    until("the webhook's address to be its own", SOON, || async {
+        let slice = slices.get("stornx-webhook").await.map_err(|error| error.to_string())?;
+        match slice.endpoints.first().and_then(|endpoint| endpoint.addresses.first()) {
+            Some(address) if address == "10.0.0.8" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
     daemon.terminate().await?;
 
     let (used, refused) = audited(log)?;

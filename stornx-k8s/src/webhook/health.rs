@@ -66,6 +66,14 @@ impl Health {
         state.stands = stands;
     }
 
+    /// It is not known how the registration stands: as before, if it stood.
+    pub(crate) fn doubt(&self, why: String) {
+        let mut state = self.state();
+        if state.stands != Stands::Registered {
+            state.stands = Stands::Missing(why);
+        }
+    }
+
     /// The registration was written anew: from now on it counts.
     pub(crate) fn renewed(&self) {
         self.state().since = Some(Instant::now());
@@ -150,8 +158,12 @@ mod tests {
         assert_eq!(why(&health), "this process does not lead");
         health.set(Stands::Missing("no right".to_owned()));
         assert_eq!(why(&health), "no right");
+        health.doubt("no answer".to_owned());
+        assert_eq!(why(&health), "no answer");
         health.set(Stands::Registered);
         assert_eq!(why(&health), "given");
+        health.doubt("no answer".to_owned());
+        assert_eq!(why(&health), "given", "as far as is known");
     }
 
     #[tokio::test(start_paused = true)]

@@ -337,8 +337,8 @@ impl Registrar {
             }
             Err(Obstacle::Unknown(error)) => {
                 self.errors.count(WEBHOOK, &error);
-                // Somebody else wrote, or there is no answer: how it stood before is the
-                // best that is known.
+                // Somebody else wrote, or there is no answer.
+                health.doubt(error.to_string());
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!("the registration of the webhook: {error}");
                 }

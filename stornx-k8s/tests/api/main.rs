@@ -14,6 +14,7 @@ mod moves;
 mod store;
 mod talk;
 mod watch;
+mod webhook;
 mod write;
 
 use std::{future::Future, time::Duration};

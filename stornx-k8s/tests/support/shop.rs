@@ -18,6 +18,9 @@ pub(crate) const EVENTS: &str = "/apis/events.k8s.io/v1/events";
 pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
 pub(crate) const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
 
+pub(crate) const WEBHOOKS: &str =
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+
 pub(crate) fn node(name: &str, zone: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Node",

@@ -40,7 +40,8 @@ pub(crate) fn quick(namespace: &str, prometheus: &str) -> Vec<(&'static str, Str
         ("WRITE_TIMEOUT_SECONDS", "2"),
         ("CLUSTER_MAX_AGE_SECONDS", "5"),
         ("OWN_NAMESPACE", "stornx"),
-        ("WEBHOOK_ENABLED", "false"),
+        // Several daemons share one address.
+        ("WEBHOOK_PORT", "0"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into()

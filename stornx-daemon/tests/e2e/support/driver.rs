@@ -4,10 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -47,7 +44,6 @@ const WRITE: Duration = Duration::from_secs(5);
 pub(crate) struct Driver {
     pub(crate) engine: Engine,
     pub(crate) cluster: Arc<Cluster>,
-    leads: Arc<Gate>,
     _webhook: Option<ServingWebhook>,
     _leading: watch::Sender<bool>,
 }
@@ -91,7 +87,7 @@ impl Driver {
                 ..ClusterOptions::default()
             },
         ));
-        let leads = Arc::new(Gate(AtomicBool::new(true)));
+        let leads = Arc::new(AlwaysLeads);
         let (leading, led) = watch::channel(true);
         let mut store = ConfigMapStore::new(
             &connection,
@@ -115,7 +111,7 @@ impl Driver {
             metrics: Arc::new(NoMetrics),
             actuator: Arc::new(KubeActuator::new(&connection, WRITE)),
             store: Arc::new(store),
-            leader: leads.clone(),
+            leader: leads,
             clock: Arc::new(WallClock),
         };
         let propose = setup.propose;
@@ -124,7 +120,7 @@ impl Driver {
                 move |snapshot, policy, memory, now| plan(snapshot, policy, memory, now, &propose),
             ));
         cluster.wait_synced(Duration::from_secs(60)).await?;
-        Ok(Self { engine, cluster, leads, _webhook: serving, _leading: leading })
+        Ok(Self { engine, cluster, _webhook: serving, _leading: leading })
     }
 
     /// Turns until `done` says so of an outcome, at most `limit`.
@@ -149,11 +145,6 @@ impl Driver {
             let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
             tokio::time::sleep(PAUSE).await;
         }
-    }
-
-    /// From now on it may not write.
-    pub(crate) fn abdicate(&self) {
-        self.leads.0.store(false, Ordering::SeqCst);
     }
 }
 
@@ -231,12 +222,12 @@ impl MetricsSource for NoMetrics {
     }
 }
 
-struct Gate(AtomicBool);
+struct AlwaysLeads;
 
 #[async_trait]
-impl LeaderGate for Gate {
+impl LeaderGate for AlwaysLeads {
     async fn may_write(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        true
     }
 }
 

@@ -17,8 +17,6 @@ use tokio::task::JoinHandle;
 /// The life of one pod.
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
-    /// Value of its label `app`.
-    pub(crate) app: String,
     /// The node that it was told to run on.
     pub(crate) told: Option<String>,
     /// The node that it runs on.
@@ -123,7 +121,6 @@ async fn follow_pods(api: Api<Pod>, state: Arc<Mutex<State>>) {
 fn note_pod(state: &mut State, pod: &Pod) {
     let told = pod.annotations().get("stornx.io/steered");
     let life = state.pods.entry(pod.name_any()).or_insert_with(|| Life {
-        app: pod.labels().get("app").cloned().unwrap_or_default(),
         told: told.and_then(|told| Some(told.rsplit_once('@')?.0.to_owned())),
         node: None,
         waited: Duration::ZERO,
