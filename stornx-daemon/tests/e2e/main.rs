@@ -7,6 +7,7 @@
 
 mod bare;
 mod boutique;
+mod crash;
 mod faults;
 mod guards;
 mod moves;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     tests.extend(boutique::tests());
     tests.extend(guards::tests());
     tests.extend(moves::tests());
+    tests.extend(crash::tests());
     tests.extend(steering::tests());
     tests.extend(nearer::tests());
     tests.extend(replay::tests());

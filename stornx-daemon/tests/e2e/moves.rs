@@ -77,16 +77,9 @@ async fn moves(bed: Arc<TestBed>) -> TestResult {
         let free = AT_ONCE.saturating_sub(flying).min(wanted.saturating_sub(begun));
         (0..free).filter_map(|_| some_move(snapshot, memory, &dice)).collect()
     };
-    let driver = Driver::start(
-        bed.client("stornx").await?,
-        Setup {
-            name: OWN.to_owned(),
-            policy: busy(&[here])?,
-            propose: Arc::new(propose),
-            webhook: Some(stornx_testbed::ports::free()?),
-        },
-    )
-    .await?;
+    let driver =
+        Driver::start(bed.client("stornx").await?, Setup::new(busy(&[here])?, Arc::new(propose))?)
+            .await?;
     wait_steering(&driver).await?;
 
     let before = lives.endpoints();

@@ -81,16 +81,8 @@ async fn steering(bed: Arc<TestBed>) -> TestResult {
     let mut policy = busy(&[HERE])?;
     // Where replicas go is the dice's choice here, not the policy's.
     (policy.fault_tolerance.max_zones, policy.fault_tolerance.max_skew) = (100, 100);
-    let driver = Driver::start(
-        bed.client("stornx").await?,
-        Setup {
-            name: OWN.to_owned(),
-            policy,
-            propose: Arc::new(propose),
-            webhook: Some(stornx_testbed::ports::free()?),
-        },
-    )
-    .await?;
+    let driver =
+        Driver::start(bed.client("stornx").await?, Setup::new(policy, Arc::new(propose))?).await?;
     wait_steering(&driver).await?;
     let _people = people(&admin, ours);
 

@@ -37,9 +37,6 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Propose =
     Arc<dyn Fn(&Snapshot, &Memory, &Policy) -> Vec<(Action, Why)> + Send + Sync>;
 
-/// For one write; cycles are quick here.
-const WRITE: Duration = Duration::from_secs(5);
-
 /// A controller in this process.
 pub(crate) struct Driver {
     pub(crate) engine: Engine,
@@ -56,6 +53,24 @@ pub(crate) struct Setup {
     pub(crate) propose: Propose,
     /// The port of the webhook; `None`: steering is taken for given, and is not.
     pub(crate) webhook: Option<u16>,
+    /// The longest wait for the answer to one write.
+    pub(crate) write: Duration,
+    /// How far its clock is ahead of the wall's.
+    pub(crate) ahead: Span,
+}
+
+impl Setup {
+    /// With what most tests want.
+    pub(crate) fn new(policy: Policy, propose: Propose) -> Result<Self, Failure> {
+        Ok(Self {
+            name: OWN.to_owned(),
+            policy,
+            propose,
+            webhook: Some(stornx_testbed::ports::free()?),
+            write: Duration::from_secs(5),
+            ahead: Span::ZERO,
+        })
+    }
 }
 
 /// A policy under which everything may happen at once and at any time.
@@ -94,7 +109,7 @@ impl Driver {
             StoreOptions {
                 namespace: Namespace::new(OWN)?,
                 name: setup.name.clone(),
-                timeout: WRITE,
+                timeout: setup.write,
             },
         );
         let mut serving = None;
@@ -109,10 +124,10 @@ impl Driver {
         let ports = Ports {
             cluster: cluster.clone(),
             metrics: Arc::new(NoMetrics),
-            actuator: Arc::new(KubeActuator::new(&connection, WRITE)),
+            actuator: Arc::new(KubeActuator::new(&connection, setup.write)),
             store: Arc::new(store),
             leader: leads,
-            clock: Arc::new(WallClock),
+            clock: Arc::new(WallClock(setup.ahead)),
         };
         let propose = setup.propose;
         let engine =
@@ -175,7 +190,7 @@ fn options(setup: &Setup, port: u16) -> Result<WebhookOptions, Failure> {
         url: Some(format!("https://127.0.0.1:{port}")),
         address: None,
         files: None,
-        timeout: WRITE,
+        timeout: setup.write,
         count: Arc::new(|_, _| {}),
     })
 }
@@ -231,12 +246,13 @@ impl LeaderGate for AlwaysLeads {
     }
 }
 
-struct WallClock;
+struct WallClock(Span);
 
 impl Clock for WallClock {
     fn now(&self) -> Timestamp {
         let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        let wall = Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        wall.after(self.0)
     }
 }
 

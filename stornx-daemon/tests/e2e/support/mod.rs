@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod daemon;
 pub(crate) mod driver;
+pub(crate) mod faults;
 pub(crate) mod hook;
 pub(crate) mod load;
 pub(crate) mod pods;
