@@ -86,6 +86,8 @@ pub(super) struct Bounds {
     /// Controllers, scheduler and kubelets take many small steps; else a count is known to
     /// the ReplicaSet at once, and a replica that is bound is soon Ready.
     pub(super) small_steps: bool,
+    /// Controllers act between the writes of a cycle, not only faults and people.
+    pub(super) within_cycles: bool,
     pub(super) checks: Checks,
     /// The world is calmed.
     pub(super) calm: bool,
@@ -124,6 +126,12 @@ pub(super) fn steps(state: &State, product: &Product, bounds: &Bounds, steps: &m
         Daemon::Busy(_) => steps.push(Step::Write),
     }
     if !bounds.small_steps && urgent(state, steps) {
+        return;
+    }
+    if !bounds.within_cycles && matches!(state.daemon, Daemon::Busy(_)) {
+        if state.faults_left > 0 {
+            faults(state, product, bounds, &concerns, steps);
+        }
         return;
     }
     if state.late.is_some() {

@@ -126,6 +126,7 @@ const ONE: Bounds =
         all_ages: true,
         all_faults: true,
         small_steps: true,
+        within_cycles: true,
         checks: Checks::ALL,
         calm: false,
     };
@@ -143,6 +144,7 @@ fn explore() {
         all_ages: number("AGES", 1) > 0,
         all_faults: number("KINDS", 1) > 0,
         small_steps: number("SMALL", 1) > 0,
+        within_cycles: number("WITHIN", 1) > 0,
         ..ONE
     };
     match search("explore", bounds) {
