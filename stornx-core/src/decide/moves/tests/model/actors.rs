@@ -69,6 +69,24 @@ pub(super) enum Fault {
     Stall(Kind),
 }
 
+impl Fault {
+    /// The load that it befalls alone.
+    const fn befalls(self) -> Option<usize> {
+        match self {
+            Self::BecomeUnready(at, _)
+            | Self::Delete(at, _)
+            | Self::Person(at, _)
+            | Self::Autoscaler(at)
+            | Self::OptOut(at)
+            | Self::Rollout(at)
+            | Self::Quota(at)
+            | Self::Unsteered(at)
+            | Self::RemoveAny(at, _) => Some(at),
+            Self::Crash(_) | Self::NoAnswer(_) | Self::LoseNode(_) | Self::Stall(_) => None,
+        }
+    }
+}
+
 /// How far the search goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -261,6 +279,10 @@ fn faults(
         }
     }
     for (at, load) in state.loads.iter().enumerate().filter(|(at, _)| concerns[*at]) {
+        // The loads are alike but for their names: the first to suffer may be the first.
+        if at > 0 && !state.loads[0].suffered {
+            continue;
+        }
         for count in BEFORE - 1..=BEFORE + 2 {
             let told = bounds.all_faults || count.abs_diff(BEFORE) == 1;
             if told && count != load.deployment.count {
@@ -393,6 +415,10 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
 }
 
 fn go_wrong(state: &mut State, product: &Product, bounds: &Bounds, fault: Fault) {
+    if let Some(at) = fault.befalls() {
+        // Nobody asks for it where there is one load.
+        state.loads[at].suffered = bounds.loads > 1;
+    }
     match fault {
         Fault::Crash(late) => {
             if late {

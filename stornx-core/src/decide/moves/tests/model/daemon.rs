@@ -32,8 +32,7 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    pub(super) const ALL: Self =
-        Self {
+    pub(super) const ALL: Self = Self {
         count_at_close: true,
         missing_at_abort: true,
         owner_at_lower: true,
@@ -261,13 +260,7 @@ fn unmark(load: &mut Load, pods: &[u8]) {
 }
 
 /// A write of ours to a count, tested against the one that stands.
-fn set_count(
-    state: &mut State,
-    checks: Checks,
-    load: usize,
-    observed: u8,
-    wanted: u8,
-) -> bool {
+fn set_count(state: &mut State, checks: Checks, load: usize, observed: u8, wanted: u8) -> bool {
     let load = &mut state.loads[load];
     let theirs = wanted < observed && checks.owner_at_lower && load.deployment.by_others;
     if load.deployment.count != observed || theirs {

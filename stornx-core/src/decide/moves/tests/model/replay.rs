@@ -13,18 +13,14 @@ use crate::{
     decide::{
         self,
         ledger::Ledger,
-        moves::{
-            Beginning, Moved, Room, advance, destinations::Destinations, gates,
-        },
+        moves::{Beginning, Moved, Room, advance, destinations::Destinations, gates},
         safety::{Safety, testing::id},
     },
     memory::Memory,
     model::{ClusterFacts, Facts, MetricsFacts, Snapshot},
     plan::{Action, Planned},
     policy::Policy,
-    ports::{
-        Actuator, Clock, ClusterSource, LeaderGate, MetricsSource, PortError, StateStore,
-    },
+    ports::{Actuator, Clock, ClusterSource, LeaderGate, MetricsSource, PortError, StateStore},
     report::{Expected, MoveReason, MoveWhy},
     units::Timestamp,
     view::View,
@@ -135,13 +131,15 @@ impl Clock for Script {
 
 /// The planner of the product, and moves of the loads that wish to move.
 pub(super) fn starting(
-    wishes: Vec<bool>,
-) -> impl Fn(&Snapshot, &Policy, &Memory, Timestamp) -> Planned + Send + Sync + 'static {
-    move |snapshot, policy, memory, now| {
-        let mut planned = decide::plan(snapshot, policy, memory, now);
-        begin(&mut planned, snapshot, policy, memory, &wishes);
-        planned
-    }
+    wishes: &[bool],
+    snapshot: &Snapshot,
+    policy: &Policy,
+    memory: &Memory,
+    now: Timestamp,
+) -> Planned {
+    let mut planned = decide::plan(snapshot, policy, memory, now);
+    begin(&mut planned, snapshot, policy, memory, wishes);
+    planned
 }
 
 fn begin(
@@ -176,11 +174,13 @@ fn begin(
             gates::may_move(&view, &safety, memory, room.ledger, at),
             Ok(()) | Err(MoveReason::NoTraffic)
         );
-        let (from, to) = (view.node(&leaves(load).parse().unwrap()), view.node(&"d0".parse().unwrap()));
+        let (from, to) =
+            (view.node(&leaves(load).parse().unwrap()), view.node(&"d0".parse().unwrap()));
         let (Some(from), Some(to)) = (from, to) else { continue };
         let pod = view.pod(at, &victim(load)).filter(|pod| pod.node == Some(from));
         let Some(pod) = pod else { continue };
-        if busy || !open || under_way.reasons[at.at()].is_some() || !room.is_possible(at, from, to) {
+        if busy || !open || under_way.reasons[at.at()].is_some() || !room.is_possible(at, from, to)
+        {
             continue;
         }
         room.promise(at, from, to);

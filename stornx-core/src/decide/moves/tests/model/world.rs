@@ -66,6 +66,8 @@ pub(super) struct Load {
     pub(super) pods: Vec<Pod>,
     /// A quota lets no fourth replica be made.
     pub(super) quota: bool,
+    /// A fault of its own has befallen it.
+    pub(super) suffered: bool,
     /// A move is still to begin.
     pub(super) wants_to_move: bool,
     pub(super) judge: Judge,
@@ -101,6 +103,7 @@ impl Load {
             known_count: BEFORE,
             pods: pods.to_vec(),
             quota: false,
+            suffered: false,
             wants_to_move: true,
             judge: Judge {
                 wish: BEFORE,
@@ -195,12 +198,29 @@ pub(super) struct Seen {
 pub(super) enum Request {
     /// To store a memory.
     Save(u32),
-    Surge { load: usize, observed: u8 },
+    Surge {
+        load: usize,
+        observed: u8,
+    },
     /// To lower the count, one replica going; nobody in particular where none is named.
-    Lower { load: usize, observed: u8, victim: Option<u8> },
-    Close { load: usize, observed: u8 },
-    Unmark { load: usize, observed: u8, pods: Vec<u8> },
-    Release { load: usize, pods: Vec<u8> },
+    Lower {
+        load: usize,
+        observed: u8,
+        victim: Option<u8>,
+    },
+    Close {
+        load: usize,
+        observed: u8,
+    },
+    Unmark {
+        load: usize,
+        observed: u8,
+        pods: Vec<u8>,
+    },
+    Release {
+        load: usize,
+        pods: Vec<u8>,
+    },
 }
 
 impl Request {
