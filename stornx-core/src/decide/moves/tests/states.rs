@@ -71,6 +71,17 @@ fn each_state_has_its_answer() {
             Sight { surge: Surge::None, waited: late, ..ready() },
             Step::Undo { surge: None, cause: TimedOut },
         ),
+        ("one is missing", Sight { missing: true, ..ready() }, Step::Wait),
+        (
+            "one is missing, late",
+            Sight { missing: true, waited: late, ..ready() },
+            Step::Undo { surge: None, cause: TimedOut },
+        ),
+        (
+            "one is missing, unwanted",
+            Sight { missing: true, standing: Standing::Unwanted, ..ready() },
+            Step::Undo { surge: None, cause: NotAllowedAnyMore },
+        ),
         ("no node", Sight { surge: unbound(), ..ready() }, Step::Wait),
         (
             "no node after half of the time",
@@ -202,6 +213,7 @@ fn no_state_breaks_a_promise() {
             Step::Finish { replacement } => assert!(
                 sight.standing == Standing::Free
                     && sight.count == Count::Surged
+                    && !sight.missing
                     && sight.victim_stands
                     && sight.victim_may_go
                     && sight.warm

@@ -69,6 +69,36 @@ pub(super) enum Fault {
     Stall(Kind),
 }
 
+impl Fault {
+    /// The load that it befalls alone.
+    const fn befalls(self) -> Option<usize> {
+        match self {
+            Self::BecomeUnready(at, _)
+            | Self::Delete(at, _)
+            | Self::Person(at, _)
+            | Self::Autoscaler(at)
+            | Self::OptOut(at)
+            | Self::Rollout(at)
+            | Self::Quota(at)
+            | Self::Unsteered(at)
+            | Self::RemoveAny(at, _) => Some(at),
+            Self::Crash(_) | Self::NoAnswer(_) | Self::LoseNode(_) | Self::Stall(_) => None,
+        }
+    }
+}
+
+/// What may go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Faulty {
+    /// What all moves share: the daemon, its requests, watches, the node that they go to.
+    /// Besides, a person who sets a count to one more.
+    Shared,
+    /// Also what befalls the victim and the newcomers, the count, the template, the quota.
+    Most,
+    /// Everything, on every replica.
+    All,
+}
+
 /// How far the search goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -80,12 +110,12 @@ pub(super) struct Bounds {
     pub(super) always_late: bool,
     /// Ages between the first and the last are told apart.
     pub(super) all_ages: bool,
-    /// Faults of every kind and on every replica; else those of the kinds that bear on
-    /// what two moves share, on the victim and the newcomers.
-    pub(super) all_faults: bool,
+    pub(super) faulty: Faulty,
     /// Controllers, scheduler and kubelets take many small steps; else a count is known to
     /// the ReplicaSet at once, and a replica that is bound is soon Ready.
     pub(super) small_steps: bool,
+    /// Controllers act between the writes of a cycle, not only faults and people.
+    pub(super) within_cycles: bool,
     pub(super) checks: Checks,
     /// The world is calmed.
     pub(super) calm: bool,
@@ -124,6 +154,12 @@ pub(super) fn steps(state: &State, product: &Product, bounds: &Bounds, steps: &m
         Daemon::Busy(_) => steps.push(Step::Write),
     }
     if !bounds.small_steps && urgent(state, steps) {
+        return;
+    }
+    if !bounds.within_cycles && matches!(state.daemon, Daemon::Busy(_)) {
+        if state.faults_left > 0 {
+            faults(state, product, bounds, &concerns, steps);
+        }
         return;
     }
     if state.late.is_some() {
@@ -229,18 +265,20 @@ fn faults(
     if !concerns.contains(&true) {
         return;
     }
+    let all = bounds.faulty == Faulty::All;
     let mut push = |fault| steps.push(Step::Fault(fault));
     if state.daemon != Daemon::Down {
-        push(Fault::Crash(false));
-        if state.late.is_none() && daemon::under_way(state).is_some() {
-            push(Fault::Crash(true));
+        // What may arrive late need not.
+        let late = state.late.is_none() && daemon::under_way(state).is_some();
+        push(Fault::Crash(late));
+        if late {
             push(Fault::NoAnswer(true));
             push(Fault::NoAnswer(false));
         }
     }
     // The node of the victim, that of the replacement, another one with a replica.
     for node in [0, ELSEWHERE, TARGET] {
-        if state.lost_nodes == 0 && (bounds.all_faults || node == TARGET) {
+        if state.lost_nodes == 0 && (all || node == TARGET) {
             push(Fault::LoseNode(node));
         }
     }
@@ -253,17 +291,28 @@ fn faults(
         }
     }
     for (at, load) in state.loads.iter().enumerate().filter(|(at, _)| concerns[*at]) {
+        // The loads are alike but for their names: the first to suffer may be the first.
+        if at > 0 && !state.loads[0].suffered {
+            continue;
+        }
         for count in BEFORE - 1..=BEFORE + 2 {
-            let told = bounds.all_faults || count.abs_diff(BEFORE) == 1;
+            let told = match bounds.faulty {
+                Faulty::Shared => count == BEFORE + 1,
+                Faulty::Most => count.abs_diff(BEFORE) == 1,
+                Faulty::All => true,
+            };
             if told && count != load.deployment.count {
                 push(Fault::Person(at, count));
             }
         }
+        if bounds.faulty == Faulty::Shared {
+            continue;
+        }
         let deployment = &load.deployment;
-        if !deployment.autoscaled && bounds.all_faults {
+        if !deployment.autoscaled && all {
             push(Fault::Autoscaler(at));
         }
-        if !deployment.opted_out && bounds.all_faults {
+        if !deployment.opted_out && all {
             push(Fault::OptOut(at));
         }
         if !deployment.rollout {
@@ -272,7 +321,7 @@ fn faults(
         if !load.quota {
             push(Fault::Quota(at));
         }
-        if bounds.all_faults && may_create(load) && intent(state, product, at).is_some() {
+        if all && may_create(load) && intent(state, product, at).is_some() {
             push(Fault::Unsteered(at));
         }
         let first = load.pods.iter().map(order).min();
@@ -284,7 +333,7 @@ fn faults(
                 push(Fault::BecomeUnready(at, pod.name));
             }
             push(Fault::Delete(at, pod.name));
-            if bounds.all_faults && load.active() > load.known_count && Some(order(pod)) != first {
+            if all && load.active() > load.known_count && Some(order(pod)) != first {
                 push(Fault::RemoveAny(at, pod.name));
             }
         }
@@ -303,7 +352,7 @@ fn may_suffer(load: &Load, at: usize, pod: &Pod, bounds: &Bounds) -> bool {
             && order(other) == order(pod)
             && other.node.is_some() == pod.node.is_some()
     };
-    bounds.all_faults && !load.pods.iter().any(|other| alike(&other))
+    bounds.faulty == Faulty::All && !load.pods.iter().any(|other| alike(&other))
 }
 
 /// The intent that the webhook tells a pod that is created now.
@@ -385,6 +434,10 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
 }
 
 fn go_wrong(state: &mut State, product: &Product, bounds: &Bounds, fault: Fault) {
+    if let Some(at) = fault.befalls() {
+        // Nobody asks for it where there is one load.
+        state.loads[at].suffered = bounds.loads > 1;
+    }
     match fault {
         Fault::Crash(late) => {
             if late {

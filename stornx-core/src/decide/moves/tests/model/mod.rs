@@ -6,4 +6,5 @@ mod product;
 mod properties;
 mod replay;
 mod run;
+mod traces;
 mod world;

@@ -27,14 +27,14 @@ use super::{
 };
 use crate::{
     decide::safety::testing::{NOW, World, id, pod, pod_name},
-    engine::{Engine, EngineOptions, Ports},
+    engine::{Engine, EngineOptions, Planner, Ports},
     ids::PodName,
     memory::{Memory, MoveEnding, MoveInFlight, WorkloadMemory},
     model::{
         Autoscaler, AutoscalerKind, ClusterFacts, CountBy, DisruptionBudget, PodPhase, Rollout,
         Steered, Steering,
     },
-    plan::Action,
+    plan::{Action, Planned},
     policy::Policy,
     units::{Span, Timestamp},
 };
@@ -99,6 +99,9 @@ pub(super) enum Next {
 /// it is over then.
 const TAIL: u32 = u32::MAX;
 
+/// Plans kept: the runs of one cycle follow each other closely.
+const PLANS: usize = 2_000;
+
 #[derive(Default)]
 struct Tables {
     memories: Vec<(Memory, Vec<Remembered>)>,
@@ -106,6 +109,7 @@ struct Tables {
     threads: Vec<Thread>,
     by_thread: HashMap<Thread, u32>,
     next: HashMap<u32, Next>,
+    plans: Arc<Mutex<HashMap<(Seen, u32), Planned>>>,
     runs: usize,
 }
 
@@ -207,7 +211,7 @@ impl Product {
     fn ends_after(&self, thread: &Thread, answer: Answer) -> bool {
         let mut after = thread.clone();
         after.answers.push(answer);
-        self.run(TAIL, &after) == Next::Ends
+        self.ask(after) == Next::Ends
     }
 
     fn run(&self, at: u32, thread: &Thread) -> Next {
@@ -225,7 +229,7 @@ impl Product {
             clock: script.clone(),
         };
         let engine = Engine::new(ports, self.policy.clone(), EngineOptions::default())
-            .with_planner(Arc::new(starting(thread.seen.wants_to_move.clone())));
+            .with_planner(self.planner(thread));
         let mut cycle = pin!(engine.cycle());
         let poll = cycle.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         match (poll, script.asked()) {
@@ -244,6 +248,24 @@ impl Product {
             }
             (poll, asked) => panic!("neither asked nor ended: {poll:?} {asked:?}"),
         }
+    }
+
+    /// The planner of the product; what it planned for the same is not planned again.
+    fn planner(&self, thread: &Thread) -> Planner {
+        let plans = self.tables.lock().unwrap().plans.clone();
+        let key = (thread.seen.clone(), thread.loaded);
+        Arc::new(move |snapshot, policy, memory, now| {
+            if let Some(planned) = plans.lock().unwrap().get(&key) {
+                return planned.clone();
+            }
+            let planned = starting(&key.0.wants_to_move, snapshot, policy, memory, now);
+            let mut plans = plans.lock().unwrap();
+            if plans.len() >= PLANS {
+                plans.clear();
+            }
+            plans.insert(key.clone(), planned.clone());
+            planned
+        })
     }
 
     fn intern(&self, memory: Memory) -> u32 {

@@ -97,6 +97,7 @@ fn calmed(state: &State) -> State {
     calm.broken = 0;
     for load in &mut calm.loads {
         load.wants_to_move = false;
+        load.suffered = false;
         load.judge.toll = 0;
         load.judge.least_wish = 0;
         load.judge.lowered_by_us = false;

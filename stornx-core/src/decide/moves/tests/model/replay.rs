@@ -131,13 +131,15 @@ impl Clock for Script {
 
 /// The planner of the product, and moves of the loads that wish to move.
 pub(super) fn starting(
-    wishes: Vec<bool>,
-) -> impl Fn(&Snapshot, &Policy, &Memory, Timestamp) -> Planned + Send + Sync + 'static {
-    move |snapshot, policy, memory, now| {
-        let mut planned = decide::plan(snapshot, policy, memory, now);
-        begin(&mut planned, snapshot, policy, memory, &wishes);
-        planned
-    }
+    wishes: &[bool],
+    snapshot: &Snapshot,
+    policy: &Policy,
+    memory: &Memory,
+    now: Timestamp,
+) -> Planned {
+    let mut planned = decide::plan(snapshot, policy, memory, now);
+    begin(&mut planned, snapshot, policy, memory, wishes);
+    planned
 }
 
 fn begin(

@@ -5,7 +5,7 @@ use std::time::Instant;
 use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use super::{
-    actors::{Bounds, Step, happen, steps},
+    actors::{Bounds, Faulty, Step, happen, steps},
     daemon::Checks,
     product::Product,
     properties::{Broken, Settling, enough_ready},
@@ -13,10 +13,10 @@ use super::{
 };
 
 /// A world for the checker.
-struct Interleavings {
-    bounds: Bounds,
-    product: Product,
-    settling: Settling,
+pub(super) struct Interleavings {
+    pub(super) bounds: Bounds,
+    pub(super) product: Product,
+    pub(super) settling: Settling,
 }
 
 const READY: &str = "no write of ours takes a Ready endpoint that is needed";
@@ -69,16 +69,14 @@ impl Model for Interleavings {
     }
 }
 
-/// What a search visited.
-struct Visited {
-    unique: usize,
-}
-
-/// Visits everything within the bounds; every promise must hold.
-fn search(name: &str, bounds: Bounds) -> Result<Visited, String> {
+/// Visits everything within the bounds: how many states there are.
+///
+/// # Errors
+/// The promises that do not hold, each with the shortest way to where it is broken.
+fn search(name: &str, bounds: Bounds) -> Result<usize, String> {
     let began = Instant::now();
     let model = Interleavings { bounds, product: Product::new(), settling: Settling::default() };
-    let mut checker =
+    let checker =
         model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (unique, generated) = (checker.unique_state_count(), checker.state_count());
     println!(
@@ -88,7 +86,6 @@ fn search(name: &str, bounds: Bounds) -> Result<Visited, String> {
         checker.model().product.memories(),
         began.elapsed(),
     );
-    let _ = &mut checker;
     let mut wrong = Vec::new();
     for (property, path) in checker.discoveries() {
         if property == FINISHES {
@@ -96,11 +93,8 @@ fn search(name: &str, bounds: Bounds) -> Result<Visited, String> {
         }
         let mut text = format!("{name}: not so: {property}\n");
         let last = path.last_state().clone();
-        for (state, step) in path.into_vec() {
-            text += &format!("  {step:?}\n");
-            if std::env::var_os("STORNX_MODEL_STATES").is_some() {
-                text += &format!("      {state:?}\n");
-            }
+        for (_, step) in path.into_vec() {
+            text += &step.map_or_else(String::new, |step| format!("  {step:?}\n"));
         }
         let left = checker.model().settling.settles(
             &last,
@@ -114,38 +108,106 @@ fn search(name: &str, bounds: Bounds) -> Result<Visited, String> {
     if checker.discovery(FINISHES).is_none() {
         wrong.push(format!("{name}: no run ends with all moves finished"));
     }
-    if wrong.is_empty() { Ok(Visited { unique }) } else { Err(wrong.join("\n")) }
+    if wrong.is_empty() { Ok(unique) } else { Err(wrong.join("\n")) }
 }
 
-const ONE: Bounds = Bounds {
+/// One move, everything told apart, everybody else in small steps.
+pub(super) const ONE: Bounds = Bounds {
     loads: 1,
     faults: 0,
     lag: 0,
     always_late: false,
     all_ages: true,
-    all_faults: true,
+    faulty: Faulty::All,
     small_steps: true,
+    within_cycles: true,
     checks: Checks::ALL,
     calm: false,
 };
 
+/// Two moves that share budget, store, cycles and the node that they go to.
+const TWO: Bounds = Bounds {
+    loads: 2,
+    lag: 1,
+    all_ages: false,
+    faulty: Faulty::Shared,
+    small_steps: false,
+    within_cycles: false,
+    ..ONE
+};
+
+/// Searches, and fails when states go missing: a search that visits little proves little.
+fn visit(name: &str, bounds: Bounds, at_least: usize) {
+    match search(name, bounds) {
+        Ok(states) => assert!(states >= at_least, "{name}: only {states} states"),
+        Err(wrong) => panic!("{wrong}"),
+    }
+}
+
 #[test]
-fn explore() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
+fn one_move_and_one_fault() {
+    visit("one move, one fault, every small step", Bounds { faults: 1, ..ONE }, 200_000);
+}
+
+#[test]
+fn one_move_and_two_faults() {
     let bounds = Bounds {
-        loads: number("LOADS", 1) as usize,
-        faults: number("FAULTS", 0) as u8,
-        lag: number("LAG", 0) as usize,
-        always_late: number("LATE", 0) > 0,
-        all_ages: number("AGES", 1) > 0,
-        all_faults: number("KINDS", 1) > 0,
-        small_steps: number("SMALL", 1) > 0,
+        faults: 2,
+        all_ages: false,
+        small_steps: false,
+        within_cycles: false,
+        lag: 1,
         ..ONE
     };
-    match search("explore", bounds) {
-        Ok(visited) => println!("{}", visited.unique),
-        Err(wrong) => panic!("{wrong}"),
+    visit("one move, two faults, stalls among them", bounds, 300_000);
+}
+
+#[test]
+fn one_move_under_late_watches() {
+    let bounds =
+        Bounds { faults: 1, lag: 1, always_late: true, all_ages: false, small_steps: false, ..ONE };
+    visit("one move, one fault, watches always late", bounds, 400_000);
+}
+
+#[test]
+fn two_moves_and_two_faults() {
+    visit("two moves, two faults, stalls among them", Bounds { faults: 2, ..TWO }, 1_000_000);
+}
+
+/// The same further out: `STORNX_MODEL=long`.
+#[test]
+fn long_form() {
+    if std::env::var("STORNX_MODEL").as_deref() != Ok("long") {
+        return;
+    }
+    let coarse = Bounds { all_ages: false, small_steps: false, ..ONE };
+    let lean = Bounds { within_cycles: false, lag: 1, ..coarse };
+    let most = Bounds { faulty: Faulty::Most, ..TWO };
+    let later = Bounds { faults: 1, lag: 2, always_late: true, ..coarse };
+    visit("one move, one fault, watches up to two versions late", later, 1_000_000);
+    let within = Bounds { faults: 1, within_cycles: true, ..most };
+    visit("two moves, one fault, within cycles", within, 500_000);
+    visit("two moves, two faults of most kinds", Bounds { faults: 2, ..most }, 5_000_000);
+    visit("one move, two faults, within cycles", Bounds { faults: 2, ..coarse }, 2_000_000);
+    let late = Bounds { faults: 1, lag: 1, always_late: true, ..ONE };
+    visit("one move, one fault, watches always late, every small step", late, 8_000_000);
+    visit("one move, three faults, stalls among them", Bounds { faults: 3, ..lean }, 5_000_000);
+}
+
+/// What the actuator makes sure of is needed: without any one of it a promise breaks.
+#[test]
+fn every_check_of_the_actuator_is_needed() {
+    let lean = Bounds { all_ages: false, small_steps: false, ..ONE };
+    let late = Bounds { faults: 1, lag: 1, always_late: true, ..lean };
+    let two = Bounds { faults: 2, within_cycles: false, ..lean };
+    let all = Checks::ALL;
+    let cases = [
+        ("the count at closing", late, Checks { count_at_close: false, ..all }),
+        ("who set it at lowering", late, Checks { owner_at_lower: false, ..all }),
+        ("the version at counting", two, Checks { version_at_count: false, ..all }),
+    ];
+    for (name, bounds, checks) in cases {
+        let name = format!("without {name}");
+        assert!(search(&name, Bounds { checks, ..bounds }).is_err(), "{name}: nothing breaks");
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Load {
     pub(super) pods: Vec<Pod>,
     /// A quota lets no fourth replica be made.
     pub(super) quota: bool,
+    /// A fault of its own has befallen it.
+    pub(super) suffered: bool,
     /// A move is still to begin.
     pub(super) wants_to_move: bool,
     pub(super) judge: Judge,
@@ -101,6 +103,7 @@ impl Load {
             known_count: BEFORE,
             pods: pods.to_vec(),
             quota: false,
+            suffered: false,
             wants_to_move: true,
             judge: Judge {
                 wish: BEFORE,
