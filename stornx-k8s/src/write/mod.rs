@@ -1,7 +1,7 @@
 //! The actuator: one action at a time, each with a precondition.
 //!
-//! - Counts are changed through the scale subresource by one JSON patch that tests the
-//!   count first, so that nobody's change is overwritten.
+//! - Counts are changed through the scale subresource at the version that was read just
+//!   before, so that nobody's change is overwritten.
 //! - The whole of an action, every request of it, is given up after one time-out: the
 //!   lease promises no more time than that. A process that was frozen in between sends no
 //!   further request.
@@ -55,7 +55,7 @@ impl KubeActuator {
             }
             Action::RemoveReplicas { workload, observed, victims } => match workload.kind() {
                 WorkloadKind::Deployment => {
-                    victims::remove(client, workload, what, *observed, victims, None).await
+                    victims::remove(client, workload, what, *observed, victims).await
                 }
                 WorkloadKind::StatefulSet => {
                     victims::remove_last(client, workload, what, *observed, victims).await
@@ -68,12 +68,11 @@ impl KubeActuator {
                 moves::make_way(client, workload, what, *observed, victim).await
             }
             Action::FinishMove { workload, observed, victim, replacement } => {
-                let (victims, stands_in) = (std::slice::from_ref(victim), Some(replacement));
-                victims::remove(client, workload, what, *observed, victims, stands_in).await
+                let stands_in = Some(replacement);
+                victims::end_move(client, workload, what, *observed, victim, stands_in).await
             }
             Action::AbortMove { workload, observed, surge: Some(surge), .. } => {
-                let victims = std::slice::from_ref(surge);
-                victims::remove(client, workload, what, *observed, victims, None).await
+                victims::end_move(client, workload, what, *observed, surge, None).await
             }
             Action::AbortMove { workload, observed, surge: None, .. } => {
                 moves::give_up_missing(client, workload, what, *observed).await

@@ -15,7 +15,7 @@ use stornx_core::{
 };
 
 use super::{
-    scale::{self, Change, conflict, count},
+    scale::{self, Change, conflict},
     victims::{self, refused},
 };
 use crate::error::port_error;
@@ -30,13 +30,15 @@ pub(super) async fn give_up_missing(
 ) -> Result<(), PortError> {
     let there = victims::Replicas::read(client, workload, what).await?;
     there.expect_count(what, observed)?;
+    there.expect_ours(what)?;
     let wanted = observed.saturating_sub(1);
     if there.candidates.len() > usize::try_from(wanted).unwrap_or(usize::MAX) {
         let detail = format!("{} replicas are there, none is missing", there.candidates.len());
         return Err(refused(what, detail));
     }
     let change = Change { what, observed, wanted };
-    scale::change(&scale::deployments(client, workload), workload, change).await
+    let deployments = scale::deployments(client, workload);
+    scale::change_from(&deployments, workload, change, &there.counted).await
 }
 
 /// Makes sure that the count is what whoever forgets a move thinks it is.
@@ -47,9 +49,8 @@ pub(super) async fn close(
     observed: u32,
 ) -> Result<(), PortError> {
     let deployments = scale::deployments(client, workload);
-    let scale =
-        deployments.get_scale(workload.name()).await.map_err(|error| port_error(what, &error))?;
-    if count(&scale) == observed { Ok(()) } else { Err(conflict(what, observed, count(&scale))) }
+    let found = scale::read(&deployments, workload.name(), what).await?.count;
+    if found == observed { Ok(()) } else { Err(conflict(what, observed, found)) }
 }
 
 /// Takes marks off replicas, unless some replica is about to go: then the marks say

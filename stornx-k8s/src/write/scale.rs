@@ -1,11 +1,12 @@
 //! Replica counts, through the scale subresource.
 //!
-//! The API server evaluates the patch against the object as it is when it writes, and
-//! again when somebody else wrote in between, so test and change are one. It answers a
-//! failed test with 422, like much else: the count that is found then tells which.
+//! A count is read and then changed at the version that was read, by one JSON patch that
+//! tests it. The API server evaluates the patch against the object as it is when it writes,
+//! and again when somebody else wrote in between, so test and change are one. The count
+//! alone would not do: a request that arrives late may find the same count a second time,
+//! when what it was sent for is long over.
 //!
-//! A count of zero is not in the object at all (the API omits it): then the test is
-//! that the specification is empty, since the count is all that it holds.
+//! A failed test is answered with 422, like much else: what is found then tells which.
 
 use std::fmt::Debug;
 
@@ -20,10 +21,11 @@ use k8s_openapi::{
 use kube::{Api, Client, Error, api::Patch};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use stornx_core::{ids::WorkloadRef, ports::PortError};
+use stornx_core::{ids::WorkloadRef, model::CountBy, ports::PortError};
 
 use crate::{
     error::{detail, port_error},
+    map::count::counted_by,
     write_params,
 };
 
@@ -36,6 +38,31 @@ pub(super) struct Change<'a> {
     pub(super) observed: u32,
     /// The count to set.
     pub(super) wanted: u32,
+}
+
+/// The count of a workload as it was read.
+#[derive(Debug, Clone)]
+pub(super) struct Counted {
+    pub(super) count: u32,
+    /// Who set it.
+    pub(super) by: CountBy,
+    /// The labels that select its pods.
+    pub(super) selector: String,
+    version: String,
+}
+
+/// Reads the count of a workload.
+pub(super) async fn read<K>(api: &Api<K>, name: &str, what: &str) -> Result<Counted, PortError>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let scale = api.get_scale(name).await.map_err(|error| port_error(what, &error))?;
+    Ok(Counted {
+        count: count(&scale),
+        by: counted_by(&scale.metadata),
+        version: scale.metadata.resource_version.unwrap_or_default(),
+        selector: scale.status.and_then(|status| status.selector).unwrap_or_default(),
+    })
 }
 
 pub(super) fn deployments(client: &Client, workload: &WorkloadRef) -> Api<Deployment> {
@@ -76,29 +103,42 @@ pub(super) async fn change<K>(
 where
     K: Clone + Debug + DeserializeOwned,
 {
+    let counted = read(api, workload.name(), change.what).await?;
+    change_from(api, workload, change, &counted).await
+}
+
+/// Changes the count of a workload that was read.
+pub(super) async fn change_from<K>(
+    api: &Api<K>,
+    workload: &WorkloadRef,
+    change: Change<'_>,
+    counted: &Counted,
+) -> Result<(), PortError>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
     let Change { what, observed, wanted } = change;
+    if counted.count != observed {
+        return Err(conflict(what, observed, counted.count));
+    }
     let name = workload.name();
-    let operations = if observed > 0 {
-        json!([
-            { "op": "test", "path": "/spec/replicas", "value": observed },
-            { "op": "replace", "path": "/spec/replicas", "value": wanted }
-        ])
-    } else {
-        json!([
-            { "op": "test", "path": "/spec", "value": {} },
-            { "op": "add", "path": "/spec/replicas", "value": wanted }
-        ])
-    };
+    // A count of zero is not in the object at all: to add is to set in any case.
+    let operations = json!([
+        { "op": "test", "path": "/metadata/resourceVersion", "value": counted.version },
+        { "op": "add", "path": "/spec/replicas", "value": wanted }
+    ]);
     let patch = Patch::Json::<()>(json_patch(what, operations)?);
     match api.patch_scale(name, &write_params(), &patch).await {
         Ok(_) => Ok(()),
         Err(error @ Error::Api(_)) if is_unprocessable(&error) => {
-            let scale = api.get_scale(name).await.map_err(|error| port_error(what, &error))?;
-            let found = count(&scale);
-            Err(if found == observed {
-                port_error(what, &error)
+            let found = read(api, name, what).await?;
+            Err(if found.count != observed {
+                conflict(what, observed, found.count)
+            } else if found.version != counted.version {
+                let detail = "it was changed by somebody else at the same moment".to_owned();
+                PortError::Conflict { what: what.to_owned(), detail }
             } else {
-                conflict(what, observed, found)
+                port_error(what, &error)
             })
         }
         Err(error) => Err(port_error(what, &error)),

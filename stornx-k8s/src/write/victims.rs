@@ -20,10 +20,11 @@ use kube::{
 use serde_json::{Value, json};
 use stornx_core::{
     ids::{PodName, WorkloadRef},
+    model::CountBy,
     ports::PortError,
 };
 
-use super::scale::{self, Change, conflict, count};
+use super::scale::{self, Change, Counted, conflict};
 use crate::{
     error::port_error,
     map::rank::{COST, Candidate, LOWEST, NO_COST, VICTIM, candidate},
@@ -42,7 +43,7 @@ fn lowered(observed: u32, victims: &[PodName]) -> Option<u32> {
 /// The replicas of a Deployment and its count, as they are now.
 pub(super) struct Replicas {
     pods: Api<Pod>,
-    count: u32,
+    pub(super) counted: Counted,
     /// Those that are neither going nor gone.
     pub(super) candidates: Vec<Candidate>,
 }
@@ -53,20 +54,28 @@ impl Replicas {
         workload: &WorkloadRef,
         what: &str,
     ) -> Result<Self, PortError> {
-        let failed = |error| port_error(what, &error);
         let deployments = scale::deployments(client, workload);
-        let scale = deployments.get_scale(workload.name()).await.map_err(failed)?;
+        let counted = scale::read(&deployments, workload.name(), what).await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), workload.namespace().as_str());
-        let found = count(&scale);
-        let selector = scale.status.and_then(|status| status.selector).unwrap_or_default();
-        let list = pods.list(&ListParams::default().labels(&selector)).await.map_err(failed)?;
+        let selected = ListParams::default().labels(&counted.selector);
+        let list = pods.list(&selected).await.map_err(|error| port_error(what, &error))?;
         let candidates =
             list.items.iter().filter_map(|pod| candidate(pod, workload.name())).collect();
-        Ok(Self { pods, count: found, candidates })
+        Ok(Self { pods, counted, candidates })
     }
 
     pub(super) fn expect_count(&self, what: &str, observed: u32) -> Result<(), PortError> {
-        if self.count == observed { Ok(()) } else { Err(conflict(what, observed, self.count)) }
+        let found = self.counted.count;
+        if found == observed { Ok(()) } else { Err(conflict(what, observed, found)) }
+    }
+
+    /// That nobody else has set the count: the end of a move takes back what StornX added,
+    /// and nothing that somebody wants.
+    pub(super) fn expect_ours(&self, what: &str) -> Result<(), PortError> {
+        match self.counted.by {
+            CountBy::Others => Err(refused(what, "somebody else set the count meanwhile")),
+            CountBy::StornX | CountBy::Unknown => Ok(()),
+        }
     }
 
     /// Takes our marks off some of them.
@@ -79,29 +88,53 @@ impl Replicas {
     }
 }
 
-/// Takes replicas of a Deployment away. `stands_in` is the one that takes over: it must
-/// be there and Ready.
+/// Ends a move: its surge or its victim goes. `stands_in` is the one that takes over: it
+/// must be there and Ready.
+pub(super) async fn end_move(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    observed: u32,
+    victim: &PodName,
+    stands_in: Option<&PodName>,
+) -> Result<(), PortError> {
+    let there = Replicas::read(client, workload, what).await?;
+    there.expect_ours(what)?;
+    if let Some(name) = stands_in
+        && !there.candidates.iter().any(|one| one.name == name.name() && one.serves())
+    {
+        return Err(refused(what, format!("{name} is not Ready")));
+    }
+    take(client, workload, what, observed, std::slice::from_ref(victim), there).await
+}
+
+/// Takes replicas of a Deployment away.
 pub(super) async fn remove(
     client: &Client,
     workload: &WorkloadRef,
     what: &str,
     observed: u32,
     victims: &[PodName],
-    stands_in: Option<&PodName>,
+) -> Result<(), PortError> {
+    let there = Replicas::read(client, workload, what).await?;
+    take(client, workload, what, observed, victims, there).await
+}
+
+async fn take(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    observed: u32,
+    victims: &[PodName],
+    there: Replicas,
 ) -> Result<(), PortError> {
     let deployments = scale::deployments(client, workload);
-    let failed = |error| port_error(what, &error);
-    let there = Replicas::read(client, workload, what).await?;
     there.expect_count(what, observed)?;
-    let Replicas { pods, candidates, .. } = there;
+    let Replicas { pods, candidates, counted } = there;
     let Some(wanted) = lowered(observed, victims) else {
         return Err(refused(what, format!("{} are more than {observed}", victims.len())));
     };
-    if let Some(name) = stands_in
-        && !candidates.iter().any(|one| one.name == name.name() && one.serves())
-    {
-        return Err(refused(what, format!("{name} is not Ready")));
-    }
+    let failed = |error| port_error(what, &error);
     let chosen = choose(&candidates, observed, victims).map_err(|why| refused(what, why))?;
 
     for left in candidates.iter().filter(|one| one.marked && !chosen.contains(one)) {
@@ -115,11 +148,11 @@ pub(super) async fn remove(
         }
     }
     let change = Change { what, observed, wanted };
-    let Err(error) = scale::change(&deployments, workload, change).await else { return Ok(()) };
+    let changed = scale::change_from(&deployments, workload, change, &counted).await;
+    let Err(error) = changed else { return Ok(()) };
     // Without an answer the count tells whether it was lowered.
     if let PortError::Unavailable { .. } = &error {
-        let now = deployments.get_scale(workload.name()).await.map_err(failed)?;
-        if count(&now) == wanted {
+        if scale::read(&deployments, workload.name(), what).await?.count == wanted {
             return Ok(());
         }
     }

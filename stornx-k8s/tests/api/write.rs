@@ -61,12 +61,13 @@ pub(crate) fn conflict(result: Result<(), PortError>) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_is_raised_by_one_request_with_a_precondition() {
+async fn a_count_is_raised_at_the_version_that_was_read() {
     let (api, actuator) = setup().await;
     actuator.apply(&add(2, &["n1", "n2"])).await.unwrap();
     assert_eq!(replicas(&api), 4);
     let requests = api.requests();
-    let [request] = requests.as_slice() else { panic!("{requests:?}") };
+    let [read, request] = requests.as_slice() else { panic!("{requests:?}") };
+    assert!(read.starts_with("GET /apis/apps/v1/namespaces/shop/deployments/cart/scale"));
     assert!(request.starts_with("PATCH /apis/apps/v1/namespaces/shop/deployments/cart/scale"));
     assert!(request.contains("fieldManager=stornx"), "{request}");
     let text = conflict(actuator.apply(&add(2, &["n1"])).await);
