@@ -22,7 +22,7 @@ use stornx_core::{
     plan::{Action, MoveWay},
     policy::{AutoscaledMoves, Policy},
     report::{MoveWhy, ScaleWhy, Trigger, Why},
-    units::Span,
+    units::{Bytes, MilliCpu, Resources, Span},
 };
 use stornx_testbed::{
     Options, TestBed,
@@ -230,7 +230,9 @@ async fn run(
     hook::install(admin, &namespace).await?;
     // One zone: where in it the replicas are does not matter here.
     let (before, after) = scenario.replicas();
-    let workload = Workload::new(&namespace, "w", before).in_zone(ZONE);
+    // Dozens of them share its nodes.
+    let small = Resources { cpu: MilliCpu::new(5), memory: Bytes::new(1 << 20) };
+    let workload = Workload::new(&namespace, "w", before).in_zone(ZONE).asking(small);
     workload.create(admin).await?;
     apps::wait_ready(admin, &workload, usize::try_from(before)?, SOON).await?;
     if scenario == Scenario::EvictionMove {
@@ -281,6 +283,8 @@ async fn run(
     if fewest < least {
         return Err(format!("{fewest} ready endpoints, at least {least} were to stay").into());
     }
+    // Gone, so that those who come after have room; whoever looks at a failure finds it there.
+    apps::scale(admin, &workload, 0).await?;
     Ok((faults.writes(), began.elapsed()))
 }
 
@@ -335,7 +339,13 @@ async fn turn(
     let mut annotated = false;
     let (wants_off, off) = (scenario == Scenario::UndoneMove, tokio::sync::Notify::new());
     let turned = driver.turn(LIMIT, |outcome: &CycleOutcome| {
-        *last = sketch(outcome);
+        let pods = outcome.snapshot.iter().flat_map(|snapshot| &snapshot.workloads);
+        let pods: Vec<_> = pods
+            .filter(|one| one.managed)
+            .flat_map(|one| &one.pods)
+            .map(|pod| (pod.name.name(), pod.phase, &pod.traces))
+            .collect();
+        *last = format!("{} {pods:?}", sketch(outcome));
         let surged = outcome.done().any(|action| matches!(action, Action::StartMove { .. }));
         if wants_off && surged && !annotated {
             annotated = true;
