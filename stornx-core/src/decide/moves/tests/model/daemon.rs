@@ -18,6 +18,9 @@ use super::{
 pub(super) struct Checks {
     /// A record is cleared only while the count is the one that was seen.
     pub(super) count_at_close: bool,
+    /// A record is cleared because others changed the count only while StornX was not the
+    /// last to set it.
+    pub(super) owner_at_close: bool,
     /// A surge that never came is not asked for any more only while fewer replicas are
     /// there than asked for.
     pub(super) missing_at_abort: bool,
@@ -34,6 +37,7 @@ pub(super) struct Checks {
 impl Checks {
     pub(super) const ALL: Self = Self {
         count_at_close: true,
+        owner_at_close: true,
         missing_at_abort: true,
         owner_at_lower: true,
         version_at_count: true,
@@ -124,9 +128,11 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
             unmark(&mut state.loads[*load], victim.as_slice());
             answered(state, product, &cycle, answer);
         }
-        (Request::Close { load, observed }, _) => {
-            let stands = state.loads[*load].deployment.count == *observed;
-            let closed = stands || !checks.count_at_close;
+        (Request::Close { load, observed, changed }, _) => {
+            let deployment = &state.loads[*load].deployment;
+            let stands = deployment.count == *observed || !checks.count_at_close;
+            let theirs = deployment.by_others || !changed || !checks.owner_at_close;
+            let closed = stands && theirs;
             answered(state, product, &cycle, if closed { Answer::Done } else { Answer::Refused });
         }
         (Request::Unmark { load, observed, pods }, _) => {

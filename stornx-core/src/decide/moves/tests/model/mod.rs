@@ -2,6 +2,7 @@
 
 mod actors;
 mod daemon;
+mod faults;
 mod product;
 mod properties;
 mod replay;

@@ -34,7 +34,7 @@ use crate::{
         Autoscaler, AutoscalerKind, ClusterFacts, CountBy, DisruptionBudget, PodPhase, Rollout,
         Steered, Steering,
     },
-    plan::{Action, Planned},
+    plan::{AbortCause, Action, MoveEnd, Planned},
     policy::Policy,
     units::{Span, Timestamp},
 };
@@ -381,7 +381,10 @@ fn request(action: &Action) -> Request {
             let victim = surge.as_ref().map(number);
             Request::Lower { load, observed: count(observed), victim }
         }
-        Action::CloseMove { observed, .. } => Request::Close { load, observed: count(observed) },
+        Action::CloseMove { observed, end, .. } => {
+            let changed = *end == MoveEnd::GivenUp(AbortCause::CountChanged);
+            Request::Close { load, observed: count(observed), changed }
+        }
         Action::Unmark { observed, pods, .. } => Request::Unmark {
             load,
             observed: count(observed),

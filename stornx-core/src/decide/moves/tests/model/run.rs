@@ -5,8 +5,9 @@ use std::time::Instant;
 use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use super::{
-    actors::{Bounds, Faulty, Step, happen, steps},
+    actors::{Bounds, Step, happen, steps},
     daemon::Checks,
+    faults::Faulty,
     product::Product,
     properties::{Broken, Settling, enough_ready},
     world::State,
@@ -183,6 +184,7 @@ fn long_form() {
     let coarse = Bounds { all_ages: false, small_steps: false, ..ONE };
     let lean = Bounds { within_cycles: false, lag: 1, ..coarse };
     let most = Bounds { faulty: Faulty::Most, ..TWO };
+    visit("one move, three faults, stalls among them", Bounds { faults: 3, ..lean }, 5_000_000);
     let later = Bounds { faults: 1, lag: 2, always_late: true, ..coarse };
     visit("one move, one fault, watches up to two versions late", later, 1_000_000);
     let within = Bounds { faults: 1, within_cycles: true, ..most };
@@ -191,7 +193,6 @@ fn long_form() {
     visit("one move, two faults, within cycles", Bounds { faults: 2, ..coarse }, 2_000_000);
     let late = Bounds { faults: 1, lag: 1, always_late: true, ..ONE };
     visit("one move, one fault, watches always late, every small step", late, 8_000_000);
-    visit("one move, three faults, stalls among them", Bounds { faults: 3, ..lean }, 5_000_000);
 }
 
 /// What the actuator makes sure of is needed: without any one of it a promise breaks.

@@ -3,8 +3,7 @@
 
 use super::{
     actors::{
-        Bounds,
-        Fault::{Crash, Delete, Person, Quota},
+        Bounds, Kind,
         Step::{
             self, Arrive, BecomeReady, Bind, Create, Cycle, Fault, Remove, Restart, Scale, Time,
             Write,
@@ -12,6 +11,7 @@ use super::{
         happen, steps,
     },
     daemon::Checks,
+    faults::Fault::{Crash, Delete, Person, Quota, Stall},
     product::Product,
     properties::{Settling, enough_ready},
     run::ONE,
@@ -26,8 +26,8 @@ struct Walk {
 
 impl Walk {
     fn new(checks: Checks) -> Self {
-        let bounds = Bounds { faults: 2, checks, ..ONE };
-        Self { product: Product::new(), bounds, state: State::new(1, 2, false) }
+        let bounds = Bounds { faults: 3, lag: 1, checks, ..ONE };
+        Self { product: Product::new(), bounds, state: State::new(1, 3, false) }
     }
 
     fn along(mut self, way: &[Step]) -> Self {
@@ -124,6 +124,27 @@ fn a_newcomer_for_a_lost_replica_is_no_surge_while_one_is_missing() {
         Time,
     ];
     assert!(Walk::new(Checks::ALL).along(&way).is_well());
+}
+
+/// A view that is behind shows that a person set the count to one more; he has set it back,
+/// and the one more that stands is the surge. The record must not be cleared.
+#[test]
+fn a_surge_is_not_left_to_a_person_who_set_the_same_count_before() {
+    let way = [
+        Cycle,
+        Write,
+        Fault(Person(0, 4)),
+        Scale(0),
+        Fault(Stall(Kind::Deployments)),
+        Fault(Person(0, 3)),
+        Scale(0),
+        Write,
+        Scale(0),
+        Cycle,
+    ];
+    assert!(Walk::new(Checks::ALL).along(&way).is_well());
+    let blind = Checks { owner_at_close: false, ..Checks::ALL };
+    assert!(!Walk::new(blind).along(&way).is_well());
 }
 
 /// A surge that was asked for by a daemon that ended arrives after its move was closed and

@@ -208,9 +208,11 @@ pub(super) enum Request {
         observed: u8,
         victim: Option<u8>,
     },
+    /// To clear a record; whether because others changed the count.
     Close {
         load: usize,
         observed: u8,
+        changed: bool,
     },
     Unmark {
         load: usize,
