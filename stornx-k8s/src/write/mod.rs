@@ -77,8 +77,8 @@ impl KubeActuator {
             Action::AbortMove { workload, observed, surge: None, .. } => {
                 moves::give_up_missing(client, workload, what, *observed).await
             }
-            Action::CloseMove { workload, observed, .. } => {
-                moves::close(client, workload, what, *observed).await
+            Action::CloseMove { workload, observed, end } => {
+                moves::close(client, workload, what, *observed, *end).await
             }
             Action::Unmark { workload, observed, pods } => {
                 moves::unmark(client, workload, what, *observed, pods).await

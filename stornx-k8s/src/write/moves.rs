@@ -11,6 +11,8 @@ use kube::{
 };
 use stornx_core::{
     ids::{PodName, WorkloadRef},
+    model::CountBy,
+    plan::{AbortCause, MoveEnd},
     ports::PortError,
 };
 
@@ -41,16 +43,24 @@ pub(super) async fn give_up_missing(
     scale::change_from(&deployments, workload, change, &there.counted).await
 }
 
-/// Makes sure that the count is what whoever forgets a move thinks it is.
+/// Makes sure that the count is what whoever forgets a move thinks it is, and that somebody
+/// else set it, if that is why: one that StornX set last may hold a surge.
 pub(super) async fn close(
     client: &Client,
     workload: &WorkloadRef,
     what: &str,
     observed: u32,
+    end: MoveEnd,
 ) -> Result<(), PortError> {
     let deployments = scale::deployments(client, workload);
-    let found = scale::read(&deployments, workload.name(), what).await?.count;
-    if found == observed { Ok(()) } else { Err(conflict(what, observed, found)) }
+    let found = scale::read(&deployments, workload.name(), what).await?;
+    if found.count != observed {
+        return Err(conflict(what, observed, found.count));
+    }
+    if end == MoveEnd::GivenUp(AbortCause::CountChanged) && found.by == CountBy::StornX {
+        return Err(refused(what, "nobody else has set the count since"));
+    }
+    Ok(())
 }
 
 /// Takes marks off replicas, unless some replica is about to go: then the marks say
