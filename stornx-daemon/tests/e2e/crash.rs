@@ -205,15 +205,15 @@ fn table(writes: &BTreeMap<Scenario, Vec<String>>) -> impl Iterator<Item = Case>
 
 /// A crash before and after each write of a move; elsewhere, and for other faults, one.
 fn in_short_form(case: &Case) -> bool {
-    match (case.scenario, case.fault) {
-        (Scenario::Move, Some((_, Fault::KillBefore | Fault::KillAfter))) => true,
-        (Scenario::Move, Some((1, Fault::Fail | Fault::Conflict))) => true,
-        (Scenario::Grow, Some((2, Fault::KillAfter | Fault::Duplicate))) => true,
-        (Scenario::Shrink, Some((2 | 3, Fault::KillAfter | Fault::Delay))) => true,
-        (Scenario::EvictionMove, Some((2, Fault::KillAfter))) => true,
-        (Scenario::UndoneMove, Some((4, Fault::KillAfter))) => true,
-        _ => false,
-    }
+    matches!(
+        (case.scenario, case.fault),
+        (Scenario::Move, Some((_, Fault::KillBefore | Fault::KillAfter)))
+            | (Scenario::Move, Some((1, Fault::Fail | Fault::Conflict)))
+            | (Scenario::Grow, Some((2, Fault::KillAfter | Fault::Duplicate)))
+            | (Scenario::Shrink, Some((2 | 3, Fault::KillAfter | Fault::Delay)))
+            | (Scenario::EvictionMove, Some((2, Fault::KillAfter)))
+            | (Scenario::UndoneMove, Some((4, Fault::KillAfter)))
+    )
 }
 
 /// Runs one case to its end and gives the writes that were seen.

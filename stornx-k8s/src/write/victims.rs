@@ -151,10 +151,10 @@ async fn take(
     let changed = scale::change_from(&deployments, workload, change, &counted).await;
     let Err(error) = changed else { return Ok(()) };
     // Without an answer the count tells whether it was lowered.
-    if let PortError::Unavailable { .. } = &error {
-        if scale::read(&deployments, workload.name(), what).await?.count == wanted {
-            return Ok(());
-        }
+    if matches!(error, PortError::Unavailable { .. })
+        && scale::read(&deployments, workload.name(), what).await?.count == wanted
+    {
+        return Ok(());
     }
     unmark_all(&pods, &chosen).await;
     Err(error)

@@ -89,9 +89,10 @@ fn tenant(
         let prices = search.bars(objective, other);
         for to in (0..view.zones.len()).map(ZoneIndex::new) {
             let from = search.zone(shift.to);
-            if !(ledger.move_allowed(from, to) && ledger.node_allows(shift.to))
-                || !gates::layout_allowed(view, search.safety, other, from, to)
-            {
+            let open = ledger.move_allowed(from, to)
+                && ledger.node_allows(shift.to)
+                && gates::layout_allowed(view, search.safety, other, from, to);
+            if !open {
                 continue;
             }
             let Some(node) = search.refuge(objective, ledger, other, to, shift.to) else {
