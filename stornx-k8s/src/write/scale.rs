@@ -44,7 +44,9 @@ pub(super) struct Change<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Counted {
     pub(super) count: u32,
-    /// Who set it.
+    /// Who set it, where the API server says so: the scale of a Deployment carries no
+    /// managed fields in the versions that were read (1.34), so that this is unknown there,
+    /// and who set a count is known from the watch alone.
     pub(super) by: CountBy,
     /// The labels that select its pods.
     pub(super) selector: String,
