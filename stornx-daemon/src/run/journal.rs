@@ -23,7 +23,8 @@ enum Subject {
     Route(HostName),
     Input(Input),
     Warnings,
-    Cycle,
+    /// What went wrong with a whole cycle: at which step, and the text without numbers.
+    Wrong(&'static str, String),
 }
 
 /// One thing to say.
@@ -90,7 +91,9 @@ impl Journal {
         }
     }
 
-    /// Steps that failed, plans that were dropped, and that all is well again.
+    /// Steps that failed, plans that were dropped, and that all is well again. An outage
+    /// shows now at one step and now at another: each is told once until a whole cycle
+    /// goes through.
     fn cycle(&mut self, outcome: &CycleOutcome, notes: &mut Vec<Note>) {
         let errors = outcome.errors.iter().map(|error| (error.phase().as_str(), error.to_string()));
         let violations = outcome
@@ -98,11 +101,6 @@ impl Journal {
             .iter()
             .map(|violation| ("check", format!("the plan was dropped: {violation}")));
         let wrong: Vec<_> = errors.chain(violations).collect();
-        let what: String = wrong.iter().map(|(_, text)| numberless(text)).collect();
-        let before = self.said.get(&Subject::Cycle).is_some_and(|said| !said.is_empty());
-        if !self.news(Subject::Cycle, &what) {
-            return;
-        }
         let note = |level, reason: &str, text| Note {
             level,
             about: "cycle",
@@ -111,10 +109,18 @@ impl Journal {
             text,
             event: None,
         };
-        if wrong.is_empty() && before {
-            notes.push(note(Level::INFO, "recovered", "cycles go through again".to_owned()));
+        if wrong.is_empty() {
+            let told = self.said.len();
+            self.said.retain(|subject, _| !matches!(subject, Subject::Wrong(..)));
+            if self.said.len() < told {
+                notes.push(note(Level::INFO, "recovered", "cycles go through again".to_owned()));
+            }
         }
-        notes.extend(wrong.into_iter().map(|(phase, text)| note(Level::ERROR, phase, text)));
+        for (phase, text) in wrong {
+            if self.news(Subject::Wrong(phase, numberless(&text)), "") {
+                notes.push(note(Level::ERROR, phase, text));
+            }
+        }
     }
 
     fn warnings(&mut self, outcome: &CycleOutcome, notes: &mut Vec<Note>) {

@@ -153,6 +153,23 @@ fn a_failure_is_told_once_and_so_is_its_end() {
 }
 
 #[test]
+fn an_outage_that_shows_at_different_steps_is_one_outage() {
+    let mut journal = Journal::default();
+    let lost = || PortError::Conflict { what: "memory".to_owned(), detail: "newer".to_owned() };
+    let failed = |errors| CycleOutcome { errors, ..nothing_seen() };
+    let mut told = |errors| {
+        let notes = journal.notes(&failed(errors));
+        notes.into_iter().map(|note| note.reason).collect::<Vec<_>>()
+    };
+    let both = || vec![CycleError::StoreIntents(lost()), CycleError::Save(lost())];
+    assert_eq!(told(both()), ["store-intents", "save"]);
+    assert_eq!(told(vec![CycleError::Save(lost())]), [""; 0]);
+    assert_eq!(told(both()), [""; 0]);
+    assert_eq!(told(vec![]), ["recovered"]);
+    assert_eq!(told(vec![CycleError::Save(lost())]), ["save"]);
+}
+
+#[test]
 fn an_input_is_told_when_its_state_changes() {
     let mut journal = Journal::default();
     let with = |state, note: &str| {
