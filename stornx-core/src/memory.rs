@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     model::{Pod, RouteTable},
-    plan::{AbortCause, MoveWay},
+    plan::{MoveEnding, MoveWay},
     units::{Millis, Percent, Rps, Share, Timestamp},
 };
 
@@ -72,24 +72,6 @@ impl Intent {
     pub(crate) fn stands(&self, pods: &[Pod], now: Timestamp) -> bool {
         now < self.until && !pods.iter().any(|pod| self.is_used_by(pod))
     }
-}
-
-/// How a move is about to end. Stored before it is done, so that what is seen afterwards
-/// can be told apart: a count that is back as before, and one that was never raised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum MoveEnding {
-    /// The victim goes, this replica has taken its place.
-    Finish {
-        /// The replacement.
-        replacement: PodName,
-    },
-    /// The surge goes again.
-    Undo {
-        /// Why.
-        cause: AbortCause,
-    },
 }
 
 /// A move under way.

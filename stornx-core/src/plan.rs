@@ -58,6 +58,8 @@ pub enum AbortCause {
     NeverBegan,
     /// The count was lowered, and another replica than the one meant went.
     AnotherWent,
+    /// The autoscaler was given its minimum back, and keeps the replica that was to go.
+    KeptByAutoscaler,
 }
 
 /// How a replica makes way for its replacement.
@@ -71,6 +73,27 @@ pub enum MoveWay {
     /// The replica is evicted, its controller makes the replacement. Only where an
     /// autoscaler owns the count and `MOVE_HPA_WORKLOADS` asks for it.
     Evict,
+    /// The minimum of its HorizontalPodAutoscaler is raised by one until the replacement
+    /// is Ready, so that it comes first. Only where `MOVE_HPA_WORKLOADS` asks for it.
+    Hold,
+}
+
+/// How a move is about to end. Stored before it is done, so that what is seen afterwards
+/// can be told apart: a count that is back as before, and one that was never raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum MoveEnding {
+    /// The victim goes, this replica has taken its place.
+    Finish {
+        /// The replacement.
+        replacement: PodName,
+    },
+    /// The surge goes again.
+    Undo {
+        /// Why.
+        cause: AbortCause,
+    },
 }
 
 /// How a move ended.
@@ -107,8 +130,8 @@ pub enum Action {
         /// The replicas that go.
         victims: Vec<PodName>,
     },
-    /// Begin a move: record it, raise the count by one, the new replica on `to`; or evict
-    /// the replica, the new one on `to`.
+    /// Begin a move: record it, raise the count by one, the new replica on `to`; or raise
+    /// the minimum of its autoscaler by one; or evict the replica, the new one on `to`.
     StartMove {
         /// Of which workload.
         workload: WorkloadRef,
@@ -154,6 +177,19 @@ pub enum Action {
         observed: u32,
         /// How it ended.
         end: MoveEnd,
+    },
+    /// Give the minimum of an autoscaler back that was raised for a move. The count is its
+    /// own: it lowers it when it sees fit, and the marked replica goes first then.
+    GiveBack {
+        /// Of which workload.
+        workload: WorkloadRef,
+        /// The count that is expected to stand.
+        observed: u32,
+        /// The replica that is marked: the victim, or the surge that is not wanted any more.
+        goes: Option<PodName>,
+        /// How the move is about to end; absent when no move is known that it was raised
+        /// for.
+        ending: Option<MoveEnding>,
     },
     /// Take marks off replicas that are not going after all.
     Unmark {
@@ -204,6 +240,8 @@ pub enum ActionKind {
     AbortMove,
     /// [`Action::CloseMove`]
     CloseMove,
+    /// [`Action::GiveBack`]
+    GiveBack,
     /// [`Action::Unmark`]
     Unmark,
     /// [`Action::Release`]
@@ -223,6 +261,7 @@ impl Action {
             Self::FinishMove { .. } => ActionKind::FinishMove,
             Self::AbortMove { .. } => ActionKind::AbortMove,
             Self::CloseMove { .. } => ActionKind::CloseMove,
+            Self::GiveBack { .. } => ActionKind::GiveBack,
             Self::Unmark { .. } => ActionKind::Unmark,
             Self::Release { .. } => ActionKind::Release,
             Self::SetRoutes { .. } => ActionKind::SetRoutes,
@@ -232,7 +271,13 @@ impl Action {
     /// Whether it is a step of a move that changes something in the cluster.
     #[must_use]
     pub const fn moves(&self) -> bool {
-        matches!(self, Self::StartMove { .. } | Self::FinishMove { .. } | Self::AbortMove { .. })
+        matches!(
+            self,
+            Self::StartMove { .. }
+                | Self::FinishMove { .. }
+                | Self::AbortMove { .. }
+                | Self::GiveBack { ending: Some(_), .. }
+        )
     }
 
     /// The workload it touches.
@@ -245,6 +290,7 @@ impl Action {
             | Self::FinishMove { workload, .. }
             | Self::AbortMove { workload, .. }
             | Self::CloseMove { workload, .. }
+            | Self::GiveBack { workload, .. }
             | Self::Unmark { workload, .. }
             | Self::Release { workload, .. }
             | Self::SetRoutes { workload, .. } => workload,
@@ -275,7 +321,11 @@ impl fmt::Display for Action {
             }
             Self::StartMove { victim, from, to, way, .. } => {
                 write!(f, "move {victim} from {from} to {to}")?;
-                f.write_str(if *way == MoveWay::Evict { " by eviction" } else { "" })
+                f.write_str(match way {
+                    MoveWay::Surge => "",
+                    MoveWay::Evict => " by eviction",
+                    MoveWay::Hold => " by holding the minimum of its autoscaler",
+                })
             }
             Self::FinishMove { victim, replacement, .. } => {
                 write!(f, "finish the move of {victim}: {replacement} is ready")
@@ -295,6 +345,10 @@ impl fmt::Display for Action {
             }
             Self::CloseMove { workload, end: MoveEnd::GivenUp(_), .. } => {
                 write!(f, "close the move of {}: given up", workload.name())
+            }
+            Self::GiveBack { workload, goes, .. } => {
+                write!(f, "give the autoscaler of {} its minimum back", workload.name())?;
+                goes.iter().try_for_each(|goes| write!(f, ", {goes} to go first"))
             }
             Self::Unmark { pods, .. } => {
                 f.write_str("take the mark off ")?;

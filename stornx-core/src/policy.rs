@@ -140,6 +140,9 @@ pub enum AutoscaledMoves {
     /// One at a time in the whole cluster is evicted, within its disruption budgets, and
     /// its controller makes the replacement. One replica less serves in between.
     Evict,
+    /// The minimum of a HorizontalPodAutoscaler is raised by one until the replacement is
+    /// Ready. Workloads of other autoscalers do not move.
+    Hold,
 }
 
 /// Settings of moves.

@@ -29,7 +29,7 @@
 //! | --- | --- |
 //! | everywhere | list and watch nodes, pods, services, deployments, statefulsets, replicasets, horizontalpodautoscalers, poddisruptionbudgets, endpointslices, destinationrules, scaledobjects |
 //! | everywhere, or managed namespaces | list pods of `metrics.k8s.io` |
-//! | managed namespaces | get deployments and statefulsets, patch their scale, patch pods, create pods/eviction, create events of `events.k8s.io` |
+//! | managed namespaces | get deployments and statefulsets, patch their scale, patch horizontalpodautoscalers, patch pods, create pods/eviction, create events of `events.k8s.io` |
 //! | the namespace of the daemon | get, create and patch its ConfigMap; get, create and update its Lease; get, create and patch the EndpointSlice of its webhook |
 //! | cluster | get and patch its MutatingWebhookConfiguration |
 //!

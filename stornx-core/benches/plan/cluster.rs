@@ -204,6 +204,7 @@ fn workload(
             kind: AutoscalerKind::Hpa,
             min: 1,
             max: 500,
+            held: None,
         }),
         budget: None,
         rollout: Rollout::Settled,

@@ -56,7 +56,10 @@ fn disruption_budget(ground: &Ground<'_>, change: &Change<'_>, violations: &mut 
     let before = total(&ground.ready(change.workload, &[]));
     let after = total(&ground.ready(change.workload, &change.removed));
     // The end of a move gives back what the move added, and no more.
-    let ends = matches!(change.action, Action::FinishMove { .. } | Action::AbortMove { .. });
+    let ends = matches!(
+        change.action,
+        Action::FinishMove { .. } | Action::AbortMove { .. } | Action::GiveBack { .. }
+    );
     let stood = ground.in_flight(&change.workload.id).filter(|_| ends);
     let kept = stood.map_or(u32::MAX, |record| record.replicas_before).min(budget.min_ready);
     if after < before && after < kept {

@@ -163,7 +163,7 @@ impl<'a> Change<'a> {
             Action::RemoveReplicas { observed, victims, .. } => {
                 (observed, vec![], victims.iter().collect())
             }
-            Action::StartMove { observed, to, way: MoveWay::Surge, .. } => {
+            Action::StartMove { observed, to, way: MoveWay::Surge | MoveWay::Hold, .. } => {
                 (observed, vec![to], vec![])
             }
             Action::StartMove { observed, to, victim, way: MoveWay::Evict, .. } => {
@@ -171,6 +171,8 @@ impl<'a> Change<'a> {
             }
             Action::FinishMove { observed, victim, .. } => (observed, vec![], vec![victim]),
             Action::AbortMove { observed, surge, .. } => (observed, vec![], surge.iter().collect()),
+            // The autoscaler decides when: it is reckoned as if it were now.
+            Action::GiveBack { observed, goes, .. } => (observed, vec![], goes.iter().collect()),
             Action::CloseMove { .. }
             | Action::Unmark { .. }
             | Action::Release { .. }

@@ -3,8 +3,8 @@
 
 use super::{Violation, counts, ground::Ground};
 use crate::{
-    model::{CountBy, Workload},
-    plan::{Action, MoveEnd, MoveWay},
+    model::{Autoscaler, CountBy, Workload},
+    plan::{Action, MoveEnd, MoveEnding, MoveWay},
 };
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
@@ -13,6 +13,7 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             Action::StartMove { .. } => start(ground, action, violations),
             Action::FinishMove { .. } => finish(ground, action, violations),
             Action::AbortMove { .. } => abort(ground, action, violations),
+            Action::GiveBack { .. } => give_back(ground, action, violations),
             Action::CloseMove { .. } => close(ground, action, violations),
             _ => {}
         }
@@ -42,6 +43,54 @@ fn start(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
     }
     if from == to {
         violations.push(wrong(action, "it stays on its node".to_owned()));
+    }
+    let Action::StartMove { observed, way: MoveWay::Hold, .. } = action else { return };
+    match known.autoscaler {
+        None => violations.push(wrong(action, "no autoscaler has a minimum to raise".to_owned())),
+        Some(Autoscaler { held: Some(_), .. }) => {
+            violations.push(wrong(action, "the minimum is raised already".to_owned()));
+        }
+        Some(Autoscaler { max, .. }) if *observed >= max => {
+            violations.push(wrong(action, format!("the autoscaler allows no more than {max}")));
+        }
+        Some(_) => {}
+    }
+}
+
+/// A minimum is given back that was raised, at the end of the move that it was raised for
+/// or when there is no such move.
+fn give_back(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) {
+    let Action::GiveBack { workload, goes, ending, .. } = action else { return };
+    let Some(known) = ground.workloads.get(workload) else { return };
+    let mut wrong = |detail: String| violations.push(wrong(action, detail));
+    if known.autoscaler.is_none_or(|autoscaler| autoscaler.held.is_none()) {
+        wrong("no minimum is raised".to_owned());
+    }
+    let record = ground.in_flight(workload);
+    match (record, ending) {
+        (None, None) if goes.is_none() => {}
+        (None, _) => wrong("no move of this workload was begun".to_owned()),
+        (Some(_), None) => wrong("a move is under way".to_owned()),
+        (Some(record), Some(_)) if record.way != MoveWay::Hold => {
+            wrong("the move under way raised no minimum".to_owned());
+        }
+        (Some(record), Some(MoveEnding::Finish { replacement })) => {
+            if *goes != Some(record.victim.clone()) {
+                wrong(format!("{} is to go", record.victim));
+            }
+            if record.known_pods.contains(replacement) {
+                wrong(format!("{replacement} was there before the move"));
+            }
+            let ready = known.pods.iter().find(|pod| pod.name == *replacement);
+            if ready.is_none_or(|pod| !ground.serves(pod)) {
+                wrong(format!("{replacement} is not Ready"));
+            }
+        }
+        (Some(record), Some(MoveEnding::Undo { .. })) => {
+            if let Some(goes) = goes.as_ref().filter(|goes| record.known_pods.contains(goes)) {
+                wrong(format!("{goes} was there before the move"));
+            }
+        }
     }
 }
 
@@ -119,6 +168,9 @@ fn close(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
     }
     let surged = u64::from(*observed) == u64::from(record.replicas_before) + 1;
     let others = known.autoscaler.is_some() || known.counted_by == CountBy::Others;
+    if known.autoscaler.is_some_and(|autoscaler| autoscaler.holds()) {
+        violations.push(wrong(action, "the minimum of its autoscaler is still raised".to_owned()));
+    }
     if record.way == MoveWay::Surge && surged && !others {
         violations.push(wrong(action, "its surge still stands".to_owned()));
     }

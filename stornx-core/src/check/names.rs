@@ -6,7 +6,7 @@ use super::{Violation, ground::Ground};
 use crate::{
     ids::PodName,
     model::Workload,
-    plan::Action,
+    plan::{Action, MoveEnding},
     report::{ActionReport, TidyWhy, Why},
 };
 
@@ -53,9 +53,11 @@ fn explains(action: &Action, report: &ActionReport) -> bool {
             Action::StartMove { .. }
             | Action::FinishMove { .. }
             | Action::AbortMove { .. }
+            | Action::GiveBack { ending: Some(_), .. }
             | Action::CloseMove { .. },
             Why::Move(_),
         )
+        | (Action::GiveBack { ending: None, .. }, Why::TidyUp(TidyWhy::Raised))
         | (Action::Unmark { .. }, Why::TidyUp(TidyWhy::Marked))
         | (Action::Release { .. }, Why::TidyUp(TidyWhy::NoRoom { .. })) => true,
         (Action::SetRoutes { host, purpose, .. }, Why::Route(why)) => {
@@ -109,6 +111,12 @@ fn known(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
         }
         Action::FinishMove { victim, replacement, .. } => pods.extend([victim, replacement]),
         Action::AbortMove { surge, .. } => pods.extend(surge),
+        Action::GiveBack { goes, ending, .. } => {
+            pods.extend(goes);
+            if let Some(MoveEnding::Finish { replacement }) = ending {
+                pods.push(replacement);
+            }
+        }
         Action::CloseMove { .. } => {}
         Action::Unmark { pods: named, .. } | Action::Release { pods: named, .. } => {
             pods.extend(named);

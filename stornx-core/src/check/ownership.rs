@@ -3,7 +3,8 @@
 //!
 //! Clearing the record of a move without touching the count writes nothing in the
 //! cluster but our own memory, and is always allowed. What StornX left on pods it may take
-//! back wherever it may write at all. Taking a surge back is a write like any other: it
+//! back wherever it may write at all: a mark, an order, the minimum of an autoscaler that
+//! it raised. Taking a surge back is a write like any other: it
 //! waits until the workload may be written again, and an owner who opted out wants just
 //! that. Routes may change during a rollout: endpoints stay endpoints.
 
@@ -30,7 +31,7 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                     routes(ground, workload, host, *purpose, &mut owners);
                 }
             }
-            Action::Unmark { .. } | Action::Release { .. } => {}
+            Action::GiveBack { .. } | Action::Unmark { .. } | Action::Release { .. } => {}
             _ => replicas(ground, workload, action, &mut owners),
         }
         owners.dedup();
@@ -52,9 +53,14 @@ fn replicas(ground: &Ground<'_>, workload: &Workload, action: &Action, owners: &
     let starts = matches!(action, Action::StartMove { .. });
     if let Some(autoscaler) = workload.autoscaler {
         let always = autoscaler.kind == AutoscalerKind::Controller;
-        let evicts = matches!(action, Action::StartMove { way: MoveWay::Evict, .. })
-            && policy.moves.autoscaled == AutoscaledMoves::Evict;
-        if always || (policy.scaler.respect_autoscalers && !evicts) {
+        let way = match (action, policy.moves.autoscaled) {
+            (Action::StartMove { way: MoveWay::Evict, .. }, AutoscaledMoves::Evict) => true,
+            (Action::StartMove { way: MoveWay::Hold, .. }, AutoscaledMoves::Hold) => {
+                autoscaler.kind == AutoscalerKind::Hpa
+            }
+            _ => false,
+        };
+        if always || (policy.scaler.respect_autoscalers && !way) {
             owners.push(Owner::Autoscaler(autoscaler.kind));
         }
     }

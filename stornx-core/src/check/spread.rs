@@ -10,7 +10,7 @@ use super::{
     Violation,
     ground::{Change, Ground, Layout, skew, total, zones},
 };
-use crate::plan::Action;
+use crate::plan::{Action, MoveEnding};
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for change in ground.changes() {
@@ -29,13 +29,19 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                 }
                 compare(ground, &change, &before, &after, violations);
             }
-            Action::FinishMove { victim, replacement, .. } => {
+            Action::FinishMove { victim, replacement, .. }
+            | Action::GiveBack {
+                goes: Some(victim),
+                ending: Some(MoveEnding::Finish { replacement }),
+                ..
+            } => {
                 let before = ground.ready(change.workload, &[replacement]);
                 let after = ground.ready(change.workload, &[victim]);
                 compare(ground, &change, &before, &after, violations);
             }
             // The layout goes back to what it was.
             Action::AbortMove { .. }
+            | Action::GiveBack { .. }
             | Action::CloseMove { .. }
             | Action::Unmark { .. }
             | Action::Release { .. }

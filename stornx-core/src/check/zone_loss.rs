@@ -8,7 +8,7 @@ use super::{
     Violation,
     ground::{Ground, survivors},
 };
-use crate::plan::Action;
+use crate::plan::{Action, MoveEnding};
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for change in ground.changes() {
@@ -17,9 +17,12 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             Action::RemoveReplicas { .. } => {
                 (ground.ready(workload, &[]), ground.ready(workload, &change.removed))
             }
-            Action::FinishMove { victim, replacement, .. } => {
-                (ground.ready(workload, &[replacement]), ground.ready(workload, &[victim]))
-            }
+            Action::FinishMove { victim, replacement, .. }
+            | Action::GiveBack {
+                goes: Some(victim),
+                ending: Some(MoveEnding::Finish { replacement }),
+                ..
+            } => (ground.ready(workload, &[replacement]), ground.ready(workload, &[victim])),
             Action::StartMove { victim, to, .. } => {
                 let mut after = ground.ready(workload, &[victim]);
                 if let Some(zone) = ground.zone_of(to) {

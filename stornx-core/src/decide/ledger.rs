@@ -122,7 +122,7 @@ impl Ledger {
     /// Whether a move of this way may begin: evictions go one at a time.
     pub(crate) const fn way_allowed(&self, way: MoveWay) -> bool {
         match way {
-            MoveWay::Surge => true,
+            MoveWay::Surge | MoveWay::Hold => true,
             MoveWay::Evict => !self.evicting,
         }
     }

@@ -5,6 +5,7 @@
 //!   somebody else's scale-down. After a change of the count it stays for
 //!   [`REQUEST_GRACE`]: a request that got no answer may still arrive, and then the mark
 //!   says which replica goes.
+//! - A minimum of an autoscaler that was raised for a move which is not known any more.
 //! - A replica that waits for the node that it was told to run on: after half of
 //!   `MOVE_TIMEOUT_SECONDS` it goes, and the one made in its place is not told. Half,
 //!   because a cycle may come late and nothing may wait longer than the whole. The order
@@ -44,9 +45,10 @@ pub(crate) fn decide(
         if !writable || facts.in_flight || ledger.is_counted(at) {
             continue;
         }
-        if let Some(proposal) =
-            released(view, workload).or_else(|| unmarked(view, memory, workload))
-        {
+        let found = released(view, workload)
+            .or_else(|| raised(workload))
+            .or_else(|| unmarked(view, memory, workload));
+        if let Some(proposal) = found {
             ledger.count(at);
             proposals.push(proposal);
         }
@@ -76,6 +78,14 @@ fn released(view: &View<'_>, workload: &WorkloadView<'_>) -> Option<Proposal> {
     let pods = names(workload.active().filter(waits));
     let action = Action::Release { workload: workload.id.clone(), pods };
     Some(proposal(action, TidyWhy::NoRoom { waited: longest }))
+}
+
+fn raised(workload: &WorkloadView<'_>) -> Option<Proposal> {
+    let workload = workload.workload;
+    workload.autoscaler.and_then(|autoscaler| autoscaler.held)?;
+    let (id, observed) = (workload.id.clone(), workload.desired);
+    let action = Action::GiveBack { workload: id, observed, goes: None, ending: None };
+    Some(proposal(action, TidyWhy::Raised))
 }
 
 fn unmarked(view: &View<'_>, memory: &Memory, workload: &WorkloadView<'_>) -> Option<Proposal> {

@@ -326,15 +326,9 @@ impl Engine {
         now: Timestamp,
     ) -> Intents {
         let begun = |action: &&Action| {
-            self.carries_out(action)
-                && matches!(
-                    action.kind(),
-                    ActionKind::AddReplicas
-                        | ActionKind::RemoveReplicas
-                        | ActionKind::StartMove
-                        | ActionKind::FinishMove
-                        | ActionKind::AbortMove
-                )
+            let scales =
+                matches!(action.kind(), ActionKind::AddReplicas | ActionKind::RemoveReplicas);
+            self.carries_out(action) && (scales || action.moves())
         };
         let begun: Vec<_> = planned.plan.actions.iter().filter(begun).collect();
         if begun.is_empty() {

@@ -18,7 +18,7 @@ pub use topology::{Labels, Latency, Node, NodeRoundTrip, Taint, TaintEffect, Zon
 pub use traffic::{Edge, PodTraffic, Protocol, RouteTraffic, Traffic};
 pub use validate::Problem;
 pub use workload::{
-    Autoscaler, AutoscalerKind, Constraints, CountBy, DisruptionBudget, NodeExpression,
-    NodeOperator, NodeTerm, Pod, PodPhase, PodUsage, Rollout, Steered, Toleration, Traces,
-    Workload, WorkloadPolicy,
+    Autoscaler, AutoscalerKind, Constraints, CountBy, DisruptionBudget, HeldMinimum,
+    NodeExpression, NodeOperator, NodeTerm, Pod, PodPhase, PodUsage, Rollout, Steered, Toleration,
+    Traces, Workload, WorkloadPolicy,
 };

@@ -193,6 +193,29 @@ pub struct Autoscaler {
     pub min: u32,
     /// Its upper bound.
     pub max: u32,
+    /// Its lower bound was raised for a move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldMinimum>,
+}
+
+impl Autoscaler {
+    /// Whether the minimum that a move raised still stands. Somebody else may have set
+    /// another one since.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.held.is_some_and(|held| held.raised == self.min)
+    }
+}
+
+/// The minimum of an autoscaler while a move holds it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeldMinimum {
+    /// What it was before, and will be again.
+    pub before: u32,
+    /// What it was raised to.
+    pub raised: u32,
 }
 
 /// The controllers known to own replica counts.

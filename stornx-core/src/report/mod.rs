@@ -158,6 +158,8 @@ pub enum Why {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum TidyWhy {
+    /// The minimum of an autoscaler is raised, and no move is known that it was raised for.
+    Raised,
     /// Replicas are marked, and none of them is about to go.
     Marked,
     /// Replicas have found no room on the node that they were told to run on.
@@ -170,6 +172,7 @@ pub enum TidyWhy {
 impl fmt::Display for TidyWhy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Raised => f.write_str("its minimum was raised for a move that is not known"),
             Self::Marked => f.write_str("it is marked, and nothing is about to go"),
             Self::NoRoom { waited } => write!(
                 f,

@@ -158,6 +158,7 @@ impl ActionKind {
             Self::FinishMove => "finish-move",
             Self::AbortMove => "abort-move",
             Self::CloseMove => "close-move",
+            Self::GiveBack => "give-back",
             Self::Unmark => "unmark",
             Self::Release => "release",
             Self::SetRoutes => "set-routes",

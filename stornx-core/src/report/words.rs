@@ -199,6 +199,7 @@ impl fmt::Display for AbortCause {
             Self::VictimGone => "the old replica went by itself",
             Self::RolloutBegan => "a rollout began",
             Self::CountChanged => "somebody else changed the replica count",
+            Self::KeptByAutoscaler => "the autoscaler keeps the replica that was to go",
             Self::AutoscalerAppeared => "an autoscaler took over the count",
             Self::NotAllowedAnyMore => "the workload was opted out, paused or deleted",
             Self::Unsafe => "removing the old replica would not be safe any more",

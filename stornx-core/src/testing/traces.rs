@@ -6,9 +6,9 @@
 
 use super::{SplitMix64, worlds::Case, worlds::earlier};
 use crate::{
-    memory::{Intent, MoveEnding},
-    model::{PodPhase, Snapshot, Steered},
-    plan::AbortCause,
+    memory::Intent,
+    model::{AutoscalerKind, HeldMinimum, PodPhase, Snapshot, Steered},
+    plan::{AbortCause, MoveEnding, MoveWay},
     policy::AutoscaledMoves,
     units::Span,
 };
@@ -47,6 +47,30 @@ pub(super) fn leave(seed: u64, case: &mut Case) {
                 0 => MoveEnding::Undo { cause: AbortCause::TimedOut },
                 _ => MoveEnding::Finish { replacement },
             });
+        }
+    }
+    hold(random, case);
+}
+
+/// Minima that are raised: for a move under way, or one that nobody knows of.
+fn hold(random: &mut SplitMix64, case: &mut Case) {
+    if case.policy.moves.autoscaled == AutoscaledMoves::Evict && random.chance(50) {
+        case.policy.moves.autoscaled = AutoscaledMoves::Hold;
+    }
+    for workload in &mut case.snapshot.workloads {
+        let hpa =
+            |autoscaler: &&mut crate::model::Autoscaler| autoscaler.kind == AutoscalerKind::Hpa;
+        let Some(autoscaler) = workload.autoscaler.as_mut().filter(hpa) else { continue };
+        let remembered = case.memory.workloads.get_mut(&workload.id);
+        let record = remembered.and_then(|remembered| remembered.in_flight.as_mut());
+        let way = if random.chance(70) { MoveWay::Hold } else { MoveWay::Evict };
+        let held = random.chance(if record.is_some() { 70 } else { 10 });
+        if let Some(record) = record {
+            record.way = way;
+        }
+        if held {
+            let raised = autoscaler.min + random.between_u32(0, 1);
+            autoscaler.held = Some(HeldMinimum { before: autoscaler.min / 2, raised });
         }
     }
 }

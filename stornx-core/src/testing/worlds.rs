@@ -258,6 +258,7 @@ fn random_workload(random: &mut SplitMix64, number: usize, nodes: &[Node]) -> Wo
             ]),
             min: 1,
             max: 10,
+            held: None,
         }),
         budget: random
             .chance(25)

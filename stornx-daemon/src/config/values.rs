@@ -121,6 +121,7 @@ impl SettingValue for AutoscaledMoves {
         match text {
             "never" => Some(Self::Never),
             "evict" => Some(Self::Evict),
+            "hold" => Some(Self::Hold),
             _ => None,
         }
     }
@@ -128,6 +129,7 @@ impl SettingValue for AutoscaledMoves {
         match self {
             Self::Never => "never",
             Self::Evict => "evict",
+            Self::Hold => "hold",
         }
         .to_owned()
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use stornx_core::{
     engine::CycleOutcome,
     ids::{HostName, WorkloadRef},
-    plan::{Action, ActionKind, MoveEnd},
+    plan::{Action, ActionKind, MoveEnd, MoveEnding},
     ports::PortError,
     report::{Input, Report},
 };
@@ -277,6 +277,11 @@ fn event_of(action: &Action, result: &Result<(), PortError>) -> Option<EventReas
         (ActionKind::CloseMove, Ok(())) => EventReason::normal(match action {
             Action::CloseMove { end: MoveEnd::Done, .. } => "MoveFinished",
             _ => "MoveGivenUp",
+        }),
+        (ActionKind::GiveBack, Ok(())) => EventReason::normal(match action {
+            Action::GiveBack { ending: Some(MoveEnding::Finish { .. }), .. } => "ReplicaReplaced",
+            Action::GiveBack { ending: Some(MoveEnding::Undo { .. }), .. } => "MoveUndone",
+            _ => "MinimumGivenBack",
         }),
         (ActionKind::Unmark, Ok(())) => EventReason::normal("MarkRemoved"),
         (ActionKind::Release, Ok(())) => EventReason::warning("ReplicaReleased"),

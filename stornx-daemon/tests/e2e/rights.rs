@@ -31,9 +31,11 @@ use crate::{
 const HERE: &str = "rights";
 
 /// Rights that this test does not provoke, and what does.
-const NOT_PROVOKED: [(&str, &str); 2] = [
+const NOT_PROVOKED: [(&str, &str); 3] = [
     // There is no metrics-server in the test bed.
     ("list", "metrics.k8s.io/pods"),
+    // Moves by holding the minimum of an autoscaler.
+    ("patch", "autoscaling/horizontalpodautoscalers"),
     // A replica that waits in vain for its node, and moves by eviction.
     ("create", "/pods/eviction"),
 ];

@@ -12,8 +12,23 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::core::DynamicObject;
 use stornx_core::{
     ids::{Namespace, WorkloadKind, WorkloadRef},
-    model::{Autoscaler, AutoscalerKind},
+    model::{Autoscaler, AutoscalerKind, HeldMinimum},
 };
+
+/// The annotation of an autoscaler whose minimum is raised for a move: what it was before,
+/// `/`, what it was raised to.
+pub(crate) const HELD: &str = "stornx.io/held-minimum";
+
+/// The value of [`HELD`].
+pub(crate) fn held_value(held: HeldMinimum) -> String {
+    format!("{}/{}", held.before, held.raised)
+}
+
+/// A value that is none of ours counts as not being there.
+fn held(text: &str) -> Option<HeldMinimum> {
+    let (before, raised) = text.split_once('/')?;
+    Some(HeldMinimum { before: before.parse().ok()?, raised: raised.parse().ok()? })
+}
 
 /// What is kept of an autoscaler.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +41,7 @@ pub(crate) struct AutoscalerRecord {
 
 /// The owner of a workload as a whole.
 pub(crate) const CONTROLLER: Autoscaler =
-    Autoscaler { kind: AutoscalerKind::Controller, min: 0, max: u32::MAX };
+    Autoscaler { kind: AutoscalerKind::Controller, min: 0, max: u32::MAX, held: None };
 
 fn target(namespace: &str, group: &str, kind: &str, name: &str) -> Option<WorkloadRef> {
     let kind = match kind {
@@ -41,7 +56,7 @@ fn target(namespace: &str, group: &str, kind: &str, name: &str) -> Option<Worklo
 
 fn bounds(kind: AutoscalerKind, min: i64, max: i64) -> Autoscaler {
     let count = |value: i64| u32::try_from(value.max(0)).unwrap_or(u32::MAX);
-    Autoscaler { kind, min: count(min).min(count(max)), max: count(max) }
+    Autoscaler { kind, min: count(min).min(count(max)), max: count(max), held: None }
 }
 
 /// A HorizontalPodAutoscaler.
@@ -52,8 +67,10 @@ pub(crate) fn hpa(object: &HorizontalPodAutoscaler) -> Option<AutoscalerRecord> 
     let group = of.api_version.as_deref().unwrap_or("apps");
     let target = target(object.metadata.namespace.as_deref()?, group, &of.kind, &of.name)?;
     let min = spec.min_replicas.unwrap_or(1).into();
-    let autoscaler = bounds(AutoscalerKind::Hpa, min, spec.max_replicas.into());
-    Some(AutoscalerRecord { target, autoscaler })
+    let bounds = bounds(AutoscalerKind::Hpa, min, spec.max_replicas.into());
+    let annotations = object.metadata.annotations.as_ref();
+    let held = annotations.and_then(|all| all.get(HELD)).and_then(|text| held(text));
+    Some(AutoscalerRecord { target, autoscaler: Autoscaler { held, ..bounds } })
 }
 
 /// A ScaledObject of KEDA. Its defaults are those of its documentation: a Deployment,
@@ -90,7 +107,7 @@ mod tests {
         }));
         let record = record.unwrap();
         assert_eq!(record.target.as_str(), "shop/Deployment/cart");
-        let expected = Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 7 };
+        let expected = Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 7, held: None };
         assert_eq!(record.autoscaler, expected);
         let other = read(json!({
             "scaleTargetRef": { "apiVersion": "argoproj.io/v1", "kind": "Deployment", "name": "c" },
@@ -100,11 +117,30 @@ mod tests {
     }
 
     #[test]
+    fn a_raised_minimum_is_read_as_it_was_written() {
+        let read = |value: &str| {
+            let mut object = with_spec(&json!({
+                "scaleTargetRef": { "kind": "Deployment", "name": "cart" },
+                "minReplicas": 4, "maxReplicas": 7
+            }));
+            object["metadata"]["annotations"] = json!({ HELD: value });
+            hpa(&serde_json::from_value(object).unwrap()).unwrap().autoscaler
+        };
+        let held = HeldMinimum { before: 2, raised: 4 };
+        assert_eq!(held_value(held), "2/4");
+        assert_eq!((read("2/4").held, read("2/4").holds()), (Some(held), true));
+        assert!(!read("2/3").holds(), "somebody else set 4");
+        for value in ["", "2", "2/", "a/b", "-1/2"] {
+            assert_eq!(read(value).held, None, "{value}");
+        }
+    }
+
+    #[test]
     fn a_scaled_object_has_the_defaults_of_keda() {
         let read = |spec: Value| scaled_object(&serde_json::from_value(with_spec(&spec)).unwrap());
         let record = read(json!({ "scaleTargetRef": { "name": "cart" } })).unwrap();
         assert_eq!(record.target.as_str(), "shop/Deployment/cart");
-        let expected = Autoscaler { kind: AutoscalerKind::Keda, min: 0, max: 100 };
+        let expected = Autoscaler { kind: AutoscalerKind::Keda, min: 0, max: 100, held: None };
         assert_eq!(record.autoscaler, expected);
         let record = read(json!({
             "scaleTargetRef": { "kind": "StatefulSet", "name": "redis" },

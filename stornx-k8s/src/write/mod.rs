@@ -11,6 +11,7 @@
 //!
 //! It keeps nothing. A dry run never gets here: the engine does not act then.
 
+mod hold;
 mod moves;
 mod scale;
 mod victims;
@@ -21,7 +22,7 @@ use async_trait::async_trait;
 use kube::Client;
 use stornx_core::{
     ids::{WorkloadKind, WorkloadRef},
-    plan::{Action, ActionKind, MoveWay},
+    plan::{Action, ActionKind, MoveEnding, MoveWay},
     ports::{Actuator, PortError},
 };
 use tokio::time::Instant;
@@ -66,6 +67,16 @@ impl KubeActuator {
             }
             Action::StartMove { workload, observed, way: MoveWay::Evict, victim, .. } => {
                 moves::make_way(client, workload, what, *observed, victim).await
+            }
+            Action::StartMove { workload, observed, way: MoveWay::Hold, victim, .. } => {
+                hold::raise(client, workload, what, *observed, victim).await
+            }
+            Action::GiveBack { workload, goes, ending, .. } => {
+                let stands_in = match ending {
+                    Some(MoveEnding::Finish { replacement }) => Some(replacement),
+                    Some(MoveEnding::Undo { .. }) | None => None,
+                };
+                hold::give_back(client, workload, what, goes.as_ref(), stands_in).await
             }
             Action::FinishMove { workload, observed, victim, replacement } => {
                 let stands_in = Some(replacement);

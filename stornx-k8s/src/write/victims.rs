@@ -80,6 +80,24 @@ impl Replicas {
         }
     }
 
+    /// That one of them serves: it stands in for another.
+    pub(super) fn expect_ready(&self, what: &str, name: &PodName) -> Result<(), PortError> {
+        let ready = self.find(name).is_some_and(Candidate::serves);
+        if ready { Ok(()) } else { Err(refused(what, format!("{name} is not Ready"))) }
+    }
+
+    /// Marks one of them, so that it goes first; marks of ours on others come off.
+    pub(super) async fn mark(&self, what: &str, name: &PodName) -> Result<(), PortError> {
+        let Some(one) = self.find(name) else {
+            return Err(refused(what, format!("{name} is not a replica any more")));
+        };
+        let failed = |error| port_error(what, &error);
+        for left in self.candidates.iter().filter(|other| other.marked && other.name != one.name) {
+            unmark(&self.pods, left).await.map_err(failed)?;
+        }
+        mark(&self.pods, one).await.map_err(failed)
+    }
+
     /// One of them by its name.
     pub(super) fn find(&self, name: &PodName) -> Option<&Candidate> {
         self.candidates.iter().find(|one| one.name == name.name())
@@ -125,10 +143,8 @@ pub(super) async fn end_move(
 ) -> Result<(), PortError> {
     let there = Replicas::read(client, workload, what).await?;
     there.expect_ours(what)?;
-    if let Some(name) = stands_in
-        && !there.find(name).is_some_and(Candidate::serves)
-    {
-        return Err(refused(what, format!("{name} is not Ready")));
+    if let Some(name) = stands_in {
+        there.expect_ready(what, name)?;
     }
     take(client, workload, what, observed, std::slice::from_ref(victim), there).await
 }

@@ -41,6 +41,11 @@ impl World {
                 let nodes = attempt.nodes(self, std::slice::from_ref(to))?;
                 match way {
                     MoveWay::Surge => self.add(service, &nodes),
+                    MoveWay::Hold => {
+                        let raised = self.services[service].desired.saturating_add(1);
+                        self.services[service].hpa.held = Some(raised);
+                        self.add(service, &nodes);
+                    }
                     MoveWay::Evict => {
                         self.delete(victim);
                         self.create(service, nodes.first().copied());
@@ -57,6 +62,16 @@ impl World {
                     return Err(attempt.conflict(format!("{replacement} is not Ready")));
                 }
                 self.remove(service, &[victim]);
+            }
+            // As if the autoscaler looked right then, and lowered the count at once.
+            Action::GiveBack { workload, observed, goes, .. } => {
+                let service = attempt.counted(self, workload, *observed)?;
+                let goes = goes.as_ref().map(|goes| attempt.pod(self, service, goes));
+                let gone: Vec<u32> = goes.transpose()?.into_iter().collect();
+                if self.services[service].hpa.held.take().is_none() {
+                    return Err(attempt.conflict("its minimum is not raised".to_owned()));
+                }
+                self.remove(service, &gone);
             }
             Action::AbortMove { workload, observed, surge, .. } => {
                 let service = attempt.counted(self, workload, *observed)?;

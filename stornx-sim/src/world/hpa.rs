@@ -13,6 +13,8 @@ use super::{
 #[derive(Debug, Default)]
 pub(crate) struct HpaState {
     wanted: VecDeque<(Nanos, u32)>,
+    /// Its minimum, while a move holds it up.
+    pub(crate) held: Option<u32>,
 }
 
 /// What it sees. Utilisation is CPU use over request, 1 for 100 %.
@@ -78,7 +80,8 @@ impl World {
             let count = wanted(&seen, target, cluster.hpa_tolerance.get() / 100.0);
             // At most four pods or a doubling in one interval.
             let fastest = seen.current.saturating_mul(2).max(seen.current + 4);
-            let count = count.clamp(hpa.min, hpa.max).min(fastest);
+            let min = self.services[service].hpa.held.unwrap_or(hpa.min);
+            let count = count.clamp(min, hpa.max).min(fastest);
             let remembered = nanos(cluster.hpa_down_stabilisation);
             let memory = &mut self.services[service].hpa.wanted;
             memory.push_back((self.now, count));

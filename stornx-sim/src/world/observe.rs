@@ -2,8 +2,8 @@
 
 use stornx_core::{
     model::{
-        Autoscaler, AutoscalerKind, ClusterFacts, DisruptionBudget, Host, Mesh, Node, Pod,
-        PodPhase, Rollout, Rule, Steered, Steering, Traces, Workload,
+        Autoscaler, AutoscalerKind, ClusterFacts, DisruptionBudget, HeldMinimum, Host, Mesh, Node,
+        Pod, PodPhase, Rollout, Rule, Steered, Steering, Traces, Workload,
     },
     units::{Resources, Span},
 };
@@ -68,10 +68,12 @@ impl World {
             workload.managed = scenario.managed;
             workload.limits = scenario.limits;
             workload.constraints = scenario.constraints.clone();
+            let held = self.services[service].hpa.held;
             workload.autoscaler = scenario.autoscaler.as_ref().map(|hpa| Autoscaler {
                 kind: AutoscalerKind::Hpa,
-                min: hpa.min,
+                min: held.unwrap_or(hpa.min),
                 max: hpa.max,
+                held: held.map(|raised| HeldMinimum { before: hpa.min, raised }),
             });
             workload.budget = scenario.min_ready.map(|min_ready| DisruptionBudget { min_ready });
             workload.policy = scenario.policy.clone();

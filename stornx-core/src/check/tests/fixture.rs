@@ -9,12 +9,13 @@ use crate::{
     ids::{PodName, WorkloadRef, ZoneName},
     memory::{Memory, MoveInFlight},
     model::{
-        ApiVersion, DefaultSplit, Distribution, Edge, Facts, Host, Latency, Mesh, Node, Pod,
-        PodPhase, PodTraffic, PodUsage, Protocol, RouteTable, RouteTraffic, Rule, Snapshot, Source,
-        Steered, Steering, Traces, Traffic, Workload, WorkloadPolicy,
+        ApiVersion, Autoscaler, AutoscalerKind, DefaultSplit, Distribution, Edge, Facts,
+        HeldMinimum, Host, Latency, Mesh, Node, Pod, PodPhase, PodTraffic, PodUsage, Protocol,
+        RouteTable, RouteTraffic, Rule, Snapshot, Source, Steered, Steering, Traces, Traffic,
+        Workload, WorkloadPolicy,
     },
-    plan::{AbortCause, Action, MoveEnd, MoveWay, Plan, Planned, RoutePurpose},
-    policy::Policy,
+    plan::{AbortCause, Action, MoveEnd, MoveEnding, MoveWay, Plan, Planned, RoutePurpose},
+    policy::{AutoscaledMoves, Policy},
     report::{ActionReport, Expected, MoveWhy, Report, RouteWhy, ScaleWhy, TidyWhy, Trigger, Why},
     units::{Bytes, MilliCpu, Percent, Resources, Rps, Share, Span, Timestamp},
 };
@@ -343,6 +344,35 @@ pub(super) fn abort() -> Fixture {
     moving().and(action, moved())
 }
 
+/// The minimum of the autoscaler is raised for a move.
+pub(super) fn hold() -> Fixture {
+    let mut fixture = start();
+    fixture.policy.moves.autoscaled = AutoscaledMoves::Hold;
+    let kind = AutoscalerKind::Hpa;
+    fixture.workload("cart").autoscaler = Some(Autoscaler { kind, min: 2, max: 9, held: None });
+    match fixture.action() {
+        Action::StartMove { way, .. } => *way = MoveWay::Hold,
+        other => panic!("{other}"),
+    }
+    fixture
+}
+
+/// It is given back, the replacement being Ready.
+pub(super) fn give_back() -> Fixture {
+    let mut fixture = moving();
+    fixture.record().way = MoveWay::Hold;
+    let held = Some(HeldMinimum { before: 2, raised: 6 });
+    let kind = AutoscalerKind::Hpa;
+    fixture.workload("cart").autoscaler = Some(Autoscaler { kind, min: 6, max: 9, held });
+    let action = Action::GiveBack {
+        workload: id("cart"),
+        observed: 6,
+        goes: Some(pod("cart-0")),
+        ending: Some(MoveEnding::Finish { replacement: pod("cart-5") }),
+    };
+    fixture.and(action, moved())
+}
+
 /// The count is as before again, and the victim is gone.
 pub(super) fn close() -> Fixture {
     let mut fixture = moving();
@@ -448,6 +478,7 @@ pub(super) fn valid_plans() -> Vec<(&'static str, Fixture)> {
         ("finish", finish()),
         ("abort", abort()),
         ("close", close()),
+        ("give back", give_back()),
         ("unmark", unmark()),
         ("release", release()),
         ("improve", improve()),

@@ -1,6 +1,7 @@
 //! Valid plans pass; every minimal corruption of one is caught by the rule it breaks.
 
 mod fixture;
+mod holds;
 mod names;
 mod replicas;
 mod routes;
@@ -52,6 +53,7 @@ fn observe(fixture: &mut Fixture, count: u32) {
         | Action::FinishMove { observed, .. }
         | Action::AbortMove { observed, .. }
         | Action::CloseMove { observed, .. }
+        | Action::GiveBack { observed, .. }
         | Action::Unmark { observed, .. } => *observed = count,
         Action::Release { .. } | Action::SetRoutes { .. } => {}
     }

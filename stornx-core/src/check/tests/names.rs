@@ -224,7 +224,7 @@ fn what_others_own_is_left_alone() {
             let group = match name {
                 "add" | "remove" | "remove from a stateful set" => "scale",
                 "start" | "finish" | "abort" | "close" => name,
-                "unmark" | "release" => "tidy",
+                "unmark" | "release" | "give back" => "tidy",
                 _ => "routes",
             };
             let mut changed = valid;
@@ -239,7 +239,7 @@ fn what_others_own_is_left_alone() {
 }
 
 fn autoscaler() -> Autoscaler {
-    Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 9 }
+    Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 9, held: None }
 }
 
 fn touched(f: &mut Fixture) -> &mut crate::model::Workload {
@@ -253,7 +253,7 @@ fn counts_of_another_controller_are_never_written() {
         let own = |f: &mut Fixture| {
             f.policy.scaler.respect_autoscalers = respect;
             let kind = AutoscalerKind::Controller;
-            touched(f).autoscaler = Some(Autoscaler { kind, min: 0, max: u32::MAX });
+            touched(f).autoscaler = Some(Autoscaler { kind, min: 0, max: u32::MAX, held: None });
         };
         caught(add(), own, |violation| {
             let owner = Owner::Autoscaler(AutoscalerKind::Controller);

@@ -274,7 +274,7 @@ fn evictions_are_asked_for_and_go_one_at_a_time() {
     let evicts = |f: &mut Fixture| {
         f.policy.moves.autoscaled = AutoscaledMoves::Evict;
         let kind = AutoscalerKind::Hpa;
-        f.workload("cart").autoscaler = Some(Autoscaler { kind, min: 1, max: 9 });
+        f.workload("cart").autoscaler = Some(Autoscaler { kind, min: 1, max: 9, held: None });
         match f.action() {
             Action::StartMove { way, .. } => *way = MoveWay::Evict,
             other => panic!("{other}"),

@@ -5,8 +5,8 @@ use crate::{
         plan,
         safety::testing::{NOW, World, id, pod_name},
     },
-    model::{PodPhase, Rollout, Steered, Traces},
-    plan::Action,
+    model::{Autoscaler, AutoscalerKind, HeldMinimum, PodPhase, Rollout, Steered, Traces},
+    plan::{Action, ActionKind},
     units::{Span, Timestamp},
 };
 
@@ -35,11 +35,10 @@ fn waiting(waited: u64) -> World {
 
 fn tidied(world: &World) -> Option<Action> {
     let planned = plan(&world.snapshot, &world.policy, &world.memory, NOW);
-    planned
-        .plan
-        .actions
-        .into_iter()
-        .find(|action| matches!(action, Action::Unmark { .. } | Action::Release { .. }))
+    planned.plan.actions.into_iter().find(|action| {
+        let kind = action.kind();
+        matches!(kind, ActionKind::GiveBack | ActionKind::Unmark | ActionKind::Release)
+    })
 }
 
 #[test]
@@ -59,6 +58,18 @@ fn a_mark_stays_while_a_request_without_an_answer_may_still_arrive() {
         world.memory.workloads.entry(id("w")).or_default().scaled_at = Some(ago(seconds));
         assert_eq!(tidied(&world).is_none(), stays, "{seconds} s");
     }
+}
+
+#[test]
+fn a_minimum_that_nobody_knows_the_move_of_is_given_back() {
+    let mut world = World::new(&[1, 1]);
+    let held = Some(HeldMinimum { before: 1, raised: 3 });
+    let kind = AutoscalerKind::Hpa;
+    world.workload("w", &["a0", "b0"]).autoscaler = Some(Autoscaler { kind, min: 3, max: 9, held });
+    let expected = Action::GiveBack { workload: id("w"), observed: 2, goes: None, ending: None };
+    assert_eq!(tidied(&world), Some(expected));
+    world.of("w").autoscaler.as_mut().unwrap().held = None;
+    assert_eq!(tidied(&world), None);
 }
 
 #[test]

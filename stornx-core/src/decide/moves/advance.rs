@@ -12,7 +12,7 @@
 //! what is Ready now.
 
 use super::{
-    UnderWay,
+    UnderWay, hold,
     state::{self, Count, Sight, Standing, Step, Surge},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     ids::PodName,
     memory::{Memory, MoveInFlight},
     model::{CountBy, PodPhase, Rollout},
-    plan::{Action, MoveEnd, MoveWay},
+    plan::{Action, MoveEnd, MoveEnding, MoveWay},
     report::{ActionReport, Expected, MoveReason, MoveWhy, Why},
     view::{NodeIndex, PodView, View, WorkloadIndex, WorkloadView},
 };
@@ -52,6 +52,7 @@ pub(crate) fn advance(
         let step = match record.way {
             MoveWay::Surge => state::next(&sight, timeout),
             MoveWay::Evict => state::next_eviction(&sight, timeout),
+            MoveWay::Hold => hold::next(&sight, timeout),
         };
         let (proposal, reason) = reading.write_down(step);
         under_way.proposals.extend(proposal);
@@ -133,6 +134,7 @@ impl<'a> Reading<'a> {
             } else {
                 Count::Other
             },
+            held: workload.autoscaler.is_some_and(|autoscaler| autoscaler.holds()),
             ending: self.record.ending.clone(),
             missing: active < desired,
             surplus: active > desired,
@@ -155,9 +157,15 @@ impl<'a> Reading<'a> {
 
     fn standing(&self) -> Standing {
         let workload = self.of().workload;
+        let holds = self.record.way == MoveWay::Hold;
         match self.safety.of(self.workload).count_block {
+            Some(CountBlock::AutoscalerOwns(_)) if holds && workload.policy.no_moves => {
+                Standing::Unwanted
+            }
             Some(CountBlock::AutoscalerOwns(_)) => Standing::Autoscaled,
-            Some(CountBlock::OptedOut) if workload.autoscaler.is_some() => Standing::Autoscaled,
+            Some(CountBlock::OptedOut) if workload.autoscaler.is_some() && !holds => {
+                Standing::Autoscaled
+            }
             Some(CountBlock::OptedOut) if workload.rollout == Rollout::Settled => {
                 Standing::Unwanted
             }
@@ -229,8 +237,18 @@ impl<'a> Reading<'a> {
                     victim: victim.clone(),
                     replacement: replacement.clone(),
                 };
-                let action = Action::FinishMove { workload: id, observed, victim, replacement };
+                let action = if self.record.way == MoveWay::Hold {
+                    let ending = Some(MoveEnding::Finish { replacement });
+                    Action::GiveBack { workload: id, observed, goes: Some(victim), ending }
+                } else {
+                    Action::FinishMove { workload: id, observed, victim, replacement }
+                };
                 (action, why, MoveReason::Finished)
+            }
+            Step::Undo { surge: goes, cause } if self.record.way == MoveWay::Hold => {
+                let ending = Some(MoveEnding::Undo { cause });
+                let action = Action::GiveBack { workload: id, observed, goes, ending };
+                (action, MoveWhy::GivenUp { cause }, MoveReason::GivenUp { cause })
             }
             Step::Undo { surge, cause } => (
                 Action::AbortMove { workload: id, observed, surge, cause },

@@ -81,7 +81,7 @@ fn tenant(
         .map(|(other, _)| other)
         .filter(|other| *other != shift.workload && search.movable[other.at()])
         .filter(|other| !ledger.is_counted(*other) && would_fit(*other))
-        .filter(|other| ledger.way_allowed(gates::way(search.safety, *other)))
+        .filter(|other| ledger.way_allowed(gates::way(view, search.safety, *other)))
         .filter(|other| holds(objective, *other, shift.to))
         .take(TENANTS)
         .collect();

@@ -8,7 +8,7 @@ use crate::{
         safety::{CountBlock, Safety, WorkloadSafety},
     },
     memory::{Memory, WorkloadMemory},
-    model::PodPhase,
+    model::{AutoscalerKind, PodPhase},
     plan::MoveWay,
     policy::{self, AutoscaledMoves},
     report::MoveReason,
@@ -32,7 +32,7 @@ pub(super) fn may_move(
         return Err(MoveReason::Disabled);
     }
     if let Some(block) = facts.count_block
-        && !may_evict(view, workload, facts)
+        && !autoscaler_allows(view, workload, facts)
     {
         return Err(block.into());
     }
@@ -67,21 +67,36 @@ pub(super) fn may_move(
 }
 
 /// How the replicas of a workload that may move make way.
-pub(super) fn way(safety: &Safety, at: WorkloadIndex) -> MoveWay {
+pub(super) fn way(view: &View<'_>, safety: &Safety, at: WorkloadIndex) -> MoveWay {
+    let holds = view.policy.moves.autoscaled == AutoscaledMoves::Hold;
     match safety.of(at).count_block {
+        Some(CountBlock::AutoscalerOwns(_)) if holds => MoveWay::Hold,
         Some(CountBlock::AutoscalerOwns(_)) => MoveWay::Evict,
         _ => MoveWay::Surge,
     }
 }
 
-/// An autoscaler owns the count, evictions are asked for, and one replica less is within
-/// the budget and leaves one.
-fn may_evict(view: &View<'_>, workload: &WorkloadView<'_>, facts: &WorkloadSafety) -> bool {
-    let Some(CountBlock::AutoscalerOwns(kind)) = facts.count_block else { return false };
-    let left = workload.ready_total().saturating_sub(1);
-    view.policy.moves.autoscaled == AutoscaledMoves::Evict
-        && kind.may_be_passed_over()
-        && left >= facts.floors.min_ready.max(1)
+/// Whether replicas may move although an autoscaler owns the count: by eviction, when one
+/// replica less is within the budget and leaves one; or by raising its minimum, when it
+/// may have one replica more.
+fn autoscaler_allows(view: &View<'_>, workload: &WorkloadView<'_>, facts: &WorkloadSafety) -> bool {
+    let (Some(CountBlock::AutoscalerOwns(kind)), Some(autoscaler)) =
+        (facts.count_block, workload.workload.autoscaler)
+    else {
+        return false;
+    };
+    match view.policy.moves.autoscaled {
+        AutoscaledMoves::Never => false,
+        AutoscaledMoves::Evict => {
+            let left = workload.ready_total().saturating_sub(1);
+            kind.may_be_passed_over() && left >= facts.floors.min_ready.max(1)
+        }
+        AutoscaledMoves::Hold => {
+            kind == AutoscalerKind::Hpa
+                && autoscaler.held.is_none()
+                && workload.workload.desired < autoscaler.max
+        }
+    }
 }
 
 /// The last move is to be taken back, which no back-off holds up.

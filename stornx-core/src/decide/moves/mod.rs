@@ -22,6 +22,7 @@ mod destinations;
 mod doubt;
 mod eviction;
 mod gates;
+mod hold;
 mod objective;
 mod payback;
 mod remember;
@@ -345,7 +346,7 @@ impl<'v> Room<'_, 'v> {
         gates::layout_allowed(self.view, self.safety, at, zone_from, zone_to)
             && self.ledger.move_allowed(zone_from, zone_to)
             && self.ledger.node_allows(from)
-            && self.ledger.way_allowed(gates::way(self.safety, at))
+            && self.ledger.way_allowed(gates::way(self.view, self.safety, at))
             && !self.ledger.is_counted(at)
             && destinations::takes(self.view, self.ledger, at, to)
     }
@@ -353,7 +354,7 @@ impl<'v> Room<'_, 'v> {
     /// Spends budgets and room on a move.
     fn promise(&mut self, at: WorkloadIndex, from: NodeIndex, to: NodeIndex) {
         self.ledger.promise(to, self.view.workloads[at.at()].workload.requests);
-        self.ledger.spend_move(at, gates::way(self.safety, at), from, to);
+        self.ledger.spend_move(at, gates::way(self.view, self.safety, at), from, to);
     }
 
     fn propose(&self, beginning: Beginning<'_, '_>, moved: &mut Moved) {
@@ -365,7 +366,7 @@ impl<'v> Room<'_, 'v> {
             action: Action::StartMove {
                 workload: workload.id.clone(),
                 observed: workload.desired,
-                way: gates::way(self.safety, at),
+                way: gates::way(self.view, self.safety, at),
                 victim: pod.pod.name.clone(),
                 from: name(from),
                 to: name(to),

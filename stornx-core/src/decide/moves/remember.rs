@@ -15,11 +15,9 @@ use super::{
 };
 use crate::{
     ids::{NodeName, PodName, WorkloadRef},
-    memory::{
-        Backoff, FinishedMove, Intent, Memory, MoveEnding, MoveInFlight, Placed, WorkloadMemory,
-    },
+    memory::{Backoff, FinishedMove, Intent, Memory, MoveInFlight, Placed, WorkloadMemory},
     model::{Pod, Rollout, Snapshot, Traffic, Workload},
-    plan::{AbortCause, Action, MoveEnd, Planned},
+    plan::{AbortCause, Action, MoveEnd, MoveEnding, Planned},
     policy::Policy,
     remember::Outcomes,
     report::MoveReason,
@@ -275,6 +273,14 @@ impl Cycle<'_> {
                     record.ending = Some(MoveEnding::Undo { cause: *cause });
                 }
             }
+            Action::GiveBack { workload, ending: Some(ending), .. } => {
+                if let MoveEnding::Finish { replacement } = ending {
+                    self.note_finished(remembered, workload, replacement);
+                }
+                if let Some(record) = &mut remembered.in_flight {
+                    record.ending = Some(ending.clone());
+                }
+            }
             Action::CloseMove { workload, end, .. } => {
                 match end {
                     MoveEnd::Done => self.note_closed(remembered, workload),
@@ -282,7 +288,10 @@ impl Cycle<'_> {
                 }
                 remembered.in_flight = None;
             }
-            Action::Unmark { .. } | Action::Release { .. } | Action::SetRoutes { .. } => {}
+            Action::GiveBack { ending: None, .. }
+            | Action::Unmark { .. }
+            | Action::Release { .. }
+            | Action::SetRoutes { .. } => {}
         }
     }
 
@@ -340,6 +349,7 @@ impl Cycle<'_> {
             }
             AbortCause::RolloutBegan
             | AbortCause::CountChanged
+            | AbortCause::KeptByAutoscaler
             | AbortCause::AutoscalerAppeared
             | AbortCause::NotAllowedAnyMore
             | AbortCause::NeverBegan => self.back_off(remembered),

@@ -359,7 +359,7 @@ impl Search<'_> {
 
     fn spend(&self, ledger: &mut Ledger, shift: Shift) {
         ledger.promise(shift.to, self.view.workloads[shift.workload.at()].workload.requests);
-        let way = gates::way(self.safety, shift.workload);
+        let way = gates::way(self.view, self.safety, shift.workload);
         ledger.spend_move(shift.workload, way, shift.from, shift.to);
     }
 
@@ -382,7 +382,7 @@ impl Search<'_> {
             let free = !trial.is_counted(shift.workload)
                 && trial.move_allowed(from, to)
                 && trial.node_allows(shift.from)
-                && trial.way_allowed(gates::way(self.safety, shift.workload))
+                && trial.way_allowed(gates::way(self.view, self.safety, shift.workload))
                 && destinations::takes(self.view, &trial, shift.workload, shift.to);
             if free {
                 self.spend(&mut trial, *shift);

@@ -101,7 +101,7 @@ pub(super) fn replacement<'a, 'v>(
     };
     suspects.into_iter().filter(|suspect| before(suspect) + 1 >= CYCLES).find_map(|suspect| {
         let (from, zone) = (suspect.pod.node?, suspect.pod.zone?);
-        if !(ledger.node_allows(from) && ledger.way_allowed(gates::way(safety, at))) {
+        if !(ledger.node_allows(from) && ledger.way_allowed(gates::way(view, safety, at))) {
             return None;
         }
         let mut zones: Vec<_> = (0..view.zones.len()).map(ZoneIndex::new).collect();

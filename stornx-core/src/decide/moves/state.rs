@@ -19,7 +19,8 @@
 //! | before + 1 | the surge is Ready elsewhere | give up, the surge goes |
 //! | before + 1 | the surge is not Ready, or never came | wait; after the time-out give up, the surge goes |
 //!
-//! An eviction leaves the count alone: it waits until a replacement serves, and is closed
+//! A move that holds the minimum of an autoscaler has a machine of its own
+//! ([`super::hold`]). An eviction leaves the count alone: it waits until a replacement serves, and is closed
 //! in any case after the time-out.
 //!
 //! While a workload is rolled out or paused nothing of it is written: the record waits
@@ -33,8 +34,7 @@
 use crate::{
     decide::REQUEST_GRACE,
     ids::PodName,
-    memory::MoveEnding,
-    plan::{AbortCause, MoveEnd},
+    plan::{AbortCause, MoveEnd, MoveEnding},
     units::Span,
 };
 
@@ -84,6 +84,8 @@ pub(super) struct Sight {
     pub(super) waited: Span,
     pub(super) standing: Standing,
     pub(super) count: Count,
+    /// The minimum of its autoscaler is raised for it.
+    pub(super) held: bool,
     /// How it is about to end, as recorded.
     pub(super) ending: Option<MoveEnding>,
     /// Replicas that exist (not being deleted) are fewer than asked for.
@@ -158,7 +160,7 @@ pub(super) fn next_eviction(sight: &Sight, timeout: Span) -> Step {
     }
 }
 
-const fn given_up(cause: AbortCause) -> Step {
+pub(super) const fn given_up(cause: AbortCause) -> Step {
     Step::Close(MoveEnd::GivenUp(cause))
 }
 

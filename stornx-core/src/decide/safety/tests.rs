@@ -30,7 +30,8 @@ fn three() -> World {
 fn gates_are_tested_in_their_order() {
     let mut world = three();
     assert_eq!(facts(&world, "w").count_block, None);
-    world.of("w").autoscaler = Some(Autoscaler { kind: AutoscalerKind::Keda, min: 1, max: 2 });
+    world.of("w").autoscaler =
+        Some(Autoscaler { kind: AutoscalerKind::Keda, min: 1, max: 2, held: None });
     let owned = CountBlock::AutoscalerOwns(AutoscalerKind::Keda);
     assert_eq!(facts(&world, "w").count_block, Some(owned));
     world.of("w").rollout = Rollout::InProgress;
@@ -55,11 +56,12 @@ fn only_monitored_namespaces_are_touched() {
 #[test]
 fn autoscalers_are_passed_over_only_when_told() {
     let mut world = three();
-    world.of("w").autoscaler = Some(Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 2 });
+    world.of("w").autoscaler =
+        Some(Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 2, held: None });
     world.policy.scaler.respect_autoscalers = false;
     assert_eq!(facts(&world, "w").count_block, None);
     let kind = AutoscalerKind::Controller;
-    world.of("w").autoscaler = Some(Autoscaler { kind, min: 0, max: u32::MAX });
+    world.of("w").autoscaler = Some(Autoscaler { kind, min: 0, max: u32::MAX, held: None });
     let owned = Some(CountBlock::AutoscalerOwns(kind));
     assert_eq!(facts(&world, "w").count_block, owned, "it owns more than the count");
 }

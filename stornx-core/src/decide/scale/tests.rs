@@ -404,7 +404,7 @@ fn guards_hold_in_their_order() {
     world.of("w").policy.no_scaling = true;
     assert_eq!(reason(&world, "w"), ScaleReason::OptedOut);
     let kind = AutoscalerKind::Hpa;
-    world.of("w").autoscaler = Some(Autoscaler { kind, min: 1, max: 2 });
+    world.of("w").autoscaler = Some(Autoscaler { kind, min: 1, max: 2, held: None });
     assert_eq!(reason(&world, "w"), ScaleReason::AutoscalerOwns { kind });
     world.of("w").rollout = Rollout::InProgress;
     assert_eq!(reason(&world, "w"), ScaleReason::RolloutInProgress);

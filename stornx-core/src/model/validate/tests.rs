@@ -102,7 +102,7 @@ fn every_rule_is_found_at_its_place() {
         }),
         ("workloads[2].autoscaler.min", "above max, 2", |s| {
             s.workloads[2].autoscaler =
-                Some(Autoscaler { kind: AutoscalerKind::Keda, min: 3, max: 2 });
+                Some(Autoscaler { kind: AutoscalerKind::Keda, min: 3, max: 2, held: None });
         }),
         ("workloads[2].policy.minReplicas", "above maxReplicas, 2", |s| {
             let policy = &mut s.workloads[2].policy;

@@ -8,6 +8,7 @@ use crate::{
     memory::{Backoff, FinishedMove, MoveInFlight, Placed, WorkloadMemory},
     model::{Autoscaler, AutoscalerKind, Facts, PodPhase, Rollout},
     plan::{Action, MoveWay, Planned},
+    policy::AutoscaledMoves,
     report::{MoveReason, MoveWhy, Why},
     units::{Percent, Span, Timestamp},
 };
@@ -141,7 +142,7 @@ fn closed_gates_say_why() {
             "autoscaler",
             |w| {
                 let kind = AutoscalerKind::Hpa;
-                w.of("shop").autoscaler = Some(Autoscaler { kind, min: 1, max: 9 });
+                w.of("shop").autoscaler = Some(Autoscaler { kind, min: 1, max: 9, held: None });
             },
             MoveReason::AutoscalerOwns { kind: AutoscalerKind::Hpa },
         ),
@@ -167,6 +168,29 @@ fn closed_gates_say_why() {
         close(&mut world);
         assert!(moves(&decide(&world)).is_empty(), "{name}");
         assert_eq!(reason(&world, "shop"), expected, "{name}");
+    }
+}
+
+#[test]
+fn autoscaled_workloads_move_as_they_are_told_to() {
+    use AutoscalerKind::{Hpa, Keda};
+    let cases = [
+        (AutoscaledMoves::Never, Hpa, 9, None),
+        (AutoscaledMoves::Evict, Keda, 9, Some(MoveWay::Evict)),
+        (AutoscaledMoves::Hold, Hpa, 7, Some(MoveWay::Hold)),
+        (AutoscaledMoves::Hold, Hpa, 6, None),
+        (AutoscaledMoves::Hold, Keda, 9, None),
+    ];
+    for (told, kind, max, expected) in cases {
+        let mut world = uneven();
+        wanted(&mut world, "shop");
+        world.policy.moves.autoscaled = told;
+        world.of("shop").autoscaler = Some(Autoscaler { kind, min: 1, max, held: None });
+        let ways = decide(&world).plan.actions.into_iter().find_map(|action| match action {
+            Action::StartMove { way, .. } => Some(way),
+            _ => None,
+        });
+        assert_eq!(ways, expected, "{told:?} {kind:?} {max}");
     }
 }
 

@@ -3,11 +3,13 @@
 use crate::{
     decide::{
         REQUEST_GRACE,
-        moves::state::{Count, Sight, Standing, Step, Surge, next},
+        moves::{
+            hold,
+            state::{Count, Sight, Standing, Step, Surge, next},
+        },
         safety::testing::pod_name,
     },
-    memory::MoveEnding,
-    plan::{AbortCause, MoveEnd},
+    plan::{AbortCause, MoveEnd, MoveEnding},
     units::Span,
 };
 
@@ -19,6 +21,7 @@ fn ready() -> Sight {
         waited: Span::from_seconds(60),
         standing: Standing::Free,
         count: Count::Surged,
+        held: false,
         ending: None,
         missing: false,
         surplus: false,
@@ -241,5 +244,63 @@ fn no_state_breaks_a_promise() {
                 assert!(*end != MoveEnd::Done || !sight.victim_stands, "{sight:?}");
             }
         }
+    }
+}
+
+/// The same, by holding the minimum of an autoscaler.
+fn held() -> Sight {
+    Sight { held: true, standing: Standing::Autoscaled, count: Count::Other, ..ready() }
+}
+
+#[test]
+fn each_state_of_a_held_minimum_has_its_answer() {
+    use AbortCause::{
+        KeptByAutoscaler, Misplaced, NeverBegan, NotAllowedAnyMore, RolloutBegan, TimedOut, Unsafe,
+        VictimGone,
+    };
+    let (half, late) = (Span::from_seconds(151), Span::from_seconds(301));
+    let (in_grace, after_grace) = (Span::from_seconds(90), Span::from_seconds(91));
+    let (patient, impatient) = (Span::from_seconds(900), Span::from_seconds(901));
+    let coming = || Surge::Coming(pod_name("new"));
+    let unbound = || Surge::Unbound(pod_name("new"));
+    let misplaced = || Surge::Misplaced(pod_name("new"));
+    let nobody = |cause| Step::Undo { surge: None, cause };
+    let close = |cause| Step::Close(MoveEnd::GivenUp(cause));
+    let finish = Step::Finish { replacement: pod_name("new") };
+    let back = || Sight { held: false, ..held() };
+    let finishing = Some(MoveEnding::Finish { replacement: pod_name("new") });
+    let finishing = || Sight { ending: finishing.clone(), ..back() };
+    let undoing = || Sight { ending: Some(MoveEnding::Undo { cause: TimedOut }), ..back() };
+    let unwanted = || Sight { standing: Standing::Unwanted, ..held() };
+    let rolled = || Sight { standing: Standing::HandsOff, ..held() };
+    let cases = [
+        ("ready", held(), finish.clone()),
+        ("decided before a crash", Sight { held: true, ..finishing() }, finish),
+        ("warming up", Sight { warm: false, ..held() }, Step::Wait),
+        ("not safe", Sight { victim_may_go: false, ..held() }, Step::Wait),
+        ("not safe, late", Sight { victim_may_go: false, waited: late, ..held() }, undo(Unsafe)),
+        ("coming", Sight { surge: coming(), ..held() }, Step::Wait),
+        ("coming, late", Sight { surge: coming(), waited: late, ..held() }, undo(TimedOut)),
+        ("no room", Sight { surge: unbound(), ..held() }, Step::Wait),
+        ("no room, half", Sight { surge: unbound(), waited: half, ..held() }, undo(TimedOut)),
+        ("none", Sight { surge: Surge::None, ..held() }, Step::Wait),
+        ("none, late", Sight { surge: Surge::None, waited: late, ..held() }, nobody(TimedOut)),
+        ("elsewhere", Sight { surge: misplaced(), ..held() }, undo(Misplaced)),
+        ("victim gone", Sight { victim_stands: false, ..held() }, nobody(VictimGone)),
+        ("unwanted", unwanted(), undo(NotAllowedAnyMore)),
+        ("unwanted, none", Sight { surge: Surge::None, ..unwanted() }, nobody(NotAllowedAnyMore)),
+        ("rollout", rolled(), Step::Wait),
+        ("rollout, late", Sight { waited: late, ..rolled() }, nobody(RolloutBegan)),
+        ("on its way", Sight { waited: in_grace, ..back() }, Step::Wait),
+        ("never raised", Sight { waited: after_grace, ..back() }, close(NeverBegan)),
+        ("given back", Sight { waited: patient, ..finishing() }, Step::Wait),
+        ("gone", Sight { victim_stands: false, ..finishing() }, Step::Close(MoveEnd::Done)),
+        ("kept", Sight { waited: impatient, ..finishing() }, close(KeptByAutoscaler)),
+        ("undone", Sight { surge: Surge::None, ..undoing() }, close(TimedOut)),
+        ("undone, it stands", Sight { waited: patient, ..undoing() }, Step::Wait),
+        ("undone, it stays", Sight { waited: impatient, ..undoing() }, close(TimedOut)),
+    ];
+    for (name, sight, expected) in cases {
+        assert_eq!(hold::next(&sight, TIMEOUT), expected, "{name}");
     }
 }

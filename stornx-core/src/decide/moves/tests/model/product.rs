@@ -29,12 +29,12 @@ use crate::{
     decide::safety::testing::{NOW, World, id, pod, pod_name},
     engine::{Engine, EngineOptions, Planner, Ports},
     ids::PodName,
-    memory::{Memory, MoveEnding, MoveInFlight, WorkloadMemory},
+    memory::{Memory, MoveInFlight, WorkloadMemory},
     model::{
         Autoscaler, AutoscalerKind, ClusterFacts, CountBy, DisruptionBudget, PodPhase, Rollout,
         Steered, Steering,
     },
-    plan::{AbortCause, Action, MoveEnd, Planned},
+    plan::{AbortCause, Action, MoveEnd, MoveEnding, Planned},
     policy::Policy,
     units::{Span, Timestamp},
 };
@@ -304,7 +304,7 @@ impl Product {
             }
             if deployment.autoscaled {
                 workload.autoscaler =
-                    Some(Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 10 });
+                    Some(Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 10, held: None });
             }
             for known in pods {
                 let node = known.node.map(|node| NODES[usize::from(node)]);
