@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use kube::{Client, client::Body};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tower::service_fn;
 
 /// What happens to one write.
@@ -43,15 +44,43 @@ impl Fault {
     ];
 }
 
+/// What somebody else does at one write.
+pub(crate) type Deed =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<(), super::Failure>> + Send + Sync>;
+
+/// What is done about one write.
+#[derive(Clone)]
+pub(crate) enum Trouble {
+    /// It goes wrong.
+    Fault(Fault),
+    /// Somebody else is first, and it is carried out then.
+    First(Deed),
+    /// It is kept until it is let go, whether or not the caller has given up.
+    Held,
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 /// How long a delayed write is on its way: longer than a driver waits for an answer.
 const LATE: Duration = Duration::from_secs(4);
 
 struct Inner {
     client: Client,
-    at: Option<(usize, Fault)>,
+    at: Option<(usize, Trouble)>,
     writes: Mutex<Vec<String>>,
+    /// The write of this number came, and what came of it.
+    fired: AtomicBool,
+    failed: Mutex<Option<String>>,
     dead: AtomicBool,
     died: Notify,
+    /// For a write that is held: it came, it may go, it has been answered.
+    held: Notify,
+    let_go: Notify,
+    landed: watch::Sender<Option<u16>>,
 }
 
 /// Between a controller and the API server.
@@ -60,14 +89,51 @@ pub(crate) struct Faults(Arc<Inner>);
 
 impl Faults {
     /// Lets the write of this number (from 1) go wrong; `None`: none.
-    pub(crate) fn new(client: Client, at: Option<(usize, Fault)>) -> Self {
+    pub(crate) fn new(client: Client, at: Option<(usize, Trouble)>) -> Self {
         Self(Arc::new(Inner {
             client,
             at,
             writes: Mutex::default(),
+            fired: AtomicBool::new(false),
+            failed: Mutex::default(),
             dead: AtomicBool::new(false),
             died: Notify::new(),
+            held: Notify::new(),
+            let_go: Notify::new(),
+            landed: watch::Sender::new(None),
         }))
+    }
+
+    /// Whether the write came that something was to happen to.
+    ///
+    /// # Errors
+    /// What somebody else wanted to do then did not work.
+    pub(crate) fn fired(&self) -> Result<bool, super::Failure> {
+        match self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(error) => Err(error.into()),
+            None => Ok(self.0.fired.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Whether a write is still on its way that its caller has given up.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let late = matches!(
+            &self.0.at,
+            Some((_, Trouble::Held | Trouble::Fault(Fault::Delay)))
+        );
+        late && self.0.fired.load(Ordering::SeqCst) && self.0.landed.borrow().is_none()
+    }
+
+    /// Comes back when a write is held.
+    pub(crate) async fn held(&self) {
+        self.0.held.notified().await;
+    }
+
+    /// Lets the write go that is held, and gives the status of its answer.
+    pub(crate) async fn let_go(&self) -> Option<u16> {
+        let mut landed = self.0.landed.subscribe();
+        self.0.let_go.notify_one();
+        landed.wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 
     /// The client of the controller.
@@ -97,8 +163,11 @@ impl Faults {
             writes.push(name);
             writes.len()
         };
-        let fault = self.0.at.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
-        let Some(fault) = fault else { return self.0.client.send(request).await };
+        let trouble = self.0.at.as_ref().filter(|(at, _)| *at == number);
+        let Some((_, trouble)) = trouble.cloned() else {
+            return self.0.client.send(request).await;
+        };
+        self.0.fired.store(true, Ordering::SeqCst);
         let (parts, body) = request.into_parts();
         let bytes = body.collect_bytes().await?;
         let again = || {
@@ -107,6 +176,30 @@ impl Faults {
             request.uri_mut().clone_from(&parts.uri);
             request.headers_mut().clone_from(&parts.headers);
             request
+        };
+        let fault = match trouble {
+            Trouble::Fault(fault) => fault,
+            Trouble::First(deed) => {
+                // To its end, whether or not the caller waits.
+                let (this, deed) = (self.clone(), deed());
+                let done = tokio::spawn(async move {
+                    if let Err(error) = deed.await {
+                        let mut failed = this.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        *failed = Some(error.to_string());
+                    }
+                });
+                let _ = done.await;
+                return self.0.client.send(again()).await;
+            }
+            Trouble::Held => {
+                let (this, late) = (self.clone(), again());
+                tokio::spawn(async move {
+                    this.0.held.notify_one();
+                    this.0.let_go.notified().await;
+                    this.land(late).await;
+                });
+                return std::future::pending().await;
+            }
         };
         match fault {
             Fault::KillBefore => self.die().await,
@@ -117,10 +210,10 @@ impl Faults {
             Fault::Fail => Ok(refusal(500, "InternalError")),
             Fault::Conflict => Ok(refusal(409, "Conflict")),
             Fault::Delay => {
-                let (client, late) = (self.0.client.clone(), again());
+                let (this, late) = (self.clone(), again());
                 tokio::spawn(async move {
                     tokio::time::sleep(LATE).await;
-                    let _ = client.send(late).await;
+                    this.land(late).await;
                 });
                 std::future::pending().await
             }
@@ -130,6 +223,11 @@ impl Faults {
                 first
             }
         }
+    }
+
+    async fn land(&self, late: Request<Body>) {
+        let status = self.0.client.send(late).await.map(|one| one.status().as_u16());
+        self.0.landed.send_replace(Some(status.unwrap_or(0)));
     }
 
     async fn die(&self) -> Result<Response<Body>, kube::Error> {
