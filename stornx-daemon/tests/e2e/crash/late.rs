@@ -18,7 +18,7 @@ use crate::{
     Failure,
     support::{
         SOON, TestResult,
-        faults::{Faults, Trouble},
+        faults::{Faults, Trouble, Which},
     },
 };
 
@@ -29,18 +29,24 @@ enum Arrives {
     BeforeALook,
     /// The daemon has looked at what is left over, several times.
     AfterLooks,
+    /// The next process has.
+    AfterARestart,
 }
 
-/// The write of a scale-down that lowers the count: memory, a mark for each victim, count.
-const fn lowers(scenario: Scenario) -> usize {
-    2 + scenario.victims()
+impl Arrives {
+    const ALL: [Self; 3] = [Self::BeforeALook, Self::AfterLooks, Self::AfterARestart];
+}
+
+/// The write of a scale-down that lowers the count.
+fn lowers(scenario: Scenario) -> Which {
+    Which { name: format!("count {}", scenario.replicas().1), nth: 1 }
 }
 
 pub(super) async fn late(bed: Arc<TestBed>) -> TestResult {
     let mut failed = Vec::new();
     let cases = [Scenario::Shrink, Scenario::ShrinkByTwo]
         .into_iter()
-        .flat_map(|scenario| [(scenario, Arrives::BeforeALook), (scenario, Arrives::AfterLooks)]);
+        .flat_map(|scenario| Arrives::ALL.map(|arrives| (scenario, arrives)));
     for (number, (scenario, arrives)) in cases.enumerate() {
         let said = case(&bed, number, scenario, arrives).await;
         let said = said.map_err(|error| format!("{scenario:?} {arrives:?}: {error}"));
@@ -58,7 +64,7 @@ async fn case(
 ) -> Result<String, Failure> {
     let stage = Stage::set(bed, number, &format!("late-{number}"), scenario).await?;
     let faults = Faults::new(stage.user.clone(), Some((lowers(scenario), Trouble::Held)));
-    let driver = stage.start(faults.client(), Span::ZERO, super::WRITE).await?;
+    let mut driver = stage.start(faults.client(), Span::ZERO, super::WRITE).await?;
     // The cycle in which the request is sent: it ends when the daemon gives it up.
     let mut gave_up = String::new();
     driver
@@ -68,14 +74,14 @@ async fn case(
         })
         .await?;
     tokio::time::timeout(SOON, faults.held()).await.map_err(|_| "the request never came")?;
-    let name = faults.writes().get(lowers(scenario) - 1).cloned();
-    if name.as_deref() != Some("scale") {
-        return Err(format!("another write was held: {:?}", faults.writes()).into());
-    }
     // Nothing else is begun: what is seen is the late request and what is left over.
     stage.open.store(false, std::sync::atomic::Ordering::SeqCst);
     let mut looks = 0;
-    if arrives == Arrives::AfterLooks {
+    if arrives == Arrives::AfterARestart {
+        drop(driver);
+        driver = stage.start(stage.user.clone(), Span::ZERO, super::WRITE).await?;
+    }
+    if arrives != Arrives::BeforeALook {
         driver
             .turn(SOON, |outcome| {
                 looks += usize::from(outcome.errors.is_empty());
@@ -120,7 +126,11 @@ async fn case(
     if end.count != count || !right || !end.traces.is_empty() || !end.remembered.is_empty() {
         return Err(format!("{said}; {end:?}; given up: {gave_up}").into());
     }
-    if stage.lives.counts(NAME).is_none_or(|counts| counts.least < usize::try_from(count).unwrap_or(0)) {
+    if stage
+        .lives
+        .counts(NAME)
+        .is_none_or(|counts| counts.least < usize::try_from(count).unwrap_or(0))
+    {
         return Err(format!("{said}; the count fell lower").into());
     }
     stage.clear().await?;

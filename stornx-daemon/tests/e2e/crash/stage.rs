@@ -133,15 +133,13 @@ impl Stage {
         let bystander = on_slot(Workload::new(namespace, BYSTANDER, 1), slot).opted_out();
         bystander.create(&admin).await?;
         let beside = apps::wait_ready(&admin, &bystander, 1, SOON).await?.remove(0);
-        let mut workload =
-            on_slot(Workload::new(namespace, NAME, before), slot).pods_annotated(COST, NEW);
-        match scenario {
-            Scenario::NeverReady => workload = workload.pods_annotated(stages::READY, "false"),
-            // Long enough for the owner to say what he wants before it is Ready.
-            Scenario::UndoneMove => {
-                workload = workload.pods_annotated(stages::READY_AFTER, "1500ms");
-            }
-            _ => {}
+        // Long enough for the owner to say what he wants before a new one is Ready, and for
+        // the daemon to store that it was created.
+        let mut workload = on_slot(Workload::new(namespace, NAME, before), slot)
+            .pods_annotated(COST, NEW)
+            .pods_annotated(stages::READY_AFTER, "1500ms");
+        if scenario == Scenario::NeverReady {
+            workload = workload.pods_annotated(stages::READY, "false");
         }
         create(&admin, &workload, scenario).await?;
         let victims = dress(&admin, &workload, &beside, scenario).await?;
@@ -262,9 +260,11 @@ impl Stage {
             .map(|(key, value)| format!("pod: {key}={value}"))
             .collect();
         let of_owner = |key: &str| ["stornx.io/moves", "stornx.io/policy"].contains(&key);
-        traces.extend(found.iter().flat_map(ResourceExt::annotations).filter_map(|(key, value)| {
-            (key.starts_with("stornx.io/") && !of_owner(key)).then(|| format!("{key}={value}"))
-        }));
+        traces.extend(found.iter().flat_map(ResourceExt::annotations).filter_map(
+            |(key, value)| {
+                (key.starts_with("stornx.io/") && !of_owner(key)).then(|| format!("{key}={value}"))
+            },
+        ));
         Ok(End {
             count: count.unwrap_or(0),
             ready: of(NAME).filter(|pod| apps::is_ready(pod)).count(),

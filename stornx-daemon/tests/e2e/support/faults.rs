@@ -1,4 +1,4 @@
-//! Something between a controller and the API server that numbers its writes and lets one
+//! Something between a controller and the API server that knows its writes and lets one
 //! of them go wrong.
 
 use std::{
@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
+use flate2::read::GzDecoder;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, request::Parts};
+use k8s_openapi::ByteString;
 use kube::{Client, client::Body};
-use serde_json::json;
+use serde_json::{Value, json};
+use stornx_core::memory::{Memory, MoveEnding};
 use tokio::sync::{Notify, watch};
 use tower::service_fn;
 
@@ -59,20 +62,14 @@ pub(crate) enum Trouble {
     Held,
 }
 
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
 /// How long a delayed write is on its way: longer than a driver waits for an answer.
 const LATE: Duration = Duration::from_secs(4);
 
 struct Inner {
     client: Client,
-    at: Option<(usize, Trouble)>,
-    writes: Mutex<Vec<String>>,
-    /// The write of this number came, and what came of it.
+    at: Option<(Which, Trouble)>,
+    writes: Mutex<Vec<Which>>,
+    /// The write came, and what came of it.
     fired: AtomicBool,
     failed: Mutex<Option<String>>,
     dead: AtomicBool,
@@ -88,8 +85,8 @@ struct Inner {
 pub(crate) struct Faults(Arc<Inner>);
 
 impl Faults {
-    /// Lets the write of this number (from 1) go wrong; `None`: none.
-    pub(crate) fn new(client: Client, at: Option<(usize, Trouble)>) -> Self {
+    /// Lets this write go wrong; `None`: none.
+    pub(crate) fn new(client: Client, at: Option<(Which, Trouble)>) -> Self {
         Self(Arc::new(Inner {
             client,
             at,
@@ -117,10 +114,7 @@ impl Faults {
 
     /// Whether a write is still on its way that its caller has given up.
     pub(crate) fn is_awaited(&self) -> bool {
-        let late = matches!(
-            &self.0.at,
-            Some((_, Trouble::Held | Trouble::Fault(Fault::Delay)))
-        );
+        let late = matches!(&self.0.at, Some((_, Trouble::Held | Trouble::Fault(Fault::Delay))));
         late && self.0.fired.load(Ordering::SeqCst) && self.0.landed.borrow().is_none()
     }
 
@@ -144,7 +138,7 @@ impl Faults {
     }
 
     /// The writes so far, in their order.
-    pub(crate) fn writes(&self) -> Vec<String> {
+    pub(crate) fn writes(&self) -> Vec<Which> {
         self.0.writes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -157,19 +151,12 @@ impl Faults {
         if self.0.dead.load(Ordering::SeqCst) {
             return std::future::pending().await;
         }
-        let Some(name) = write(&request) else { return self.0.client.send(request).await };
-        let number = {
-            let mut writes = self.0.writes.lock().unwrap_or_else(PoisonError::into_inner);
-            writes.push(name);
-            writes.len()
-        };
-        let trouble = self.0.at.as_ref().filter(|(at, _)| *at == number);
-        let Some((_, trouble)) = trouble.cloned() else {
+        if request.method() == Method::GET {
             return self.0.client.send(request).await;
-        };
-        self.0.fired.store(true, Ordering::SeqCst);
+        }
         let (parts, body) = request.into_parts();
         let bytes = body.collect_bytes().await?;
+        let which = write(&parts, &bytes).map(|name| self.note(name));
         let again = || {
             let mut request = Request::new(Body::from(bytes.to_vec()));
             request.method_mut().clone_from(&parts.method);
@@ -177,6 +164,11 @@ impl Faults {
             request.headers_mut().clone_from(&parts.headers);
             request
         };
+        let trouble = self.0.at.as_ref().filter(|(at, _)| which.as_ref() == Some(at));
+        let Some((_, trouble)) = trouble.cloned() else {
+            return self.0.client.send(again()).await;
+        };
+        self.0.fired.store(true, Ordering::SeqCst);
         let fault = match trouble {
             Trouble::Fault(fault) => fault,
             Trouble::First(deed) => {
@@ -184,7 +176,8 @@ impl Faults {
                 let (this, deed) = (self.clone(), deed());
                 let done = tokio::spawn(async move {
                     if let Err(error) = deed.await {
-                        let mut failed = this.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut failed =
+                            this.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
                         *failed = Some(error.to_string());
                     }
                 });
@@ -225,6 +218,14 @@ impl Faults {
         }
     }
 
+    fn note(&self, name: String) -> Which {
+        let mut writes = self.0.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let nth = writes.iter().filter(|one| one.name == name).count() + 1;
+        let which = Which { name, nth };
+        writes.push(which.clone());
+        which
+    }
+
     async fn land(&self, late: Request<Body>) {
         let status = self.0.client.send(late).await.map(|one| one.status().as_u16());
         self.0.landed.send_replace(Some(status.unwrap_or(0)));
@@ -237,20 +238,63 @@ impl Faults {
     }
 }
 
+/// A write by what it is: its name, and how many of this name came before it, itself
+/// included. The numbers of writes differ from run to run, since what is remembered is
+/// stored in more or fewer steps; what a write says does not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Which {
+    pub(crate) name: String,
+    pub(crate) nth: usize,
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, nth } = self;
+        if *nth == 1 { write!(f, "{name}") } else { write!(f, "{name}, {nth}") }
+    }
+}
+
 /// The name of a write of an action or of the memory; `None` for reads and for what keeps
 /// the webhook registered.
-fn write(request: &Request<Body>) -> Option<String> {
-    if request.method() == Method::GET {
+fn write(request: &Parts, body: &[u8]) -> Option<String> {
+    if request.method == Method::GET {
         return None;
     }
-    let path = request.uri().path();
-    let kinds = [
-        ("/configmaps", "memory"),
-        ("/scale", "scale"),
-        ("/eviction", "eviction"),
-        ("/pods/", "mark"),
-    ];
-    kinds.iter().find(|(part, _)| path.contains(part)).map(|(_, name)| (*name).to_owned())
+    let path = request.uri.path();
+    let body = || serde_json::from_slice::<Value>(body).unwrap_or_default();
+    if path.contains("/configmaps") {
+        return Some(format!("memory: {}", remembered(&body()).unwrap_or_default()));
+    }
+    if path.ends_with("/scale") {
+        let operations = body();
+        let value =
+            operations.as_array().into_iter().flatten().find(|o| o["path"] == "/spec/replicas");
+        return Some(format!("count {}", value.map_or(&Value::Null, |one| &one["value"])));
+    }
+    if path.ends_with("/eviction") {
+        return Some("eviction".to_owned());
+    }
+    let marks = !body()["metadata"]["annotations"]["stornx.io/victim"].is_null();
+    path.contains("/pods/").then(|| if marks { "mark" } else { "unmark" }.to_owned())
+}
+
+/// What is under way by the memory in a ConfigMap.
+fn remembered(object: &Value) -> Option<String> {
+    let packed: ByteString =
+        serde_json::from_value(object["binaryData"]["memory.json.gz"].clone()).ok()?;
+    let memory: Memory = serde_json::from_reader(GzDecoder::new(packed.0.as_slice())).ok()?;
+    let parts = memory.workloads.values().flat_map(|one| {
+        let record = one.in_flight.as_ref().map(|record| match &record.ending {
+            None => "move",
+            Some(MoveEnding::Finish { .. }) => "move about to end",
+            Some(MoveEnding::Undo { .. }) => "move about to be undone",
+        });
+        let intents = (!one.intents.is_empty()).then_some("intent");
+        let scaled = one.scaled_at.is_some().then_some("scaled");
+        [record, intents, scaled]
+    });
+    let parts: Vec<&str> = parts.flatten().collect();
+    Some(if parts.is_empty() { "nothing".to_owned() } else { parts.join(" + ") })
 }
 
 fn refusal(code: u16, reason: &str) -> Response<Body> {
