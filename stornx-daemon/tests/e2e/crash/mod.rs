@@ -8,6 +8,7 @@
 //! Long form, all of the table: `STORNX_E2E_CRASHES=all`.
 
 mod late;
+mod others;
 mod scenario;
 mod stage;
 
@@ -45,6 +46,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::own("crash_at_every_write", stage::options(), crashes),
         Test::own("late_request_of_a_scale_down", stage::options(), late::late),
+        Test::own("others_at_every_write", stage::options(), others::others),
     ]
 }
 

@@ -275,7 +275,7 @@ impl Stage {
         })
     }
 
-    async fn remembered(&self) -> Result<Vec<String>, Failure> {
+    pub(super) async fn remembered(&self) -> Result<Vec<String>, Failure> {
         let connection = Connection::over(self.admin.clone(), &ConnectOptions::default()).await?;
         let store = ConfigMapStore::new(
             &connection,

@@ -15,7 +15,6 @@ use http::{Method, Request, Response, request::Parts};
 use k8s_openapi::ByteString;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use stornx_core::memory::{Memory, MoveEnding};
 use tokio::sync::{Notify, watch};
 use tower::service_fn;
 
@@ -278,22 +277,21 @@ fn write(request: &Parts, body: &[u8]) -> Option<String> {
     path.contains("/pods/").then(|| if marks { "mark" } else { "unmark" }.to_owned())
 }
 
-/// What is under way by the memory in a ConfigMap.
+/// What is under way by the memory in a ConfigMap, as it is stored.
 fn remembered(object: &Value) -> Option<String> {
     let packed: ByteString =
         serde_json::from_value(object["binaryData"]["memory.json.gz"].clone()).ok()?;
-    let memory: Memory = serde_json::from_reader(GzDecoder::new(packed.0.as_slice())).ok()?;
-    let parts = memory.workloads.values().flat_map(|one| {
-        let record = one.in_flight.as_ref().map(|record| match &record.ending {
-            None => "move",
-            Some(MoveEnding::Finish { .. }) => "move about to end",
-            Some(MoveEnding::Undo { .. }) => "move about to be undone",
+    let memory: Value = serde_json::from_reader(GzDecoder::new(packed.0.as_slice())).ok()?;
+    let parts = memory["workloads"].as_object().into_iter().flatten().flat_map(|(_, one)| {
+        let ending = one["inFlight"]["ending"].as_object().and_then(|ending| ending.keys().next());
+        let record = one["inFlight"].as_object().map(|_| match ending {
+            None => "move".to_owned(),
+            Some(ending) => format!("move about to {ending}"),
         });
-        let intents = (!one.intents.is_empty()).then_some("intent");
-        let scaled = one.scaled_at.is_some().then_some("scaled");
-        [record, intents, scaled]
+        let has = |key: &str, name: &str| (!one[key].is_null()).then(|| name.to_owned());
+        [record, has("intents", "intent"), has("scaledAt", "scaled")]
     });
-    let parts: Vec<&str> = parts.flatten().collect();
+    let parts: Vec<String> = parts.flatten().collect();
     Some(if parts.is_empty() { "nothing".to_owned() } else { parts.join(" + ") })
 }
 
