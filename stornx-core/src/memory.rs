@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
-    model::RouteTable,
+    model::{Pod, RouteTable},
     plan::{AbortCause, MoveWay},
     units::{Millis, Percent, Rps, Share, Timestamp},
 };
@@ -54,10 +54,24 @@ pub struct Backoff {
 pub struct Intent {
     /// Where the replica is to run.
     pub node: NodeName,
-    /// When it was decided; the replica is younger.
+    /// When it was decided, and its name beside the node: of several that are decided at
+    /// once for a workload, each has a millisecond of its own.
     pub since: Timestamp,
     /// No replica is steered by it from then on.
     pub until: Timestamp,
+}
+
+impl Intent {
+    /// Whether a replica was created with it. It is used up then.
+    pub(crate) fn is_used_by(&self, pod: &Pod) -> bool {
+        let told = pod.traces.steered.as_ref();
+        told.is_some_and(|told| told.node == self.node && told.since == self.since)
+    }
+
+    /// Whether a replica may still be created with it: its time is not over, and none was.
+    pub(crate) fn stands(&self, pods: &[Pod], now: Timestamp) -> bool {
+        now < self.until && !pods.iter().any(|pod| self.is_used_by(pod))
+    }
 }
 
 /// How a move is about to end. Stored before it is done, so that what is seen afterwards

@@ -5,7 +5,7 @@
 //! | | port | what it does |
 //! | --- | --- | --- |
 //! | [`Cluster`] | `ClusterSource` | watches, keeps small records, makes facts of them on demand |
-//! | [`KubeActuator`] | `Actuator` | changes replica counts, each with a precondition |
+//! | [`KubeActuator`] | `Actuator` | changes counts, marks and evicts replicas, each with a precondition |
 //! | [`ConfigMapStore`] | `StateStore` | keeps the memory in one ConfigMap |
 //! | [`Lease`] | `LeaderGate` | says who may write, and until when |
 //! | [`EventRecorder`] | | tells the owners of workloads what was done |
@@ -20,19 +20,21 @@
 //!
 //! ```text
 //! events -> map -> records -> facts -> ClusterFacts
-//! Action -> write -> scale subresource, deletion marks
+//! Action -> write -> scale subresource, deletion marks, evictions
 //! ```
 //!
-//! Rights needed: list and watch of nodes, pods, deployments, statefulsets,
-//! replicasets, horizontalpodautoscalers, poddisruptionbudgets, services,
-//! endpointslices, destinationrules, scaledobjects; in the managed namespaces get and
-//! patch of `deployments/scale` and `statefulsets/scale`, get of statefulsets (which of
-//! their replicas go is in no other place), patch of pods, create of events of
-//! `events.k8s.io`; list of pods of `metrics.k8s.io`, in the managed namespaces or
-//! everywhere; in the namespace of the daemon get, create and patch of its ConfigMap and
-//! get, create and update of its Lease, get, create and patch of the EndpointSlice of its
-//! webhook; get and patch of its MutatingWebhookConfiguration. Nothing is deleted, pods are never read one by
-//! one, and events are never changed.
+//! Rights needed (`deploy/rbac/stornx.yaml` has them as roles):
+//!
+//! | where | what |
+//! | --- | --- |
+//! | everywhere | list and watch nodes, pods, services, deployments, statefulsets, replicasets, horizontalpodautoscalers, poddisruptionbudgets, endpointslices, destinationrules, scaledobjects |
+//! | everywhere, or managed namespaces | list pods of `metrics.k8s.io` |
+//! | managed namespaces | get deployments and statefulsets, patch their scale, patch pods, create pods/eviction, create events of `events.k8s.io` |
+//! | the namespace of the daemon | get, create and patch its ConfigMap; get, create and update its Lease; get, create and patch the EndpointSlice of its webhook |
+//! | cluster | get and patch its MutatingWebhookConfiguration |
+//!
+//! Nothing is deleted but by eviction, pods are never read one by one, and events are
+//! never changed.
 
 mod connect;
 mod error;

@@ -1,11 +1,16 @@
 //! Only what is left over is tidied up: marks of replicas that are not about to go, and
-//! replicas that wait for the node that they were told to run on.
+//! replicas that wait for the node that they were told to run on. A mark stays while a
+//! request for fewer replicas may still arrive.
 
 use super::{Violation, ground::Ground};
 use crate::{
     model::{Pod, PodPhase},
     plan::Action,
+    units::Span,
 };
+
+/// A request without an answer is carried out within this time or never.
+const LATE: Span = Span::from_seconds(90);
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for action in ground.actions() {
@@ -35,6 +40,10 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                 }
                 if ground.in_flight(id).is_some() {
                     wrong("a move is under way".to_owned());
+                }
+                let scaled = ground.memory.workloads.get(id).and_then(|known| known.scaled_at);
+                if scaled.is_some_and(|scaled| ground.planned.plan.at.since(scaled) <= LATE) {
+                    wrong("a request for fewer replicas may still arrive".to_owned());
                 }
             }
             Action::Release { workload: id, pods } => {

@@ -31,11 +31,7 @@ impl Ledger {
         for (id, remembered) in &memory.workloads {
             let Some(at) = view.workload(id) else { continue };
             let workload = view.workloads[at.at()].workload;
-            let made = || workload.pods.iter().filter_map(|pod| pod.traces.steered.as_ref());
-            let used = |intent: &Intent| {
-                made().any(|by| by.node == intent.node && by.since == intent.since)
-            };
-            let stands = |intent: &&Intent| view.now < intent.until && !used(intent);
+            let stands = |intent: &&Intent| intent.stands(&workload.pods, view.now);
             let waits = |pod: &&Pod| pod.phase == PodPhase::Pending;
             let waiting = workload.pods.iter().filter(waits);
             let told = waiting.filter_map(|pod| pod.traces.steered.as_ref());

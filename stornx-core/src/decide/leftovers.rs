@@ -2,7 +2,9 @@
 //!
 //! - A mark of deletion on a replica that is not about to go: the action that set it was
 //!   cut short, or another replica went. Left standing it would choose the victim of
-//!   somebody else's scale-down.
+//!   somebody else's scale-down. After a change of the count it stays for
+//!   [`REQUEST_GRACE`]: a request that got no answer may still arrive, and then the mark
+//!   says which replica goes.
 //! - A replica that waits for the node that it was told to run on: after half of
 //!   `MOVE_TIMEOUT_SECONDS` it goes, and the one made in its place is not told. Half,
 //!   because a cycle may come late and nothing may wait longer than the whole. The order
@@ -14,12 +16,13 @@
 //! where nothing may be written at all, nothing is.
 
 use super::{
-    Proposal,
+    Proposal, REQUEST_GRACE,
     ledger::Ledger,
     safety::{CountBlock, Safety},
 };
 use crate::{
     ids::PodName,
+    memory::Memory,
     model::{Pod, PodPhase},
     plan::Action,
     report::{ActionReport, Expected, TidyWhy, Why},
@@ -28,7 +31,12 @@ use crate::{
 };
 
 /// What is to be taken away, at most one kind of thing for each workload.
-pub(crate) fn decide(view: &View<'_>, safety: &Safety, ledger: &mut Ledger) -> Vec<Proposal> {
+pub(crate) fn decide(
+    view: &View<'_>,
+    safety: &Safety,
+    memory: &Memory,
+    ledger: &mut Ledger,
+) -> Vec<Proposal> {
     let mut proposals = Vec::new();
     for (at, workload) in view.each_workload() {
         let facts = safety.of(at);
@@ -36,7 +44,9 @@ pub(crate) fn decide(view: &View<'_>, safety: &Safety, ledger: &mut Ledger) -> V
         if !writable || facts.in_flight || ledger.is_counted(at) {
             continue;
         }
-        if let Some(proposal) = released(view, workload).or_else(|| unmarked(workload)) {
+        if let Some(proposal) =
+            released(view, workload).or_else(|| unmarked(view, memory, workload))
+        {
             ledger.count(at);
             proposals.push(proposal);
         }
@@ -68,8 +78,12 @@ fn released(view: &View<'_>, workload: &WorkloadView<'_>) -> Option<Proposal> {
     Some(proposal(action, TidyWhy::NoRoom { waited: longest }))
 }
 
-fn unmarked(workload: &WorkloadView<'_>) -> Option<Proposal> {
+fn unmarked(view: &View<'_>, memory: &Memory, workload: &WorkloadView<'_>) -> Option<Proposal> {
     let workload = workload.workload;
+    let scaled = memory.workloads.get(&workload.id).and_then(|remembered| remembered.scaled_at);
+    if scaled.is_some_and(|scaled| view.now.since(scaled) <= REQUEST_GRACE) {
+        return None;
+    }
     if workload.active().count() > workload.desired as usize {
         return None; // Some are about to go, and the marks say which.
     }
@@ -78,3 +92,6 @@ fn unmarked(workload: &WorkloadView<'_>) -> Option<Proposal> {
     let action = Action::Unmark { workload: id, observed, pods: pods.clone() };
     (!pods.is_empty()).then(|| proposal(action, TidyWhy::Marked))
 }
+
+#[cfg(test)]
+mod tests;

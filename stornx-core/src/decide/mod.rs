@@ -34,15 +34,20 @@ use self::{
     safety::{CountBlock, Safety},
 };
 use crate::{
-    ids::{NodeName, PodName, WorkloadKind},
+    ids::{NodeName, PodName},
     memory::Memory,
     model::Snapshot,
     plan::{Action, MoveWay, Plan, Planned},
     policy::Policy,
     report::{ActionReport, Report, WorkloadReport},
-    units::Timestamp,
+    units::{Span, Timestamp},
     view::{View, WorkloadIndex},
 };
+
+/// How long a request may still arrive and be carried out after nobody waits for its answer
+/// any more. The API server ends every request within 60 s by default, and a watch lags by
+/// seconds: what is not seen after this was never asked for.
+pub(crate) const REQUEST_GRACE: Span = Span::from_seconds(90);
 
 /// An action with its reason.
 pub(crate) struct Proposal {
@@ -62,7 +67,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     let under_way = moves::advance(&view, &safety, memory, &mut ledger);
     let scaled = scale::decide(&view, &safety, memory, &mut ledger);
     let moved = moves::decide(&view, &safety, memory, &mut ledger, &under_way);
-    let tidied = leftovers::decide(&view, &safety, &mut ledger);
+    let tidied = leftovers::decide(&view, &safety, memory, &mut ledger);
     let leaving_now = under_way.proposals.iter().chain(&scaled.proposals).chain(&moved.proposals);
     let gone = leaving(&view, leaving_now);
     let routed = balance::decide(&view, memory, &gone);
@@ -104,8 +109,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     planned
 }
 
-/// Where the next replicas of a workload would best go, if they can be told so. Those of a
-/// StatefulSet are bound to their volumes.
+/// Where the next replicas of a workload would best go, if they can be told so.
 fn next(
     view: &View<'_>,
     safety: &Safety,
@@ -116,8 +120,7 @@ fn next(
     let workload = view.workloads[at.at()].workload;
     let block = safety.of(at).count_block;
     let ours = !matches!(block, Some(CountBlock::NotManaged | CountBlock::OptedOut));
-    let free = workload.id.kind() == WorkloadKind::Deployment && !workload.constraints.pinned;
-    if !(ours && free && view.snapshot.steering.is_given()) {
+    if !(ours && workload.is_steerable() && view.snapshot.steering.is_given()) {
         return Vec::new();
     }
     let nodes = place::next(view, ledger, destinations, at);

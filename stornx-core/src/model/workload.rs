@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::topology::{Labels, TaintEffect};
 use crate::{
-    ids::{LabelKey, LabelValue, NodeName, PodName, WorkloadRef},
+    ids::{LabelKey, LabelValue, NodeName, PodName, WorkloadKind, WorkloadRef},
     units::{Bytes, MilliCpu, Resources, Share, Span, Timestamp},
 };
 
@@ -317,6 +317,13 @@ impl Workload {
     /// The replicas that are Ready now.
     pub fn ready(&self) -> impl Iterator<Item = &Pod> {
         self.pods.iter().filter(|pod| pod.phase == PodPhase::Ready)
+    }
+
+    /// Whether its new replicas can be told where to run: those of a StatefulSet are bound
+    /// to their volumes, others to a port or a volume of a node.
+    #[must_use]
+    pub fn is_steerable(&self) -> bool {
+        self.id.kind() == WorkloadKind::Deployment && !self.constraints.pinned
     }
 
     /// The replicas that count towards [`desired`](Self::desired): not being deleted.

@@ -31,11 +31,9 @@ use crate::{
 const HERE: &str = "rights";
 
 /// Rights that this test does not provoke, and what does.
-const NOT_PROVOKED: [(&str, &str); 3] = [
+const NOT_PROVOKED: [(&str, &str); 2] = [
     // There is no metrics-server in the test bed.
     ("list", "metrics.k8s.io/pods"),
-    // Asked only when a count is not what was expected.
-    ("get", "apps/statefulsets/scale"),
     // A replica that waits in vain for its node, and moves by eviction.
     ("create", "/pods/eviction"),
 ];

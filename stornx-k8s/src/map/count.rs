@@ -1,12 +1,72 @@
-//! Who changed the replica count of a workload last, by `metadata.managedFields`: the API
-//! server notes there which manager set which field, also through the scale subresource,
-//! and takes the field from all others when its value changes. Whoever applies the same
-//! value on the server side owns it as well.
+//! The replica count of a workload, and who changed it last.
+//!
+//! The second by `metadata.managedFields`: the API server notes there which manager set
+//! which field, also through the scale subresource, and takes the field from all others
+//! when its value changes. Whoever applies the same value on the server side owns it as
+//! well. The object of the scale subresource itself carries no managed fields (Kubernetes
+//! 1.34), so that a count is read from the workload.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{
+    api::apps::v1::{Deployment, StatefulSet},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
+use kube::core::Selector;
 use stornx_core::model::CountBy;
 
 use super::rule::MANAGER;
+
+/// A count as one reading of the workload found it.
+#[derive(Debug, Clone)]
+pub(crate) struct Counted {
+    /// `spec.replicas`.
+    pub(crate) count: u32,
+    /// Who set it.
+    pub(crate) by: CountBy,
+    /// The labels that select its pods; where they say nothing, every pod is.
+    pub(crate) selector: Selector,
+    /// The number of its first replica, if they are numbered.
+    pub(crate) first: u32,
+    /// The version of the object that was read.
+    pub(crate) version: String,
+}
+
+/// What has a replica count.
+pub(crate) trait Counts {
+    fn counted(&self) -> Counted;
+}
+
+impl Counts for Deployment {
+    fn counted(&self) -> Counted {
+        let spec = self.spec.as_ref();
+        counted(
+            &self.metadata,
+            spec.and_then(|spec| spec.replicas),
+            spec.map(|spec| &spec.selector),
+        )
+    }
+}
+
+impl Counts for StatefulSet {
+    fn counted(&self) -> Counted {
+        let spec = self.spec.as_ref();
+        let start = spec.and_then(|spec| spec.ordinals.as_ref()).and_then(|numbers| numbers.start);
+        let selector = spec.map(|spec| &spec.selector);
+        let counted = counted(&self.metadata, spec.and_then(|spec| spec.replicas), selector);
+        Counted { first: start.and_then(|start| u32::try_from(start).ok()).unwrap_or(0), ..counted }
+    }
+}
+
+/// The API server stores a count always, one when none is given.
+fn counted(meta: &ObjectMeta, replicas: Option<i32>, selector: Option<&LabelSelector>) -> Counted {
+    let selector = selector.cloned().and_then(|selector| Selector::try_from(selector).ok());
+    Counted {
+        count: u32::try_from(replicas.unwrap_or(1)).unwrap_or(0),
+        by: counted_by(meta),
+        selector: selector.unwrap_or_default(),
+        first: 0,
+        version: meta.resource_version.clone().unwrap_or_default(),
+    }
+}
 
 /// Who set `spec.replicas`.
 pub(crate) fn counted_by(meta: &ObjectMeta) -> CountBy {

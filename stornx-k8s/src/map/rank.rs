@@ -33,6 +33,8 @@ pub(crate) struct Candidate {
     pub(crate) name: String,
     /// Identity: a pod of the same name may be another one.
     pub(crate) uid: String,
+    /// The version that was read.
+    pub(crate) version: String,
     /// The ReplicaSet that controls it.
     pub(crate) replica_set: String,
     /// What decides before the cost.
@@ -62,6 +64,7 @@ pub(crate) fn candidate(pod: &Pod, deployment: &str) -> Option<Candidate> {
     Some(Candidate {
         name: meta.name.clone()?,
         uid: meta.uid.clone()?,
+        version: meta.resource_version.clone().unwrap_or_default(),
         replica_set: set.name.clone(),
         rank: Rank {
             bound: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
@@ -85,6 +88,11 @@ pub(crate) fn candidate(pod: &Pod, deployment: &str) -> Option<Candidate> {
 }
 
 impl Candidate {
+    /// It runs on a node, or is about to.
+    pub(crate) const fn is_bound(&self) -> bool {
+        self.rank.bound
+    }
+
     /// It is bound and Ready.
     pub(crate) const fn serves(&self) -> bool {
         self.rank.bound && self.rank.ready

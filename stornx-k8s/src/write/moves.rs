@@ -4,11 +4,7 @@
 //! Everything is looked at freshly before it is written: what the plan saw came from
 //! watches, which may lag behind each other.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client, Error,
-    api::{DeleteParams, EvictParams, ListParams, Preconditions},
-};
+use kube::Client;
 use stornx_core::{
     ids::{PodName, WorkloadRef},
     model::CountBy,
@@ -20,7 +16,6 @@ use super::{
     scale::{self, Change, conflict},
     victims::{self, refused},
 };
-use crate::error::port_error;
 
 /// Lowers the count by one when that takes no replica away, because the last one asked
 /// for was never created.
@@ -87,12 +82,10 @@ pub(super) async fn release(
     what: &str,
     pods: &[PodName],
 ) -> Result<(), PortError> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), workload.namespace().as_str());
-    for name in pods {
-        let Some(pod) = find(&api, what, name).await? else { continue };
-        let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-        if !bound && pod.metadata.deletion_timestamp.is_none() {
-            evict(&api, what, &pod).await?;
+    let there = victims::Replicas::read(client, workload, what).await?;
+    for one in pods.iter().filter_map(|name| there.find(name)) {
+        if !one.is_bound() {
+            there.evict(what, one).await?;
         }
     }
     Ok(())
@@ -108,42 +101,8 @@ pub(super) async fn make_way(
 ) -> Result<(), PortError> {
     let there = victims::Replicas::read(client, workload, what).await?;
     there.expect_count(what, observed)?;
-    if !there.candidates.iter().any(|one| one.name == victim.name()) {
-        return Err(refused(what, format!("{victim} is not a replica any more")));
-    }
-    let api: Api<Pod> = Api::namespaced(client.clone(), workload.namespace().as_str());
-    match find(&api, what, victim).await? {
-        Some(pod) => evict(&api, what, &pod).await,
-        None => Err(refused(what, format!("{victim} is not there any more"))),
-    }
-}
-
-/// A pod by name, with a list: reading single pods would be one right more.
-async fn find(api: &Api<Pod>, what: &str, name: &PodName) -> Result<Option<Pod>, PortError> {
-    let params = ListParams::default().fields(&format!("metadata.name={}", name.name()));
-    let list = api.list(&params).await.map_err(|error| port_error(what, &error))?;
-    Ok(list.items.into_iter().find(|pod| pod.metadata.name.as_deref() == Some(name.name())))
-}
-
-/// Through the eviction API, which keeps disruption budgets. Only this pod as it was
-/// read: one that was bound or replaced meanwhile is another.
-async fn evict(api: &Api<Pod>, what: &str, pod: &Pod) -> Result<(), PortError> {
-    let meta = &pod.metadata;
-    let preconditions =
-        Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
-    let params = EvictParams {
-        delete_options: Some(DeleteParams {
-            preconditions: Some(preconditions),
-            ..DeleteParams::default()
-        }),
-        ..EvictParams::default()
-    };
-    let name = meta.name.as_deref().unwrap_or_default();
-    match api.evict(name, &params).await {
-        Ok(_) => Ok(()),
-        Err(Error::Api(status)) if status.code == 429 => {
-            Err(refused(what, format!("a disruption budget keeps {name} for now")))
-        }
-        Err(error) => Err(port_error(what, &error)),
+    match there.find(victim) {
+        Some(one) => there.evict(what, one).await,
+        None => Err(refused(what, format!("{victim} is not a replica any more"))),
     }
 }

@@ -1,4 +1,5 @@
-//! Replica counts, through the scale subresource.
+//! Replica counts: read from the workload, which says who set them, and changed through the
+//! scale subresource.
 //!
 //! A count is read and then changed at the version that was read, by one JSON patch that
 //! tests it. The API server evaluates the patch against the object as it is when it writes,
@@ -13,19 +14,16 @@ use std::fmt::Debug;
 use json_patch::Patch as JsonPatch;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{
-        apps::v1::{Deployment, StatefulSet},
-        autoscaling::v1::Scale,
-    },
+    api::apps::v1::{Deployment, StatefulSet},
 };
 use kube::{Api, Client, Error, api::Patch};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use stornx_core::{ids::WorkloadRef, model::CountBy, ports::PortError};
+use stornx_core::{ids::WorkloadRef, ports::PortError};
 
 use crate::{
     error::{detail, port_error},
-    map::count::counted_by,
+    map::count::{Counted, Counts},
     write_params,
 };
 
@@ -40,31 +38,13 @@ pub(super) struct Change<'a> {
     pub(super) wanted: u32,
 }
 
-/// The count of a workload as it was read.
-#[derive(Debug, Clone)]
-pub(super) struct Counted {
-    pub(super) count: u32,
-    /// Who set it, where the API server says so: the scale of a Deployment carries no
-    /// managed fields in the versions that were read (1.34), so that this is unknown there,
-    /// and who set a count is known from the watch alone.
-    pub(super) by: CountBy,
-    /// The labels that select its pods.
-    pub(super) selector: String,
-    version: String,
-}
-
 /// Reads the count of a workload.
 pub(super) async fn read<K>(api: &Api<K>, name: &str, what: &str) -> Result<Counted, PortError>
 where
-    K: Clone + Debug + DeserializeOwned,
+    K: Clone + Debug + DeserializeOwned + Counts,
 {
-    let scale = api.get_scale(name).await.map_err(|error| port_error(what, &error))?;
-    Ok(Counted {
-        count: count(&scale),
-        by: counted_by(&scale.metadata),
-        version: scale.metadata.resource_version.unwrap_or_default(),
-        selector: scale.status.and_then(|status| status.selector).unwrap_or_default(),
-    })
+    let workload = api.get(name).await.map_err(|error| port_error(what, &error))?;
+    Ok(workload.counted())
 }
 
 pub(super) fn deployments(client: &Client, workload: &WorkloadRef) -> Api<Deployment> {
@@ -82,12 +62,6 @@ where
     Api::namespaced(client.clone(), workload.namespace().as_str())
 }
 
-/// The count of a scale; zero is left out by the API.
-pub(super) fn count(scale: &Scale) -> u32 {
-    let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas);
-    u32::try_from(replicas.unwrap_or(0)).unwrap_or(0)
-}
-
 /// That another count was found than was expected.
 pub(super) fn conflict(what: &str, observed: u32, found: u32) -> PortError {
     PortError::Conflict {
@@ -103,7 +77,7 @@ pub(super) async fn change<K>(
     change: Change<'_>,
 ) -> Result<(), PortError>
 where
-    K: Clone + Debug + DeserializeOwned,
+    K: Clone + Debug + DeserializeOwned + Counts,
 {
     let counted = read(api, workload.name(), change.what).await?;
     change_from(api, workload, change, &counted).await
@@ -117,7 +91,7 @@ pub(super) async fn change_from<K>(
     counted: &Counted,
 ) -> Result<(), PortError>
 where
-    K: Clone + Debug + DeserializeOwned,
+    K: Clone + Debug + DeserializeOwned + Counts,
 {
     let Change { what, observed, wanted } = change;
     if counted.count != observed {

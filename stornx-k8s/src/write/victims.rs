@@ -4,8 +4,9 @@
 //! count is lowered. Before anything is written, everything that would make the
 //! controller choose others is looked for: a count in motion, two revisions side by
 //! side, a replica that goes before the victims because it is not Ready. Marks are
-//! taken off when the count was not lowered; marks that a crash left on others are
-//! taken off first.
+//! taken off when the request for fewer was refused. One without an answer may still
+//! arrive, and then the marks say which go: they stay, and are tidied up later. Marks
+//! that a crash left on others are taken off first.
 //!
 //! Of a StatefulSet: the highest ordinals go, whatever one marks; victims that are not
 //! those are refused.
@@ -14,8 +15,8 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client,
-    api::{ListParams, Patch},
+    Api, Client, Error,
+    api::{DeleteParams, EvictParams, ListParams, Patch, Preconditions},
 };
 use serde_json::{Value, json};
 use stornx_core::{
@@ -24,9 +25,10 @@ use stornx_core::{
     ports::PortError,
 };
 
-use super::scale::{self, Change, Counted, conflict};
+use super::scale::{self, Change, conflict};
 use crate::{
     error::port_error,
+    map::count::Counted,
     map::rank::{COST, Candidate, LOWEST, NO_COST, VICTIM, candidate},
     write_params,
 };
@@ -57,7 +59,7 @@ impl Replicas {
         let deployments = scale::deployments(client, workload);
         let counted = scale::read(&deployments, workload.name(), what).await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), workload.namespace().as_str());
-        let selected = ListParams::default().labels(&counted.selector);
+        let selected = ListParams::default().labels_from(&counted.selector);
         let list = pods.list(&selected).await.map_err(|error| port_error(what, &error))?;
         let candidates =
             list.items.iter().filter_map(|pod| candidate(pod, workload.name())).collect();
@@ -75,6 +77,29 @@ impl Replicas {
         match self.counted.by {
             CountBy::Others => Err(refused(what, "somebody else set the count meanwhile")),
             CountBy::StornX | CountBy::Unknown => Ok(()),
+        }
+    }
+
+    /// One of them by its name.
+    pub(super) fn find(&self, name: &PodName) -> Option<&Candidate> {
+        self.candidates.iter().find(|one| one.name == name.name())
+    }
+
+    /// Evicts one through the eviction API, which keeps disruption budgets. Only this pod as
+    /// it was read: one that was bound or replaced meanwhile is another.
+    pub(super) async fn evict(&self, what: &str, one: &Candidate) -> Result<(), PortError> {
+        let preconditions = Preconditions {
+            uid: Some(one.uid.clone()),
+            resource_version: Some(one.version.clone()),
+        };
+        let delete = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let params = EvictParams { delete_options: Some(delete), ..EvictParams::default() };
+        match self.pods.evict(&one.name, &params).await {
+            Ok(_) => Ok(()),
+            Err(Error::Api(status)) if status.code == 429 => {
+                Err(refused(what, format!("a disruption budget keeps {} for now", one.name)))
+            }
+            Err(error) => Err(port_error(what, &error)),
         }
     }
 
@@ -101,7 +126,7 @@ pub(super) async fn end_move(
     let there = Replicas::read(client, workload, what).await?;
     there.expect_ours(what)?;
     if let Some(name) = stands_in
-        && !there.candidates.iter().any(|one| one.name == name.name() && one.serves())
+        && !there.find(name).is_some_and(Candidate::serves)
     {
         return Err(refused(what, format!("{name} is not Ready")));
     }
@@ -142,7 +167,7 @@ async fn take(
     }
     for (at, victim) in chosen.iter().enumerate() {
         if let Err(error) = mark(&pods, victim).await {
-            // What was asked for may have been done all the same.
+            // What was asked for may have been done all the same; fewer were not asked for.
             unmark_all(&pods, &chosen[..=at]).await;
             return Err(port_error(what, &error));
         }
@@ -150,11 +175,11 @@ async fn take(
     let change = Change { what, observed, wanted };
     let changed = scale::change_from(&deployments, workload, change, &counted).await;
     let Err(error) = changed else { return Ok(()) };
-    // Without an answer the count tells whether it was lowered.
-    if matches!(error, PortError::Unavailable { .. })
-        && scale::read(&deployments, workload.name(), what).await?.count == wanted
-    {
-        return Ok(());
+    if matches!(error, PortError::Unavailable { .. }) {
+        // Without an answer the count tells whether it was lowered, but not that it will
+        // not be.
+        let found = scale::read(&deployments, workload.name(), what).await?;
+        return if found.count == wanted { Ok(()) } else { Err(error) };
     }
     unmark_all(&pods, &chosen).await;
     Err(error)
@@ -222,20 +247,17 @@ pub(super) async fn remove_last(
     victims: &[PodName],
 ) -> Result<(), PortError> {
     let sets = scale::stateful_sets(client, workload);
-    let set = sets.get(workload.name()).await.map_err(|error| port_error(what, &error))?;
-    let spec = set.spec.unwrap_or_default();
-    let found = u32::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+    let counted = scale::read(&sets, workload.name(), what).await?;
     let wanted = lowered(observed, victims);
-    let (true, Some(wanted)) = (found == observed, wanted) else {
-        return Err(conflict(what, observed, found));
+    let (true, Some(wanted)) = (counted.count == observed, wanted) else {
+        return Err(conflict(what, observed, counted.count));
     };
-    let start = spec.ordinals.and_then(|ordinals| ordinals.start).unwrap_or(0);
-    let start = u32::try_from(start).unwrap_or(0);
-    let last: BTreeSet<String> =
-        (wanted..observed).map(|at| format!("{}-{}", workload.name(), start + at)).collect();
+    let last: BTreeSet<String> = (wanted..observed)
+        .map(|at| format!("{}-{}", workload.name(), counted.first + at))
+        .collect();
     if !victims.iter().all(|victim| last.contains(victim.name())) {
         let last: Vec<String> = last.into_iter().collect();
         return Err(refused(what, format!("a StatefulSet takes away {}", last.join(", "))));
     }
-    scale::change(&sets, workload, Change { what, observed, wanted }).await
+    scale::change_from(&sets, workload, Change { what, observed, wanted }, &counted).await
 }

@@ -86,6 +86,43 @@ async fn a_move_ends_only_while_its_replacement_is_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_count_that_somebody_else_set_is_not_lowered() {
+    let (api, actuator) = setup().await;
+    let set_by = |managers: &[&str]| {
+        let fields = json!({ "f:spec": { "f:replicas": {} } });
+        let entry = |manager| {
+            json!({ "manager": manager, "operation": "Update", "apiVersion": "apps/v1",
+                "fieldsType": "FieldsV1", "fieldsV1": fields })
+        };
+        let entries: Vec<Value> = managers.iter().map(entry).collect();
+        let mut object = api.get(DEPLOYMENTS, "shop/cart").unwrap();
+        object["metadata"]["managedFields"] = json!(entries);
+        api.put(DEPLOYMENTS, object);
+    };
+    let counted_by_others = |observed| Action::CloseMove {
+        workload: cart(),
+        observed,
+        end: MoveEnd::GivenUp(AbortCause::CountChanged),
+    };
+    for managers in [&["kubectl"][..], &["stornx", "kubectl"]] {
+        set_by(managers);
+        let ends = [finish("cart-7d9f-a", "cart-7d9f-b"), give_up(2, Some("cart-7d9f-a"))];
+        for end in ends.into_iter().chain([give_up(2, None)]) {
+            let text = conflict(actuator.apply(&end).await);
+            assert!(text.contains("somebody else set the count"), "{managers:?}: {text}");
+        }
+        actuator.apply(&counted_by_others(2)).await.unwrap();
+    }
+    assert_eq!((replicas(&api), patches(&api)), (json!(2), 0));
+
+    set_by(&["stornx"]);
+    let text = conflict(actuator.apply(&counted_by_others(2)).await);
+    assert!(text.contains("nobody else has set the count"), "{text}");
+    actuator.apply(&finish("cart-7d9f-a", "cart-7d9f-b")).await.unwrap();
+    assert_eq!(replicas(&api), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_surge_that_never_came_is_given_up_by_the_count_alone() {
     let (api, actuator) = setup().await;
     let text = conflict(actuator.apply(&give_up(2, None)).await);

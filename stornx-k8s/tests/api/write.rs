@@ -67,7 +67,7 @@ async fn a_count_is_raised_at_the_version_that_was_read() {
     assert_eq!(replicas(&api), 4);
     let requests = api.requests();
     let [read, request] = requests.as_slice() else { panic!("{requests:?}") };
-    assert!(read.starts_with("GET /apis/apps/v1/namespaces/shop/deployments/cart/scale"));
+    assert!(read.starts_with("GET /apis/apps/v1/namespaces/shop/deployments/cart"));
     assert!(request.starts_with("PATCH /apis/apps/v1/namespaces/shop/deployments/cart/scale"));
     assert!(request.contains("fieldManager=stornx"), "{request}");
     let text = conflict(actuator.apply(&add(2, &["n1"])).await);
@@ -138,16 +138,22 @@ async fn exactly_the_victims_are_marked_before_the_count_is_lowered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn marks_come_off_when_the_count_was_not_lowered() {
+async fn marks_come_off_when_the_request_was_refused_and_stay_without_an_answer() {
     let (api, actuator) = setup().await;
     let mut priced = pod("cart", "cart-7d9f-a", "n1");
     priced["metadata"]["annotations"][COST] = json!("7");
     api.put(PODS, priced);
+    api.fail("PATCH", "/scale", [Fault::Status(403)]);
+    let failed = actuator.apply(&remove(2, &["cart-7d9f-a"])).await;
+    assert!(matches!(failed, Err(PortError::Rejected { .. })), "{failed:?}");
+    assert_eq!(annotation(&api, "cart-7d9f-a", COST), "7", "what was there before is back");
+    assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), Value::Null);
+
     api.fail("PATCH", "/scale", [Fault::Status(500)]);
     let failed = actuator.apply(&remove(2, &["cart-7d9f-a"])).await;
     assert!(matches!(failed, Err(PortError::Unavailable { .. })), "{failed:?}");
-    assert_eq!(annotation(&api, "cart-7d9f-a", COST), "7", "what was there before is back");
-    assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), Value::Null);
+    assert_eq!(annotation(&api, "cart-7d9f-a", COST), "-2147483648", "it may still be done");
+    assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), "7", "nothing is lost");
 
     api.fail("PATCH", "/scale", [Fault::DoneBut(504)]);
     actuator.apply(&remove(2, &["cart-7d9f-a"])).await.unwrap();

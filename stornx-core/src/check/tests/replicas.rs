@@ -18,7 +18,7 @@ use crate::{
     },
     plan::{Action, MoveWay},
     policy::AutoscaledMoves,
-    units::{Bytes, MilliCpu, Percent},
+    units::{Bytes, MilliCpu, Percent, Timestamp},
 };
 
 #[test]
@@ -254,6 +254,19 @@ fn only_leftovers_are_tidied_up() {
         },
         order,
     );
+}
+
+#[test]
+fn marks_stay_while_a_request_may_still_arrive() {
+    let scaled = |seconds: u64| {
+        move |f: &mut Fixture| {
+            let now = f.planned.plan.at.as_millis();
+            let at = Some(Timestamp::from_millis(now - seconds * 1000));
+            f.memory.workloads.entry(id("cart")).or_default().scaled_at = at;
+        }
+    };
+    caught(unmark(), scaled(90), |v| matches!(v, Violation::NotALeftover { .. }));
+    passes(unmark(), scaled(91));
 }
 
 #[test]

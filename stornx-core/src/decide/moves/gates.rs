@@ -7,7 +7,6 @@ use crate::{
         ledger::Ledger,
         safety::{CountBlock, Safety, WorkloadSafety},
     },
-    ids::WorkloadKind,
     memory::{Memory, WorkloadMemory},
     model::PodPhase,
     plan::MoveWay,
@@ -40,8 +39,7 @@ pub(super) fn may_move(
     if workload.workload.policy.no_moves {
         return Err(MoveReason::NotWanted);
     }
-    let can_surge = workload.workload.id.kind() == WorkloadKind::Deployment;
-    if !can_surge || workload.workload.constraints.pinned {
+    if !workload.workload.is_steerable() {
         return Err(MoveReason::NotMovable);
     }
     if ledger.is_counted(at) {

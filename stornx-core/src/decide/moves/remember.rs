@@ -18,7 +18,7 @@ use crate::{
     memory::{
         Backoff, FinishedMove, Intent, Memory, MoveEnding, MoveInFlight, Placed, WorkloadMemory,
     },
-    model::{Pod, Rollout, Snapshot, Steered, Traffic, Workload},
+    model::{Pod, Rollout, Snapshot, Traffic, Workload},
     plan::{AbortCause, Action, MoveEnd, Planned},
     policy::Policy,
     remember::Outcomes,
@@ -217,36 +217,27 @@ impl Cycle<'_> {
                 continue;
             }
             let pods = self.workload(id).map_or(&[][..], |workload| &workload.pods);
-            let mut used: Vec<&Steered> =
-                pods.iter().filter_map(|pod| pod.traces.steered.as_ref()).collect();
-            remembered.intents.retain(|intent| {
-                let by = |steered: &&Steered| {
-                    steered.node == intent.node && steered.since == intent.since
-                };
-                if let Some(user) = used.iter().position(by) {
-                    // One replica uses one intent, also of two that are alike.
-                    used.swap_remove(user);
-                    return false;
-                }
-                self.now < intent.until
-            });
+            remembered.intents.retain(|intent| intent.stands(pods, self.now));
         }
     }
 
-    fn intend(&self, remembered: &mut WorkloadMemory, nodes: &[NodeName]) {
-        if self.snapshot.steering.is_given() {
+    fn intend(&self, remembered: &mut WorkloadMemory, id: &WorkloadRef, nodes: &[NodeName]) {
+        let steerable = self.workload(id).is_some_and(Workload::is_steerable);
+        if steerable && self.snapshot.steering.is_given() {
             let until = self.now.after(INTENT_STANDS);
-            let intent = |node: &NodeName| Intent { node: node.clone(), since: self.now, until };
-            remembered.intents.extend(nodes.iter().map(intent));
+            let names = (0..).map(|number| self.now.after(Span::from_millis(number)));
+            let intent =
+                |(node, since): (&NodeName, _)| Intent { node: node.clone(), since, until };
+            remembered.intents.extend(nodes.iter().zip(names).map(intent));
         }
     }
 
     fn note_done(&self, memory: &mut Memory, at: usize, action: &Action) {
         let remembered = memory.workloads.entry(action.workload().clone()).or_default();
         match action {
-            Action::AddReplicas { nodes, .. } => {
+            Action::AddReplicas { workload, nodes, .. } => {
                 remembered.scaled_at = Some(self.now);
-                self.intend(remembered, nodes);
+                self.intend(remembered, workload, nodes);
             }
             Action::RemoveReplicas { .. } => {
                 remembered.scaled_at = Some(self.now);
@@ -258,7 +249,7 @@ impl Cycle<'_> {
                 let expected = self.planned.report.actions.get(at).map(|report| report.expected);
                 remembered.wanted_since = None;
                 remembered.placed = None;
-                self.intend(remembered, std::slice::from_ref(to));
+                self.intend(remembered, workload, std::slice::from_ref(to));
                 remembered.in_flight = Some(MoveInFlight {
                     started_at: self.now,
                     way: *way,

@@ -31,16 +31,12 @@
 //! else set to exactly one more while the record stands is taken for the surge.
 
 use crate::{
+    decide::REQUEST_GRACE,
     ids::PodName,
     memory::MoveEnding,
     plan::{AbortCause, MoveEnd},
     units::Span,
 };
-
-/// How long a record may stand before its surge must be seen. The API server ends
-/// every request within 60 s by default and a watch lags by seconds: what is not seen
-/// after this was never asked for.
-pub(super) const SURGE_GRACE: Span = Span::from_seconds(90);
 
 /// The count that stands, as the record knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +143,7 @@ pub(super) fn next(sight: &Sight, timeout: Span) -> Step {
 pub(super) fn next_eviction(sight: &Sight, timeout: Span) -> Step {
     if sight.victim_stands {
         // Refused, or never asked for; a request may still be on its way.
-        return if sight.waited > SURGE_GRACE {
+        return if sight.waited > REQUEST_GRACE {
             given_up(AbortCause::NeverBegan)
         } else {
             Step::Wait
@@ -177,7 +173,7 @@ fn back(sight: &Sight) -> Step {
         Some(MoveEnding::Finish { .. }) => Step::Close(MoveEnd::Done),
         Some(MoveEnding::Undo { cause }) => given_up(*cause),
         // A request may still be on its way.
-        None if sight.waited <= SURGE_GRACE => Step::Wait,
+        None if sight.waited <= REQUEST_GRACE => Step::Wait,
         None if sight.victim_stands => given_up(AbortCause::NeverBegan),
         None => given_up(AbortCause::VictimGone),
     }

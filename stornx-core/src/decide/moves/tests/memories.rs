@@ -236,6 +236,34 @@ fn each_failure_doubles_the_wait() {
 }
 
 #[test]
+fn each_replica_that_is_asked_for_has_an_intent_of_its_own() {
+    let nodes = vec!["c0".parse().unwrap(), "c0".parse().unwrap()];
+    let action = Action::AddReplicas { workload: id("w"), observed: 2, nodes };
+    let mut steered = world();
+    steered.snapshot.steering = Steering::Given;
+    remember(&mut steered, Some(action.clone()), true, NOW);
+    let [first, second] = &of(&steered).intents[..] else { panic!("{:?}", of(&steered)) };
+    assert_eq!((&first.node, first.until), (&second.node, second.until));
+    assert_ne!(first.since, second.since);
+
+    // One replica comes with the first; however often it is seen, the second stands.
+    let told = Steered { node: first.node.clone(), since: first.since };
+    steered.of("w").pods[0].traces.steered = Some(told);
+    for _ in 0..2 {
+        remember(&mut steered, None, true, NOW);
+        assert_eq!(of(&steered).intents, std::slice::from_ref(second));
+    }
+    remember(&mut steered, None, true, second.until);
+    assert_eq!(of(&steered).intents, []);
+
+    let mut bound = world();
+    bound.snapshot.steering = Steering::Given;
+    bound.of("w").constraints.pinned = true;
+    remember(&mut bound, Some(action), true, NOW);
+    assert_eq!(of(&bound).intents, [], "it starts where its volume is");
+}
+
+#[test]
 fn scale_actions_start_the_cooldown_when_they_succeed() {
     for done in [true, false] {
         let mut world = world();

@@ -2,7 +2,8 @@
 
 use crate::{
     decide::{
-        moves::state::{Count, SURGE_GRACE, Sight, Standing, Step, Surge, next},
+        REQUEST_GRACE,
+        moves::state::{Count, Sight, Standing, Step, Surge, next},
         safety::testing::pod_name,
     },
     memory::MoveEnding,
@@ -127,7 +128,7 @@ fn each_state_has_its_answer() {
         ),
         ("victim lost, nobody may go", Sight { excess: None, ..lost.clone() }, Step::Wait),
         ("rolled out", Sight { all_replaced: true, ..lost }, undo(RolloutBegan)),
-        ("not asked yet", Sight { waited: SURGE_GRACE, ..undone.clone() }, Step::Wait),
+        ("not asked yet", Sight { waited: REQUEST_GRACE, ..undone.clone() }, Step::Wait),
         ("never asked", undone.clone(), close(NeverBegan)),
         ("one is about to go", Sight { surplus: true, ..undone.clone() }, Step::Wait),
         ("gone without us", Sight { victim_stands: false, ..undone.clone() }, close(VictimGone)),
