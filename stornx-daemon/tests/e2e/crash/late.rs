@@ -6,13 +6,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream};
 use stornx_core::units::Span;
 use stornx_testbed::{TestBed, wait::until};
 
 use super::{
     at_rest, picture,
     scenario::Scenario,
-    stage::{NAME, Stage, seen},
+    stage::{AT_ONCE, NAME, Stage, seen},
 };
 use crate::{
     Failure,
@@ -43,16 +44,22 @@ fn lowers(scenario: Scenario) -> Which {
 }
 
 pub(super) async fn late(bed: Arc<TestBed>) -> TestResult {
-    let mut failed = Vec::new();
     let cases = [Scenario::Shrink, Scenario::ShrinkByTwo]
         .into_iter()
         .flat_map(|scenario| Arrives::ALL.map(|arrives| (scenario, arrives)));
-    for (number, (scenario, arrives)) in cases.enumerate() {
-        let said = case(&bed, number, scenario, arrives).await;
-        let said = said.map_err(|error| format!("{scenario:?} {arrives:?}: {error}"));
-        println!("late: {scenario:?} {arrives:?}: {said:?}");
-        failed.extend(said.err());
-    }
+    let results = stream::iter(cases.enumerate())
+        .map(|(number, (scenario, arrives))| {
+            let bed = &bed;
+            async move {
+                let said = case(bed, number, scenario, arrives).await;
+                println!("late: {scenario:?} {arrives:?}: {said:?}");
+                said.map_err(|error| format!("{scenario:?} {arrives:?}: {error}"))
+            }
+        })
+        // As many as there are slots.
+        .buffer_unordered(AT_ONCE);
+    let results: Vec<_> = results.collect().await;
+    let failed: Vec<String> = results.into_iter().filter_map(Result::err).collect();
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
 }
 
@@ -119,11 +126,16 @@ async fn case(
         gone.len(),
         stage.victims
     );
-    let (before, after) = scenario.replicas();
-    // A request that is refused has to leave everything as it was.
-    let count = i32::try_from(if landed { after } else { before })?;
-    let right = if landed { gone == stage.victims } else { gone.is_empty() };
-    if end.count != count || !right || !end.traces.is_empty() || !end.remembered.is_empty() {
+    let (_, after) = scenario.replicas();
+    if !landed {
+        return Err(format!("it was refused, and nothing was tried: {said}").into());
+    }
+    let count = i32::try_from(after)?;
+    if end.count != count
+        || gone != stage.victims
+        || !end.traces.is_empty()
+        || !end.remembered.is_empty()
+    {
         return Err(format!("{said}; {end:?}; given up: {gave_up}").into());
     }
     if stage

@@ -103,6 +103,7 @@ struct Seen {
     /// The most replicas that were not going, and the most that were asked for.
     most: (usize, usize),
     took: Duration,
+    story: String,
 }
 
 async fn crashes(bed: Arc<TestBed>) -> TestResult {
@@ -223,7 +224,8 @@ async fn disturbed(
         return Err(format!("the fault did not come: {}", list(&seen.writes)).into());
     }
     if seen.end != calm.end {
-        return Err(format!("ended with {:?}, undisturbed with {:?}", seen.end, calm.end).into());
+        let Seen { end, story, .. } = seen;
+        return Err(format!("ended with {end:?}, undisturbed {:?}; {story}", calm.end).into());
     }
     if seen.most.0 > calm.most.0 || seen.most.1 > calm.most.1 {
         let (most, calm) = (seen.most, calm.most);
@@ -288,6 +290,7 @@ async fn on_slot(
     if !stage.lives.is_whole() {
         return Err("a watch of the test broke off".into());
     }
+    let story = format!("{}; {}", list(&faults.writes()), stage.lives.story());
     stage.clear().await?;
     let most = (alive.most, counts.most);
     Ok(Seen { writes: faults.writes(), fired: faults.fired()?, end, most, took: began.elapsed() })

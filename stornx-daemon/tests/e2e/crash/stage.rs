@@ -148,6 +148,7 @@ impl Stage {
             let hpa = apps::horizontal_autoscaler(&workload, before, before, 80)?;
             apps::create(&admin, &hpa).await?;
         }
+        wait_written_down(&admin, &workload).await?;
         let lives = Lives::watch(&admin, namespace);
         until("the endpoints", SOON, || async {
             let (endpoints, alive) = (lives.endpoints(), lives.alive(NAME));
@@ -331,6 +332,26 @@ async fn create(admin: &Client, workload: &Workload, scenario: Scenario) -> Resu
         }}))?);
     }
     apps::create(admin, &deployment).await?;
+    Ok(())
+}
+
+/// Waits until its controller has written down that all replicas are there: it changes the
+/// version of the Deployment, and a write at an older one is refused.
+async fn wait_written_down(admin: &Client, workload: &Workload) -> Result<(), Failure> {
+    let api: Api<Deployment> = Api::namespaced(admin.clone(), &workload.namespace);
+    let wanted = i32::try_from(workload.replicas)?;
+    until("its controller", SOON, || async {
+        let found = api.get(&workload.name).await.map_err(|error| error.to_string())?;
+        let status = found.status.unwrap_or_default();
+        let through = status.conditions.iter().flatten().any(|one| {
+            one.type_ == "Progressing" && one.reason.as_deref() == Some("NewReplicaSetAvailable")
+        });
+        let well = through
+            && status.observed_generation == found.metadata.generation
+            && status.available_replicas == Some(wanted);
+        if well { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await?;
     Ok(())
 }
 

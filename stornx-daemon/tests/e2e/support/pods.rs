@@ -29,6 +29,7 @@ pub(crate) struct Life {
     pub(crate) going: bool,
     /// Value of its label `app`.
     app: String,
+    marked: bool,
     seen: Instant,
 }
 
@@ -60,8 +61,12 @@ struct State {
     alive: BTreeMap<String, Range>,
     /// Counts that were asked for, by Deployment.
     counts: BTreeMap<String, Range>,
+    /// The last of each of these counts.
+    last: BTreeMap<String, usize>,
     /// A watch broke off: not every event was seen.
     lost: bool,
+    /// What changed, in the order in which it was seen.
+    story: Vec<(Instant, String)>,
 }
 
 /// Watches one namespace; ends with the handle.
@@ -115,6 +120,15 @@ impl Lives {
     /// Counts of a Deployment, since then, at any event.
     pub(crate) fn counts(&self, name: &str) -> Option<Range> {
         lock(&self.state).counts.get(name).copied()
+    }
+
+    /// The last that changed of marks, of what is going and of counts, each with the
+    /// milliseconds that have passed since, for whoever looks at a failure.
+    pub(crate) fn story(&self) -> String {
+        let state = lock(&self.state);
+        let told =
+            state.story.iter().map(|(at, what)| format!("-{} {what}", at.elapsed().as_millis()));
+        told.collect::<Vec<_>>().join(", ")
     }
 
     /// Whether every event was seen.
@@ -192,7 +206,11 @@ fn follow_counts(state: &mut State, event: Event<Deployment>) {
     let (Event::Apply(one) | Event::InitApply(one)) = event else { return };
     let count = one.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let count = usize::try_from(count).unwrap_or(0);
-    state.counts.entry(one.name_any()).or_insert(Range::of(count)).note(count);
+    let name = one.name_any();
+    if state.last.insert(name.clone(), count) != Some(count) {
+        state.story.push((Instant::now(), format!("{name} {count}")));
+    }
+    state.counts.entry(name).or_insert(Range::of(count)).note(count);
 }
 
 fn note_pod(state: &mut State, pod: &Pod) {
@@ -203,6 +221,7 @@ fn note_pod(state: &mut State, pod: &Pod) {
         waited: Duration::ZERO,
         going: false,
         app: pod.labels().get("app").cloned().unwrap_or_default(),
+        marked: false,
         seen: Instant::now(),
     });
     let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
@@ -211,7 +230,18 @@ fn note_pod(state: &mut State, pod: &Pod) {
         life.waited = life.seen.elapsed();
     }
     life.node = life.node.take().or(bound);
+    let marked = pod.annotations().contains_key("stornx.io/victim");
+    let mut said = Vec::new();
+    if life.marked != marked {
+        said.push(if marked { "marked" } else { "unmarked" });
+    }
+    if going && !life.going {
+        said.push("going");
+    }
+    life.marked = marked;
     life.going |= going;
+    let name = pod.name_any();
+    state.story.extend(said.into_iter().map(|what| (Instant::now(), format!("{name} {what}"))));
 }
 
 fn follow_slices(state: &mut State, event: Event<EndpointSlice>) {
