@@ -293,7 +293,14 @@ async fn on_slot(
     let story = format!("{}; {}", list(&faults.writes()), stage.lives.story());
     stage.clear().await?;
     let most = (alive.most, counts.most);
-    Ok(Seen { writes: faults.writes(), fired: faults.fired()?, end, most, took: began.elapsed() })
+    Ok(Seen {
+        writes: faults.writes(),
+        fired: faults.fired()?,
+        end,
+        most,
+        took: began.elapsed(),
+        story,
+    })
 }
 
 /// One process after the other, until everything is over.
