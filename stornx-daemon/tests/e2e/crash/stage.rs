@@ -209,6 +209,7 @@ impl Stage {
             webhook: Some(stornx_testbed::ports::free()?),
             write,
             ahead,
+            product: None,
         };
         let driver = Driver::start(client, setup).await?;
         wait_steering(&driver).await?;

@@ -131,6 +131,13 @@ impl Lives {
         told.collect::<Vec<_>>().join(", ")
     }
 
+    /// Pods that are not going and carry a mark of StornX.
+    pub(crate) fn marked(&self) -> Vec<String> {
+        let state = lock(&self.state);
+        let marked = state.pods.iter().filter(|(_, life)| life.marked && !life.going);
+        marked.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Whether every event was seen.
     pub(crate) fn is_whole(&self) -> bool {
         !lock(&self.state).lost
