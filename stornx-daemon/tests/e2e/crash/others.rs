@@ -309,6 +309,9 @@ async fn judge(stage: &Stage, case: &Case, done: &Done) -> Result<String, Failur
     if !end.traces.is_empty() || !end.remembered.is_empty() {
         return Err(format!("something is left: {end:?}").into());
     }
+    if !end.keeps_costs(case.scenario) {
+        return Err(format!("deletion costs of people are gone: {end:?}").into());
+    }
     let fewest = stage.lives.fewest().get(NAME).copied().unwrap_or(0);
     let before = usize::try_from(before)?;
     let least = before.min(usize::try_from(done.wants)?).saturating_sub(done.took);

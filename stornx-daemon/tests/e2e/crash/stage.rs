@@ -59,6 +59,8 @@ const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// The cost of a replica that is made later, by the template: the last to go by itself.
 const NEW: &str = "50";
+/// The cost of the bystander.
+const BESIDE: &str = "20";
 /// The name of the workload.
 pub(super) const NAME: &str = "w";
 /// Its neighbour, which nobody touches.
@@ -114,6 +116,19 @@ pub(super) struct End {
     pub(super) traces: Vec<String>,
     /// Records and intents in the memory.
     pub(super) remembered: Vec<String>,
+}
+
+impl End {
+    /// Every replica has the cost that people gave it, whichever of them are left.
+    pub(super) fn keeps_costs(&self, scenario: Scenario) -> bool {
+        let mut given = costs(scenario);
+        let mut kept = self.costs.iter().filter(|cost| *cost != NEW);
+        let ours = kept.all(|cost| {
+            let at = given.iter().position(|one| one == cost);
+            at.map(|at| given.remove(at)).is_some()
+        });
+        ours && self.bystanders == [BESIDE]
+    }
 }
 
 impl Stage {
@@ -356,6 +371,13 @@ async fn wait_written_down(admin: &Client, workload: &Workload) -> Result<(), Fa
     Ok(())
 }
 
+/// The costs of the replicas from the beginning: the victims would be the last to go.
+fn costs(scenario: Scenario) -> Vec<String> {
+    let all = 0..usize::try_from(scenario.replicas().0).unwrap_or(0);
+    let cost = |at| if at < scenario.victims() { 30 + at } else { 10 + at };
+    all.map(|at| cost(at).to_string()).collect()
+}
+
 /// Gives each replica a deletion cost of its own, as people do, and chooses the victims:
 /// those that would be the last to go. Gives their names.
 async fn dress(
@@ -376,11 +398,10 @@ async fn dress(
     let mut names: Vec<String> = names;
     names.sort();
     let mut wanted: BTreeMap<String, serde_json::Value> = BTreeMap::new();
-    for (at, name) in names.iter().enumerate() {
-        let cost = if at < scenario.victims() { 30 + at } else { 10 + at };
-        wanted.insert(name.clone(), json!({ COST: cost.to_string(), stages::READY: "true" }));
+    for (name, cost) in names.iter().zip(costs(scenario)) {
+        wanted.insert(name.clone(), json!({ COST: cost, stages::READY: "true" }));
     }
-    wanted.insert(beside.name_any(), json!({ COST: "20" }));
+    wanted.insert(beside.name_any(), json!({ COST: BESIDE }));
     for (name, annotations) in wanted {
         let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
         api.patch(&name, &PatchParams::default(), &patch).await?;
