@@ -179,7 +179,7 @@ fn in_short_form(case: &Case) -> bool {
         && case.at.nth == 1
         && match case.other {
             Other::ScalesUp => at == "mark",
-            Other::ScalesDown => at == "count 3",
+            Other::ScalesDown => at == "count 4",
             Other::RollsOut => at == "count 3",
             Other::Drains => at == "memory: move",
             Other::Autoscales => at == "count 4",
