@@ -7,6 +7,7 @@
 //!
 //! Long form, all of the table: `STORNX_E2E_CRASHES=all`.
 
+mod deeds;
 mod late;
 mod others;
 mod scenario;

@@ -7,33 +7,32 @@
 //! Long form, all of the table: `STORNX_E2E_OTHERS=all`.
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Namespace, Node, Pod},
+    core::v1::{Namespace, Pod},
 };
 use kube::{
-    Api, Client, ResourceExt as _,
-    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams},
+    Api,
+    api::{ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 use stornx_core::{
     engine::CycleOutcome,
     model::{Rollout, Workload as Seen},
+    plan::Action,
     units::Span,
 };
-use stornx_testbed::{
-    TestBed,
-    apps::{self, Roll, Workload},
-};
+use stornx_testbed::{TestBed, wait::until};
 
 use super::{
-    at_rest, list, picture, rows,
+    at_rest,
+    deeds::{Done, Other, cordon, deed},
+    list, picture, rows,
     scenario::Scenario,
     stage::{AT_ONCE, End, NAME, Slots, Stage, seen},
 };
@@ -42,7 +41,7 @@ use crate::{
     support::{
         SOON, TestResult,
         driver::Driver,
-        faults::{Deed, Faults, Trouble, Which},
+        faults::{Faults, Trouble, Which},
     },
 };
 
@@ -55,52 +54,14 @@ const AGAIN: usize = 3;
 /// Cycles in which a paused workload is left alone before it goes on.
 const PAUSED: usize = 4;
 
-/// What somebody else does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Other {
-    /// `kubectl scale`, to one more than he finds.
-    ScalesUp,
-    /// `kubectl scale`, to one less than he finds.
-    ScalesDown,
-    /// A change of the template.
-    RollsOut,
-    /// The node of the victim is cordoned, the replicas on it are evicted.
-    Drains,
-    /// A HorizontalPodAutoscaler that wants the count from before the move.
-    Autoscales,
-    /// `spec.paused`; later it is taken back.
-    Pauses,
-    /// The Deployment is deleted.
-    Deletes,
-    /// The namespace is deleted.
-    DeletesAll,
-}
+/// Moves that others meet: one that ends well, one whose surge is taken back, and one by
+/// eviction.
+const MOVES: [Scenario; 3] = [Scenario::Move, Scenario::NeverReady, Scenario::EvictionMove];
 
-impl Other {
-    const ALL: [Self; 8] = [
-        Self::ScalesUp,
-        Self::ScalesDown,
-        Self::RollsOut,
-        Self::Drains,
-        Self::Autoscales,
-        Self::Pauses,
-        Self::Deletes,
-        Self::DeletesAll,
-    ];
-}
-
-/// Moves that others meet: one that ends well and one whose surge is taken back.
-const MOVES: [Scenario; 2] = [Scenario::Move, Scenario::NeverReady];
-
-/// What the other one found and did.
-#[derive(Debug, Default)]
-struct Done {
-    /// The count that he wants.
-    wants: i32,
-    /// Ready replicas that he took himself.
-    took: usize,
-    /// Replicas that are not to be there any more.
-    evicted: BTreeSet<String>,
+/// Where an autoscaler owns the count, nobody else sets it.
+fn may_be(scenario: Scenario, other: Other) -> bool {
+    scenario != Scenario::EvictionMove
+        || !matches!(other, Other::ScalesUp | Other::ScalesDown | Other::Autoscales)
 }
 
 /// One row of the table.
@@ -141,6 +102,7 @@ pub(super) async fn others(bed: Arc<TestBed>) -> TestResult {
         table.extend(cases);
     }
     table.sort_by_key(|case| (case.scenario, case.at.clone(), case.other));
+    table.retain(|case| may_be(case.scenario, case.other));
     table.retain(|case| match wanted.as_str() {
         "" => in_short_form(case),
         "all" => true,
@@ -248,8 +210,9 @@ async fn turn(
         let workload = outcome.snapshot.as_ref().and_then(seen);
         if workload.is_some_and(|one| one.rollout == Rollout::Paused) {
             paused += 1;
-            // What was begun in the cycle in which it was paused is not its fault.
-            if !outcome.outcomes.is_empty() {
+            // To forget a record writes nothing of the workload.
+            let mut actions = outcome.planned.iter().flat_map(|planned| &planned.plan.actions);
+            if actions.any(|action| !matches!(action, Action::CloseMove { .. })) {
                 wrong = Some(last.clone());
             }
             if paused == PAUSED {
@@ -314,7 +277,9 @@ async fn judge(stage: &Stage, case: &Case, done: &Done) -> Result<String, Failur
     }
     let fewest = stage.lives.fewest().get(NAME).copied().unwrap_or(0);
     let before = usize::try_from(before)?;
-    let least = before.min(usize::try_from(done.wants)?).saturating_sub(done.took);
+    // An eviction takes one itself.
+    let took = done.took + usize::from(case.scenario == Scenario::EvictionMove);
+    let least = before.min(usize::try_from(done.wants)?).saturating_sub(took);
     if fewest < least {
         return Err(format!("{fewest} ready endpoints, at least {least} were to stay").into());
     }
@@ -333,7 +298,7 @@ async fn judge(stage: &Stage, case: &Case, done: &Done) -> Result<String, Failur
 /// The end, once the count is what the other one wants and as many replicas are there.
 async fn settled(stage: &Stage, wants: i32) -> Result<End, Failure> {
     let what = format!("{wants} replicas");
-    let end = stornx_testbed::wait::until(&what, SOON, || async {
+    let end = until(&what, SOON, || async {
         let end = stage.end().await.map_err(|error| error.to_string())?;
         let there = i32::try_from(end.costs.len()).unwrap_or(-1);
         // Those that come after the template forbade it are never Ready.
@@ -351,7 +316,7 @@ async fn gone(stage: &Stage, other: Other) -> Result<String, Failure> {
     if !remembered.is_empty() {
         return Err(format!("something is left: {remembered:?}").into());
     }
-    stornx_testbed::wait::until("all to be gone", SOON, || async {
+    until("all to be gone", SOON, || async {
         let pods: Api<Pod> = Api::namespaced(stage.admin.clone(), &stage.namespace);
         let ours = ListParams::default().labels(&stage.workload.selector());
         let left = pods.list(&ours).await.map_err(|error| error.to_string())?.items.len();
@@ -363,81 +328,4 @@ async fn gone(stage: &Stage, other: Other) -> Result<String, Failure> {
     })
     .await?;
     Ok("all gone, nothing remembered".to_owned())
-}
-
-/// What the other one does, when it is called; nothing is begun any more after that.
-fn deed(stage: &Arc<Stage>, other: Other, done: Arc<Mutex<Done>>) -> Deed {
-    let (admin, namespace) = (stage.admin.clone(), stage.namespace.clone());
-    let (workload, from, open) = (stage.workload.clone(), stage.from.clone(), stage.open.clone());
-    let before = i32::try_from(stage.scenario.replicas().0).unwrap_or(0);
-    Arc::new(move || {
-        let (admin, namespace, workload) = (admin.clone(), namespace.clone(), workload.clone());
-        let (from, open, done) = (from.clone(), open.clone(), done.clone());
-        Box::pin(async move {
-            open.store(false, Ordering::SeqCst);
-            let mut told = Done { wants: before, ..Done::default() };
-            let found = crate::support::seen::replicas(&admin, &namespace, NAME).await?;
-            match other {
-                Other::ScalesUp => told.wants = found + 1,
-                Other::ScalesDown => told.wants = found - 1,
-                _ => {}
-            }
-            act(&admin, &namespace, &workload, &from, other, &mut told).await?;
-            *done.lock().unwrap_or_else(PoisonError::into_inner) = told;
-            Ok(())
-        })
-    })
-}
-
-async fn act(
-    admin: &Client,
-    namespace: &str,
-    workload: &Workload,
-    from: &str,
-    other: Other,
-    done: &mut Done,
-) -> TestResult {
-    match other {
-        Other::ScalesUp | Other::ScalesDown => {
-            apps::scale(admin, workload, u32::try_from(done.wants)?).await?;
-        }
-        Other::RollsOut => workload.roll(admin, Roll::Through).await?,
-        Other::Drains => {
-            cordon(admin, from, true).await?;
-            let pods: Api<Pod> = Api::namespaced(admin.clone(), namespace);
-            let there = ListParams::default()
-                .fields(&format!("spec.nodeName={from}"))
-                .labels(&workload.selector());
-            for pod in pods.list(&there).await?.items {
-                if pod.metadata.deletion_timestamp.is_some() {
-                    continue;
-                }
-                done.took += usize::from(apps::is_ready(&pod));
-                pods.evict(&pod.name_any(), &EvictParams::default()).await?;
-                done.evicted.insert(pod.name_any());
-            }
-        }
-        Other::Autoscales => {
-            let count = u32::try_from(done.wants)?;
-            let hpa = apps::horizontal_autoscaler(workload, count, count, 80)?;
-            apps::create(admin, &hpa).await?;
-        }
-        Other::Pauses => crate::support::seen::pause(admin, namespace, NAME).await?,
-        Other::Deletes => {
-            let api: Api<Deployment> = Api::namespaced(admin.clone(), namespace);
-            api.delete(NAME, &DeleteParams::background()).await?;
-        }
-        Other::DeletesAll => {
-            let api: Api<Namespace> = Api::all(admin.clone());
-            api.delete(namespace, &DeleteParams::default()).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn cordon(admin: &Client, node: &str, closed: bool) -> Result<(), Failure> {
-    let patch = json!({"spec": {"unschedulable": closed}});
-    let api: Api<Node> = Api::all(admin.clone());
-    api.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    Ok(())
 }

@@ -277,11 +277,11 @@ impl Stage {
             .map(|(key, value)| format!("pod: {key}={value}"))
             .collect();
         let of_owner = |key: &str| ["stornx.io/moves", "stornx.io/policy"].contains(&key);
-        traces.extend(found.iter().flat_map(ResourceExt::annotations).filter_map(
-            |(key, value)| {
-                (key.starts_with("stornx.io/") && !of_owner(key)).then(|| format!("{key}={value}"))
-            },
-        ));
+        let ours = found
+            .iter()
+            .flat_map(ResourceExt::annotations)
+            .filter(|(key, _)| key.starts_with("stornx.io/") && !of_owner(key));
+        traces.extend(ours.map(|(key, value)| format!("{key}={value}")));
         Ok(End {
             count: count.unwrap_or(0),
             ready: of(NAME).filter(|pod| apps::is_ready(pod)).count(),
