@@ -51,7 +51,7 @@ use crate::{
 /// Cycles of the short form.
 const SHORT: usize = 20;
 /// How often most of the traffic enters another zone, seconds.
-const SHIFT: u64 = 60;
+const SHIFT: u64 = 120;
 /// Over what the rates of Prometheus are taken.
 const WINDOW: Span = Span::from_seconds(5);
 
@@ -68,7 +68,7 @@ fn scenario(seconds: u64) -> Result<Scenario, Failure> {
     let zones = ["zone-a", "zone-b", "zone-c"];
     let shift = |number: u64| {
         let busy = usize::try_from(number % 3).unwrap_or(0);
-        let rate = |at: usize| Rps::saturating(if at == busy { 36.0 } else { 4.0 });
+        let rate = |at: usize| Rps::saturating(if at == busy { 120.0 } else { 6.0 });
         let rates = zones.iter().enumerate();
         let rates: Result<_, Failure> =
             rates.map(|(at, zone)| Ok((zone.parse()?, rate(at)))).collect();

@@ -7,6 +7,7 @@
 //!
 //! Long form, all of the table: `STORNX_E2E_CRASHES=all`.
 
+mod behind;
 mod deeds;
 mod late;
 mod others;
@@ -47,6 +48,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::own("crash_at_every_write", stage::options(), crashes),
         Test::own("late_request_of_a_scale_down", stage::options(), late::late),
+        Test::own("controller_that_is_behind", stage::options(), behind::behind),
         Test::own("others_at_every_write", stage::options(), others::others),
     ]
 }
