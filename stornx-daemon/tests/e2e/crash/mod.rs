@@ -182,24 +182,25 @@ fn rows(writes: &[Which]) -> Vec<Which> {
     writes.iter().filter(is_row).cloned().collect()
 }
 
-/// A crash before and after each write of a move, after which the next one starts at once
-/// and later in turn; elsewhere, and for other faults, one each. Those are left out that
-/// wait for 90 s that a request may still be on its way.
+/// A crash before and after each write of a move, the next one starts at once or later;
+/// elsewhere, and for other faults, one each. Those are left out that wait for 60 or 90 s
+/// that something asked for may still come.
 fn in_short_form(case: &Case) -> bool {
     let at = (case.at.name.as_str(), case.at.nth);
     let later = case.away == Away::Long;
     match (case.scenario, at, case.fault) {
-        (Scenario::Move, ("count 4" | "mark", _), Fault::KillBefore) => later,
-        (Scenario::Move, ("count 4" | "mark", _), Fault::KillAfter) => !later,
+        (Scenario::Move, ("count 4", _), Fault::KillBefore | Fault::KillAfter)
+        | (Scenario::Grow, ("count 4", _), Fault::KillAfter)
+        | (Scenario::EvictionMove | Scenario::Release, ("eviction", _), Fault::KillAfter) => later,
+        (Scenario::Move, ("mark" | "count 3", _), Fault::KillAfter) => !later,
+        (Scenario::Move, ("mark" | "count 3", _), Fault::KillBefore) => later,
         (Scenario::Move, _, Fault::KillBefore) => !later,
         (Scenario::Move, _, Fault::KillAfter) => later,
         (Scenario::Move, ("memory: move + intent", _), Fault::Fail | Fault::Conflict)
+        | (Scenario::Move, ("mark", _), Fault::Delay)
         | (Scenario::Grow, ("count 4", _), Fault::Duplicate)
         | (Scenario::Shrink, ("count 3", _), Fault::Conflict) => true,
-        (Scenario::Move, ("mark", _), Fault::Delay)
-        | (Scenario::Grow, ("count 4", _), Fault::KillAfter)
-        | (Scenario::EvictionMove | Scenario::Release, ("eviction", _), Fault::KillAfter)
-        | (Scenario::UndoneMove, ("count 3", _), Fault::KillBefore)
+        (Scenario::UndoneMove, ("count 3", _), Fault::KillBefore)
         | (Scenario::NeverReady, ("mark", _), Fault::KillAfter)
         | (Scenario::ShrinkByTwo, ("mark", 2), Fault::KillBefore) => !later,
         _ => false,
