@@ -3,7 +3,9 @@
 //! Containers and packets are simulated.
 //!
 //! Long forms: `STORNX_E2E_ROUNDS=200` (two daemons), `STORNX_E2E_CYCLES=10000`
-//! (memory), `STORNX_E2E_MOVES=500` (moves), `STORNX_E2E_REPLICAS=1000` (steering).
+//! (memory), `STORNX_E2E_MOVES=500` (moves), `STORNX_E2E_REPLICAS=1000` (steering),
+//! `STORNX_E2E_CRASHES=all` (a crash at every write), `STORNX_E2E_OTHERS=all` (others at every
+//! write), `STORNX_E2E_WANDER=1000` (wandering traffic).
 
 mod bare;
 mod boutique;
@@ -19,6 +21,7 @@ mod scale;
 mod steering;
 mod support;
 mod two;
+mod wander;
 mod webhook;
 
 use std::process::ExitCode;
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     tests.extend(guards::tests());
     tests.extend(moves::tests());
     tests.extend(crash::tests());
+    tests.extend(wander::tests());
     tests.extend(steering::tests());
     tests.extend(nearer::tests());
     tests.extend(replay::tests());

@@ -57,6 +57,8 @@ pub(crate) struct Setup {
     pub(crate) write: Duration,
     /// How far its clock is ahead of the wall's.
     pub(crate) ahead: Span,
+    /// With these figures the product plans by itself; nothing is proposed then.
+    pub(crate) product: Option<Arc<dyn MetricsSource>>,
 }
 
 impl Setup {
@@ -69,6 +71,7 @@ impl Setup {
             webhook: Some(stornx_testbed::ports::free()?),
             write: Duration::from_secs(5),
             ahead: Span::ZERO,
+            product: None,
         })
     }
 }
@@ -123,17 +126,19 @@ impl Driver {
         }
         let ports = Ports {
             cluster: cluster.clone(),
-            metrics: Arc::new(NoMetrics),
+            metrics: setup.product.clone().unwrap_or_else(|| Arc::new(NoMetrics)),
             actuator: Arc::new(KubeActuator::new(&connection, setup.write)),
             store: Arc::new(store),
             leader: leads,
             clock: Arc::new(WallClock(setup.ahead)),
         };
         let propose = setup.propose;
-        let engine =
-            Engine::new(ports, setup.policy, EngineOptions::default()).with_planner(Arc::new(
-                move |snapshot, policy, memory, now| plan(snapshot, policy, memory, now, &propose),
-            ));
+        let mut engine = Engine::new(ports, setup.policy, EngineOptions::default());
+        if setup.product.is_none() {
+            engine = engine.with_planner(Arc::new(move |snapshot, policy, memory, now| {
+                plan(snapshot, policy, memory, now, &propose)
+            }));
+        }
         cluster.wait_synced(Duration::from_secs(60)).await?;
         Ok(Self { engine, cluster, _webhook: serving, _leading: leading })
     }

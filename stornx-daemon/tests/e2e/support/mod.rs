@@ -16,6 +16,9 @@ use std::time::Duration;
 
 pub(crate) use stornx_testbed::harness::TestResult;
 
+/// Any error fails a test.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// How long something may take that takes a second or two on an idle machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 

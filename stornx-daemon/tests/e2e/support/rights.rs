@@ -28,6 +28,39 @@ pub(crate) async fn grant(client: &Client, user: &str, namespaces: &[&str]) -> R
     grant_to(client, &[user], namespaces).await
 }
 
+/// Gives `user` the rights to manage one namespace, with a memory and a webhook of this
+/// name instead of `stornx`: what the file allows, and nothing else.
+pub(crate) async fn grant_as(
+    client: &Client,
+    user: &str,
+    name: &str,
+    namespace: &str,
+) -> Result<(), Failure> {
+    let renamed = |value: &Value| {
+        let text = value.as_str().unwrap_or_default();
+        json!(text.strip_prefix(OWN).map_or(text.to_owned(), |rest| format!("{name}{rest}")))
+    };
+    for mut object in objects()? {
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        object["metadata"]["name"] = renamed(&object["metadata"]["name"]);
+        if object["metadata"]["namespace"] == "default" {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        if object["subjects"].is_array() {
+            let group = "rbac.authorization.k8s.io";
+            object["subjects"] = json!([{"kind": "User", "name": user, "apiGroup": group}]);
+            object["roleRef"]["name"] = renamed(&object["roleRef"]["name"]);
+        }
+        let rules = object.get_mut("rules").and_then(Value::as_array_mut);
+        let names = rules.into_iter().flatten().filter_map(|rule| rule.get_mut("resourceNames"));
+        for name in names.filter_map(Value::as_array_mut).flatten() {
+            *name = renamed(name);
+        }
+        apply(client, &kind, object).await?;
+    }
+    Ok(())
+}
+
 /// Gives several users these rights.
 pub(crate) async fn grant_to(
     client: &Client,
