@@ -9,6 +9,8 @@
 //!   end drops what has vanished meanwhile.
 //! - A watch that the server closes is opened again where it stopped; one that was
 //!   closed without a word was none, and counts as a failure.
+//! - A watch that says nothing for too long is opened anew: only when that fails has it
+//!   been dead since its last word. A server may have had nothing to say.
 //! - Failures wait, doubling from [`FIRST_WAIT`] to [`LONGEST_WAIT`], each wait spread
 //!   by a fifth so that daemons do not retry in step.
 
@@ -45,6 +47,8 @@ const LENGTH: (u32, u32) = (240, 60);
 enum End {
     /// The version is too old: list again.
     Gone,
+    /// Nothing was said for [`SILENCE`].
+    Quiet,
     /// It failed: class for logging, what came of it, and whether that was only noticed
     /// after a long silence.
     Failed(u16, String, bool),
@@ -72,6 +76,8 @@ pub(crate) async fn follow<K: Kind>(api: Api<K::Object>, page: u32, shared: Arc<
         };
         // Whether the version is the one of the list.
         let mut listed = true;
+        // The watch before said nothing for too long.
+        let mut quiet = false;
         loop {
             let began = Instant::now();
             let end = watch::<K>(&api, &mut version, &shared).await;
@@ -80,7 +86,10 @@ pub(crate) async fn follow<K: Kind>(api: Api<K::Object>, page: u32, shared: Arc<
                 wait.reset();
             }
             let just_listed = std::mem::replace(&mut listed, false);
+            let was_quiet = std::mem::replace(&mut quiet, matches!(end, Err(End::Quiet)));
             match end {
+                // It may be dead, or there was nothing to say: opening another one tells.
+                Err(End::Quiet) => {}
                 Ok(()) if lived => {}
                 // Closed again and again, each time after a word or two.
                 Ok(()) => sleep(wait.next()).await,
@@ -91,7 +100,10 @@ pub(crate) async fn follow<K: Kind>(api: Api<K::Object>, page: u32, shared: Arc<
                     break;
                 }
                 Err(End::Gone) => break,
-                Err(end) => fail::<K>(&shared, end, &mut wait).await,
+                Err(End::Failed(class, detail, unnoticed)) => {
+                    let end = End::Failed(class, detail, unnoticed || was_quiet);
+                    fail::<K>(&shared, end, &mut wait).await;
+                }
             }
         }
     }
@@ -102,6 +114,7 @@ async fn fail<K: Kind>(shared: &Shared, end: End, wait: &mut Wait) {
         End::Failed(class, detail, unnoticed) => (class, detail, unnoticed),
         // The list took longer than its version lives.
         End::Gone => (410, "its list has expired already".to_owned(), false),
+        End::Quiet => (1, "nothing was said".to_owned(), true),
     };
     shared.healths().failed(K::NAME, class, &detail, unnoticed);
     sleep(wait.next()).await;
@@ -162,7 +175,7 @@ async fn watch<K: Kind>(
             }
         }
         let event = match next {
-            Err(_) => return Err(silent(SILENCE)),
+            Err(_) => return Err(End::Quiet),
             // Not a word: nobody knows whether anything was watched.
             Ok(None) if !settled && !said => {
                 let detail = "closed as soon as it was opened".to_owned();

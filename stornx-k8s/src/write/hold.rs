@@ -120,7 +120,7 @@ pub(super) async fn give_back(
     match (&done, goes) {
         // One without an answer may still arrive.
         (Err(error), Some(name)) if !matches!(error, PortError::Unavailable { .. }) => {
-            there.unmark(what, std::slice::from_ref(name)).await?;
+            there.take_back(name).await;
         }
         _ => {}
     }

@@ -8,10 +8,14 @@
 //! arrive, and then the marks say which go: they stay, and are tidied up later. Marks
 //! that a crash left on others are taken off first.
 //!
+//! The controller chooses by what its own watch has shown it. A moment lies between the
+//! marks and the lower count ([`MARK_SEEN`]), so that one that is a little behind has seen
+//! the marks; one that is further behind may take another replica.
+//!
 //! Of a StatefulSet: the highest ordinals go, whatever one marks; victims that are not
 //! those are refused.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -32,6 +36,9 @@ use crate::{
     map::rank::{COST, Candidate, LOWEST, NO_COST, VICTIM, candidate},
     write_params,
 };
+
+/// How long after a mark the count is lowered. A watch shows a change within milliseconds.
+const MARK_SEEN: Duration = Duration::from_millis(300);
 
 /// That something else was found than was expected.
 pub(super) fn refused(what: &str, detail: impl Into<String>) -> PortError {
@@ -96,6 +103,12 @@ impl Replicas {
             unmark(&self.pods, left).await.map_err(failed)?;
         }
         mark(&self.pods, one).await.map_err(failed)
+    }
+
+    /// Takes a mark back that was just set.
+    pub(super) async fn take_back(&self, name: &PodName) {
+        let marked: Vec<&Candidate> = self.find(name).into_iter().collect();
+        unmark_all(&self.pods, &marked).await;
     }
 
     /// One of them by its name.
@@ -188,6 +201,7 @@ async fn take(
             return Err(port_error(what, &error));
         }
     }
+    tokio::time::sleep(MARK_SEEN).await;
     let change = Change { what, observed, wanted };
     let changed = scale::change_from(&deployments, workload, change, &counted).await;
     let Err(error) = changed else { return Ok(()) };

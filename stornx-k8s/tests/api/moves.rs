@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stornx_core::{
     ids::{PodName, WorkloadRef},
-    plan::{AbortCause, Action, MoveEnd, MoveWay, RoutePurpose},
+    plan::{AbortCause, Action, MoveEnd, MoveEnding, MoveWay, RoutePurpose},
     ports::{Actuator as _, PortError},
 };
 
@@ -12,6 +12,9 @@ use crate::{
     support::{Api, Fault},
     write::{COST, VICTIM, annotation, cart, conflict, replicas, setup},
 };
+
+const AUTOSCALERS: &str = "/apis/autoscaling/v2/horizontalpodautoscalers";
+const HELD: &str = "stornx.io/held-minimum";
 
 fn name(pod: &str) -> PodName {
     format!("shop/{pod}").parse().unwrap()
@@ -120,6 +123,90 @@ async fn a_count_that_somebody_else_set_is_not_lowered() {
     assert!(text.contains("nobody else has set the count"), "{text}");
     actuator.apply(&finish("cart-7d9f-a", "cart-7d9f-b")).await.unwrap();
     assert_eq!(replicas(&api), 1);
+}
+
+/// An HPA over `cart` with this minimum, of 2 to 3.
+fn autoscaler(api: &Api, min: u32, held: Option<&str>) {
+    let annotations = held.map_or(json!({}), |held| json!({ HELD: held }));
+    api.put(
+        AUTOSCALERS,
+        json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": { "namespace": "shop", "name": "cart", "annotations": annotations },
+            "spec": { "minReplicas": min, "maxReplicas": 3, "scaleTargetRef":
+                { "apiVersion": "apps/v1", "kind": "Deployment", "name": "cart" } }
+        }),
+    );
+}
+
+fn minimum(api: &Api) -> (Value, Value) {
+    let object = api.get(AUTOSCALERS, "shop/cart").unwrap();
+    (object["spec"]["minReplicas"].clone(), object["metadata"]["annotations"][HELD].clone())
+}
+
+fn hold(observed: u32) -> Action {
+    let mut action = start(observed);
+    if let Action::StartMove { way, .. } = &mut action {
+        *way = MoveWay::Hold;
+    }
+    action
+}
+
+fn give_back(goes: Option<&str>, ending: Option<MoveEnding>) -> Action {
+    Action::GiveBack { workload: cart(), observed: 2, goes: goes.map(name), ending }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_minimum_of_an_autoscaler_is_raised_and_given_back() {
+    let (api, actuator) = setup().await;
+    let text = conflict(actuator.apply(&hold(2)).await);
+    assert!(text.contains("0 autoscalers are over it"), "{text}");
+    autoscaler(&api, 1, None);
+    conflict(actuator.apply(&hold(3)).await);
+    actuator.apply(&hold(2)).await.unwrap();
+    assert_eq!(minimum(&api), (json!(3), json!("1/3")));
+    assert_eq!(replicas(&api), 2, "the count is left to the autoscaler");
+    let text = conflict(actuator.apply(&hold(2)).await);
+    assert!(text.contains("is raised already"), "{text}");
+
+    let finish = |replacement| Some(MoveEnding::Finish { replacement: name(replacement) });
+    let text =
+        conflict(actuator.apply(&give_back(Some("cart-7d9f-a"), finish("cart-7d9f-z"))).await);
+    assert!(text.contains("cart-7d9f-z is not Ready"), "{text}");
+    assert_eq!(minimum(&api), (json!(3), json!("1/3")));
+    actuator.apply(&give_back(Some("cart-7d9f-a"), finish("cart-7d9f-b"))).await.unwrap();
+    assert_eq!(minimum(&api), (json!(1), Value::Null));
+    assert_eq!(annotation(&api, "cart-7d9f-a", COST), "-2147483648");
+    let text = conflict(actuator.apply(&give_back(None, None)).await);
+    assert!(text.contains("is not raised"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minimum_is_raised_no_higher_than_the_maximum_and_anothers_stays() {
+    let (api, actuator) = setup().await;
+    set_count(&api, 3);
+    autoscaler(&api, 1, None);
+    let text = conflict(actuator.apply(&hold(3)).await);
+    assert!(text.contains("allows no more than 3"), "{text}");
+    assert_eq!(minimum(&api), (json!(1), Value::Null));
+
+    autoscaler(&api, 2, Some("1/3"));
+    actuator.apply(&give_back(None, None)).await.unwrap();
+    assert_eq!(minimum(&api), (json!(2), Value::Null), "somebody else has set 2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_comes_off_when_the_minimum_was_not_given_back() {
+    let (api, actuator) = setup().await;
+    autoscaler(&api, 3, Some("1/3"));
+    let ending = Some(MoveEnding::Finish { replacement: name("cart-7d9f-b") });
+    let finish = give_back(Some("cart-7d9f-a"), ending);
+    for (status, mark) in [(403, Value::Null), (500, json!("none"))] {
+        api.fail("PATCH", "/horizontalpodautoscalers/cart", [Fault::Status(status)]);
+        actuator.apply(&finish).await.unwrap_err();
+        assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), mark, "{status}");
+        assert_eq!(minimum(&api), (json!(3), json!("1/3")));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -241,6 +241,22 @@ async fn a_connection_that_dies_in_silence_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_has_nothing_to_say_has_not_failed() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    until("the watch is open", async || api.watchers(NODES) == 1).await;
+    // Not one bookmark comes.
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        cluster.observe().await.unwrap();
+    }
+    let stats = stats(&cluster, "nodes");
+    assert_eq!((stats.errors, stats.lists), (0, 1));
+    assert!(stats.opened > 2, "opened anew: {}", stats.opened);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_closes_every_watch_at_once_is_not_believed() {
     let api = Api::new();
     shop(&api);
