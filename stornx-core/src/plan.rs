@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef},
-    model::{ApiVersion, RouteTable},
+    model::{ApiVersion, ForeignRule, RouteTable},
     report::Report,
     units::Timestamp,
 };
@@ -82,6 +82,23 @@ pub enum MoveEnd {
     Done,
     /// It was given up, and nothing of it is left.
     GivenUp(AbortCause),
+}
+
+/// Why what was written for a host is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum GiveBackCause {
+    /// The rule is not ours to write any more.
+    Foreign(ForeignRule),
+    /// The owner of the workload does not want its routes written.
+    OptedOut,
+    /// A node that can hold an endpoint is in a place that no rule can name.
+    Unnamed,
+    /// Zones have become too few or too many for weights.
+    Zones,
+    /// More than one workload stands behind it now.
+    SeveralWorkloads,
 }
 
 /// One thing to do.
@@ -185,6 +202,16 @@ pub enum Action {
         /// Why.
         purpose: RoutePurpose,
     },
+    /// Take back everything that StornX wrote for a host: the mesh splits as it would
+    /// without us.
+    GiveBackRoutes {
+        /// Which host.
+        host: HostName,
+        /// A workload behind it.
+        workload: WorkloadRef,
+        /// Why.
+        cause: GiveBackCause,
+    },
 }
 
 /// The kinds of action, for counters and tables.
@@ -210,6 +237,8 @@ pub enum ActionKind {
     Release,
     /// [`Action::SetRoutes`]
     SetRoutes,
+    /// [`Action::GiveBackRoutes`]
+    GiveBackRoutes,
 }
 
 impl Action {
@@ -226,6 +255,7 @@ impl Action {
             Self::Unmark { .. } => ActionKind::Unmark,
             Self::Release { .. } => ActionKind::Release,
             Self::SetRoutes { .. } => ActionKind::SetRoutes,
+            Self::GiveBackRoutes { .. } => ActionKind::GiveBackRoutes,
         }
     }
 
@@ -247,7 +277,8 @@ impl Action {
             | Self::CloseMove { workload, .. }
             | Self::Unmark { workload, .. }
             | Self::Release { workload, .. }
-            | Self::SetRoutes { workload, .. } => workload,
+            | Self::SetRoutes { workload, .. }
+            | Self::GiveBackRoutes { workload, .. } => workload,
         }
     }
 }
@@ -303,6 +334,9 @@ impl fmt::Display for Action {
             Self::Release { pods, .. } => {
                 f.write_str("let go, since they wait in vain: ")?;
                 list(f, pods)
+            }
+            Self::GiveBackRoutes { host, cause, .. } => {
+                write!(f, "give back the routes of {}: {cause}", host.service())
             }
             Self::SetRoutes { host, to, .. } => {
                 write!(f, "route {}:", host.service())?;

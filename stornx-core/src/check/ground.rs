@@ -174,7 +174,8 @@ impl<'a> Change<'a> {
             Action::CloseMove { .. }
             | Action::Unmark { .. }
             | Action::Release { .. }
-            | Action::SetRoutes { .. } => return None,
+            | Action::SetRoutes { .. }
+            | Action::GiveBackRoutes { .. } => return None,
         };
         let workload = ground.workloads.get(action.workload())?;
         Some(Self { action, workload, observed: *observed, added, removed })

@@ -57,7 +57,8 @@ fn explains(action: &Action, report: &ActionReport) -> bool {
             Why::Move(_),
         )
         | (Action::Unmark { .. }, Why::TidyUp(TidyWhy::Marked))
-        | (Action::Release { .. }, Why::TidyUp(TidyWhy::NoRoom { .. })) => true,
+        | (Action::Release { .. }, Why::TidyUp(TidyWhy::NoRoom { .. }))
+        | (Action::GiveBackRoutes { .. }, Why::TidyUp(TidyWhy::Routes)) => true,
         (Action::SetRoutes { host, purpose, .. }, Why::Route(why)) => {
             why.host == *host && why.purpose == *purpose
         }
@@ -68,7 +69,7 @@ fn explains(action: &Action, report: &ActionReport) -> bool {
 fn repetitions(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     let (mut counted, mut routed) = (BTreeSet::new(), BTreeSet::new());
     for action in ground.actions() {
-        if let Action::SetRoutes { host, .. } = action {
+        if let Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } = action {
             if !routed.insert(host) {
                 violations.push(Violation::HostWrittenTwice { host: host.clone() });
             }
@@ -116,7 +117,7 @@ fn known(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
                 violations.push(Violation::NothingToDo { action: action.to_string() });
             }
         }
-        Action::SetRoutes { host, .. } => {
+        Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => {
             if !ground.hosts.contains_key(host) {
                 violations.push(Violation::UnknownHost { host: host.clone() });
             }

@@ -39,7 +39,8 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             | Action::CloseMove { .. }
             | Action::Unmark { .. }
             | Action::Release { .. }
-            | Action::SetRoutes { .. } => {}
+            | Action::SetRoutes { .. }
+            | Action::GiveBackRoutes { .. } => {}
         }
     }
 }

@@ -117,7 +117,7 @@ fn random_snapshot(random: &mut SplitMix64) -> Snapshot {
     let mesh = if random.chance(90) {
         Mesh::Routable
     } else {
-        *random.pick(&[Mesh::Absent, Mesh::NotRoutable])
+        *random.pick(&[Mesh::Absent, Mesh::NotRoutable, Mesh::Unnamed])
     };
     let latency = random_latency(random, &nodes);
     let mut snapshot = Snapshot {
@@ -323,6 +323,11 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
             ForeignRule::ZoneAware,
             ForeignRule::Subsets,
             ForeignRule::NotAService,
+            ForeignRule::Wildcard,
+            ForeignRule::Elsewhere,
+            ForeignRule::Partial,
+            ForeignRule::SwitchedOff,
+            ForeignRule::Sticky,
         ])),
         1..=4 => Rule::None,
         _ => Rule::Ours(random_routes(random, &zones)),
@@ -340,6 +345,8 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
         } else {
             DefaultSplit::OwnZoneFirst
         },
+        adoptable: random.chance(50),
+        leftover: random.chance(10),
     })
 }
 

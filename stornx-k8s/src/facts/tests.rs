@@ -360,9 +360,13 @@ fn wildcards_partial_rules_and_headless_services_are_not_ours_to_write() {
         world.rule("rule", spec);
         world.host().rule
     };
-    let several = Rule::Foreign(ForeignRule::SeveralRules);
-    assert_eq!(foreign(json!({ "host": "*.local" }), "10.0.0.1"), several);
-    assert_eq!(foreign(json!({ "host": "cart", "workloadSelector": {} }), "10.0.0.1"), several);
+    let (wildcard, partial) =
+        (Rule::Foreign(ForeignRule::Wildcard), Rule::Foreign(ForeignRule::Partial));
+    assert_eq!(foreign(json!({ "host": "*.local" }), "10.0.0.1"), wildcard);
+    assert_eq!(foreign(json!({ "host": "cart", "workloadSelector": {} }), "10.0.0.1"), partial);
+    let private = json!({ "host": "cart", "exportTo": ["."] });
+    assert_eq!(foreign(private, "10.0.0.1"), partial);
+    assert_eq!(foreign(json!({ "host": "cart", "exportTo": ["*"] }), "10.0.0.1"), Rule::None);
     let headless = Rule::Foreign(ForeignRule::NotAService);
     assert_eq!(foreign(json!({ "host": "other" }), "None"), headless);
     assert_eq!(foreign(json!({ "host": "other" }), "10.0.0.1"), Rule::None);

@@ -87,8 +87,18 @@ impl World {
                 }
                 self.write_rule(service, to.clone());
             }
+            Action::GiveBackRoutes { host, .. } => {
+                let service = attempt.host(self, host)?;
+                self.give_rule_back(service);
+            }
         }
         Ok(())
+    }
+
+    /// The mesh splits as the scenario says again.
+    fn give_rule_back(&mut self, service: usize) {
+        self.meter.rule_writes += 1;
+        self.route(service, Routing::of(self.scenario.default_split));
     }
 
     /// Writes the weights of a host and counts the write.

@@ -165,6 +165,8 @@ pub(super) fn fixture() -> Fixture {
         backends: vec![id("cart")],
         rule: Rule::Ours(live()),
         default_split: DefaultSplit::ByReplicas,
+        adoptable: false,
+        leftover: false,
     }];
     let pods = workloads.iter().flat_map(|w| &w.pods);
     let usage = pods.map(|pod| PodUsage {

@@ -53,7 +53,7 @@ fn observe(fixture: &mut Fixture, count: u32) {
         | Action::AbortMove { observed, .. }
         | Action::CloseMove { observed, .. }
         | Action::Unmark { observed, .. } => *observed = count,
-        Action::Release { .. } | Action::SetRoutes { .. } => {}
+        Action::Release { .. } | Action::SetRoutes { .. } | Action::GiveBackRoutes { .. } => {}
     }
 }
 

@@ -291,7 +291,10 @@ impl Cycle<'_> {
                 }
                 remembered.in_flight = None;
             }
-            Action::Unmark { .. } | Action::Release { .. } | Action::SetRoutes { .. } => {}
+            Action::Unmark { .. }
+            | Action::Release { .. }
+            | Action::SetRoutes { .. }
+            | Action::GiveBackRoutes { .. } => {}
         }
     }
 
