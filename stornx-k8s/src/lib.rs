@@ -5,7 +5,7 @@
 //! | | port | what it does |
 //! | --- | --- | --- |
 //! | [`Cluster`] | `ClusterSource` | watches, keeps small records, makes facts of them on demand |
-//! | [`KubeActuator`] | `Actuator` | changes replica counts, each with a precondition |
+//! | [`KubeActuator`] | `Actuator`, with a `RoutingBackend` | changes replica counts and routing rules, each with a precondition |
 //! | [`ConfigMapStore`] | `StateStore` | keeps the memory in one ConfigMap |
 //! | [`Lease`] | `LeaderGate` | says who may write, and until when |
 //! | [`EventRecorder`] | | tells the owners of workloads what was done |
@@ -31,8 +31,9 @@
 //! `events.k8s.io`; list of pods of `metrics.k8s.io`, in the managed namespaces or
 //! everywhere; in the namespace of the daemon get, create and patch of its ConfigMap and
 //! get, create and update of its Lease, get, create and patch of the EndpointSlice of its
-//! webhook; get and patch of its MutatingWebhookConfiguration. Nothing is deleted, pods are never read one by
-//! one, and events are never changed.
+//! webhook; get and patch of its MutatingWebhookConfiguration; in the managed namespaces get, create, patch and
+//! delete of destinationrules. Nothing else is deleted, pods are never read one by one, and events are never
+//! changed.
 
 mod connect;
 mod error;

@@ -332,6 +332,7 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
         1..=4 => Rule::None,
         _ => Rule::Ours(random_routes(random, &zones)),
     };
+    let leftover = matches!(rule, Rule::Foreign(ForeignRule::SeveralRules | ForeignRule::Failover));
     let mut backends = vec![workload.id.clone()];
     if random.chance(4) {
         backends.clear();
@@ -345,8 +346,8 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
         } else {
             DefaultSplit::OwnZoneFirst
         },
-        adoptable: random.chance(50),
-        leftover: random.chance(10),
+        adoptable: false,
+        leftover,
     })
 }
 

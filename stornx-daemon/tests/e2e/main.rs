@@ -3,7 +3,8 @@
 //! Containers and packets are simulated.
 //!
 //! Long forms: `STORNX_E2E_ROUNDS=200` (two daemons), `STORNX_E2E_CYCLES=10000`
-//! (memory), `STORNX_E2E_MOVES=500` (moves), `STORNX_E2E_REPLICAS=1000` (steering).
+//! (memory), `STORNX_E2E_MOVES=500` (moves), `STORNX_E2E_REPLICAS=1000` (steering),
+//! `STORNX_E2E_DISTRIBUTIONS=200` (routes).
 
 mod bare;
 mod boutique;
@@ -15,6 +16,7 @@ mod nearer;
 mod odd;
 mod replay;
 mod rights;
+mod routes;
 mod scale;
 mod steering;
 mod support;
@@ -44,5 +46,6 @@ fn main() -> ExitCode {
     tests.extend(faults::tests());
     tests.extend(odd::tests());
     tests.extend(scale::tests());
+    tests.extend(routes::tests());
     harness::main(Options::default(), tests)
 }

@@ -44,12 +44,10 @@ impl<'a> Regions<'a> {
 
 /// Whether some place cannot be named that can hold an endpoint.
 pub(crate) fn unnamed(tables: &Tables, regions: &Regions<'_>) -> bool {
-    let nameless =
-        |node: &Node| node.zone.as_str() == UNKNOWN || node.region.as_str() == UNKNOWN;
-    let holds = |node: &Node| tables.pods.iter().any(|(_, pod)| pod.node.as_deref() == Some(node.name.as_str()));
+    let nameless = |node: &Node| node.zone.as_str() == UNKNOWN || node.region.as_str() == UNKNOWN;
+    let holds = |node: &Node| {
+        tables.pods.iter().any(|(_, pod)| pod.node.as_deref() == Some(node.name.as_str()))
+    };
     regions.zones().any(|zone| regions.of(zone).is_none())
-        || tables
-            .nodes
-            .iter()
-            .any(|(_, node)| nameless(node) && (node.schedulable || holds(node)))
+        || tables.nodes.iter().any(|(_, node)| nameless(node) && (node.schedulable || holds(node)))
 }

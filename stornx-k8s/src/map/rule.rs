@@ -200,10 +200,7 @@ pub(crate) fn is_shared(object: &DynamicObject) -> bool {
 }
 
 /// The routes of a `distribute`; `None` when it says what the model cannot.
-fn routes(
-    distribute: &Value,
-    regions: &mut BTreeMap<ZoneName, Box<str>>,
-) -> Option<RouteTable> {
+fn routes(distribute: &Value, regions: &mut BTreeMap<ZoneName, Box<str>>) -> Option<RouteTable> {
     let mut place = |locality: &str| {
         let (region, zone) = place(locality)?;
         let known = regions.entry(zone.clone()).or_insert_with(|| region.into());

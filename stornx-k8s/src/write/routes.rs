@@ -101,9 +101,9 @@ impl IstioRoutes {
         let stands = match &record.rule {
             Rule::Foreign(foreign) => return Judged::Refused(foreign.to_string()),
             Rule::None => return Judged::Fit(record.share),
-            Rule::Ours(table) => self.shared.read(|tables, _| {
-                placed(table.clone(), &record, &Regions::of_nodes(tables))
-            }),
+            Rule::Ours(table) => self
+                .shared
+                .read(|tables, _| placed(table.clone(), &record, &Regions::of_nodes(tables))),
         };
         if stands == *from {
             Judged::Fit(record.share)

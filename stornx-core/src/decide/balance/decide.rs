@@ -22,7 +22,9 @@ use crate::{
     model::{Mesh, Rollout, Rule},
     plan::{Action, GiveBackCause, RoutePurpose},
     policy::TargetRule,
-    report::{ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, TidyWhy, Why},
+    report::{
+        ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, TidyWhy, Why,
+    },
     units::{Millis, Percent, Rps, Span},
     view::{HostIndex, View, WorkloadIndex, ZoneIndex},
 };
@@ -214,11 +216,8 @@ impl Room<'_> {
         if !facts.managed {
             return leave(reason);
         }
-        let action = Action::GiveBackRoutes {
-            host: host.name.clone(),
-            workload: facts.id.clone(),
-            cause,
-        };
+        let action =
+            Action::GiveBackRoutes { host: host.name.clone(), workload: facts.id.clone(), cause };
         let why = Why::TidyUp(TidyWhy::Routes);
         let report = ActionReport { expected: Expected::default(), why };
         let mut decision = leave(reason);
