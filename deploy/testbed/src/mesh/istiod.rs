@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    apps,
     cluster::{ADMIN, TestBed},
     dirs,
     error::{BedError, Result, Tried},
@@ -40,6 +41,8 @@ impl Istiod {
         let folder = bed.folder().join("mesh");
         dirs::create(&folder)?;
         dirs::write(&folder.join("mesh"), MESH)?;
+        // It keeps its certificate authority there, and waits for the namespace for ever.
+        apps::namespace(&bed.client(ADMIN).await?, "istio-system").await?;
         let (port, http, monitoring) = (ports::free()?, ports::free()?, ports::free()?);
         // The environment is an argument: a program is started by name and arguments alone.
         let program = programs::istiod()?;
