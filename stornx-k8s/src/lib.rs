@@ -35,6 +35,7 @@
 //! delete of destinationrules. Nothing else is deleted, pods are never read one by one, and events are never
 //! changed.
 
+mod clean;
 mod connect;
 mod error;
 mod events;
@@ -49,6 +50,7 @@ mod webhook;
 mod write;
 
 pub use self::{
+    clean::{Cleaned, clean_routes},
     connect::{Access, Capabilities, ConnectError, ConnectOptions, Connection, MissingApi},
     events::{EventKind, EventRecorder},
     lease::{Lease, LeaseOptions},

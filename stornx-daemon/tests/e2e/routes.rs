@@ -31,7 +31,7 @@ use stornx_testbed::{
 
 use crate::{
     Failure,
-    support::{SOON, TestResult, driver::Dice, long_form, rights},
+    support::{SOON, TestResult, daemon::stornx, driver::Dice, long_form, rights},
 };
 
 const HERE: &str = "routes";
@@ -247,6 +247,20 @@ async fn rules(bed: Arc<TestBed>) -> TestResult {
     writer.sees(&bare, &Rule::None).await?;
     writer.write(&bare, &first, &second).await?;
     writer.sees(&bare, &Rule::Ours(second.clone())).await?;
+    // What the command would do, and then does.
+    let settings = [("NAMESPACES", HERE.to_owned())];
+    for (flag, words) in [(Some("--dry-run"), "would be done"), (None, "weights removed")] {
+        let output = stornx(&bed, USER, &settings).arg("cleanup").args(flag).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() || !said.contains(words) || said.lines().count() != 2 {
+            return Err(format!("{said} {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+    }
+    for one in [&bare, &ruled] {
+        writer.sees(one, &Rule::None).await?;
+        writer.write(one, &first, &first).await?;
+        writer.sees(one, &Rule::Ours(first.clone())).await?;
+    }
     // Given back: byte for byte what was there, or nothing; twice is once.
     api.patch("theirs", &params, &Patch::Apply(theirs)).await?;
     for _ in 0..2 {

@@ -299,6 +299,17 @@ mod tests {
             "zoneAwareLbSetting": { "enabled": true }
         }}});
         assert_eq!(foreign(aware, "helm"), ZoneAware);
+        let balancer = |balancer: Value| json!({ "host": "cart", "trafficPolicy": { "loadBalancer": balancer } });
+        let off = setting(json!({ "enabled": false }));
+        assert_eq!(foreign(off, "helm"), ForeignRule::SwitchedOff);
+        let original = balancer(json!({ "simple": "PASSTHROUGH" }));
+        assert_eq!(foreign(original, "helm"), ForeignRule::SwitchedOff);
+        let sticky = balancer(json!({ "consistentHash": { "useSourceIp": true } }));
+        assert_eq!(foreign(sticky, "helm"), ForeignRule::Sticky);
+        let ports = json!({ "host": "cart", "trafficPolicy": { "portLevelSettings": [
+            { "port": { "number": 80 }, "connectionPool": {} }
+        ]}});
+        assert_eq!(foreign(ports, "helm"), Subsets, "what a port does not say is at its default");
         let subsets = json!({ "host": "cart", "subsets": [
             { "name": "v1", "trafficPolicy": { "loadBalancer": { "simple": "RANDOM" } } }
         ]});
