@@ -294,3 +294,82 @@ fn distribute(table: &RouteTable, regions: &Regions<'_>) -> Result<Value, String
     });
     rows.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use stornx_core::{ids::ZoneName, model::Distribution, testing::SplitMix64};
+
+    use super::*;
+    use crate::watch::kinds::Tables;
+
+    fn cluster(zones: usize) -> Tables {
+        let mut tables = Tables::default();
+        for at in 0..zones {
+            let node = serde_json::from_value(json!({ "metadata": { "name": format!("n{at}"),
+                "labels": { "topology.kubernetes.io/zone": format!("z.{at}"),
+                    "topology.kubernetes.io/region": format!("r{}", at % 3) } } }));
+            let node = crate::map::node::record(&node.unwrap()).unwrap();
+            tables.nodes.set(format!("n{at}").into(), node);
+        }
+        tables
+    }
+
+    fn table(random: &mut SplitMix64, zones: &[ZoneName]) -> RouteTable {
+        let row = |random: &mut SplitMix64| {
+            let mut weights = vec![1_u8; zones.len()];
+            for _ in zones.len()..100 {
+                weights[random.between_usize(0, zones.len() - 1)] += 1;
+            }
+            Distribution::new(zones.iter().cloned().zip(weights).collect()).unwrap()
+        };
+        zones.iter().map(|zone| (zone.clone(), row(random))).collect()
+    }
+
+    /// The rules that Istio checks: whole weights of 1 to 100, 100 together, one `*` at the
+    /// end at most, no two places that overlap. And ours: every place is in every row.
+    #[test]
+    fn whatever_is_planned_is_valid() {
+        let mut random = SplitMix64::new(5);
+        for _ in 0..300 {
+            let count = random.between_usize(1, 40);
+            let tables = cluster(count);
+            let regions = Regions::of_nodes(&tables);
+            let zones: Vec<ZoneName> = regions.zones().cloned().collect();
+            let said = distribute(&table(&mut random, &zones), &regions).unwrap();
+            let rows = said.as_array().unwrap();
+            let from: BTreeSet<&str> =
+                rows.iter().map(|row| row["from"].as_str().unwrap()).collect();
+            assert_eq!((rows.len(), from.len()), (count, count));
+            for row in rows {
+                let to = row["to"].as_object().unwrap();
+                let named: BTreeSet<&str> = to.keys().map(String::as_str).collect();
+                assert_eq!(named, from, "every place, for every caller");
+                let weights: Vec<u64> =
+                    to.values().map(|weight| weight.as_u64().unwrap()).collect();
+                assert_eq!(weights.iter().sum::<u64>(), 100);
+                assert!(weights.iter().all(|weight| (1..=100).contains(weight)));
+            }
+            for place in from {
+                let parts: Vec<&str> = place.split('/').collect();
+                assert!(parts.len() == 3 && parts[2] == "*", "{place}");
+                assert!(parts[..2].iter().all(|part| !part.is_empty() && !part.contains('*')));
+            }
+        }
+    }
+
+    #[test]
+    fn a_zone_that_has_appeared_or_is_in_two_regions_is_no_reason_to_write() {
+        let mut random = SplitMix64::new(6);
+        let (two, three) = (cluster(2), cluster(3));
+        let zones: Vec<ZoneName> = Regions::of_nodes(&two).zones().cloned().collect();
+        let planned = table(&mut random, &zones);
+        assert!(distribute(&planned, &Regions::of_nodes(&three)).unwrap_err().contains("appeared"));
+        let mut split = cluster(2);
+        let mut node = split.nodes.get("n0").unwrap().clone();
+        node.region = "r9".parse().unwrap();
+        split.nodes.set("n9".into(), node);
+        assert!(distribute(&planned, &Regions::of_nodes(&split)).is_err());
+    }
+}
