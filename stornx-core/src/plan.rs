@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef},
-    model::{ApiVersion, RouteTable},
+    model::{ApiVersion, ForeignRule, RouteTable},
     report::Report,
     units::Timestamp,
 };
@@ -107,6 +107,23 @@ pub enum MoveEnd {
     GivenUp(AbortCause),
 }
 
+/// Why what was written for a host is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum GiveBackCause {
+    /// The rule is not ours to write any more.
+    Foreign(ForeignRule),
+    /// The owner of the workload does not want its routes written.
+    OptedOut,
+    /// A node that can hold an endpoint is in a place that no rule can name.
+    Unnamed,
+    /// Zones have become too few or too many for weights.
+    Zones,
+    /// More than one workload stands behind it now.
+    SeveralWorkloads,
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -180,7 +197,7 @@ pub enum Action {
     },
     /// Give the minimum of an autoscaler back that was raised for a move. The count is its
     /// own: it lowers it when it sees fit, and the marked replica goes first then.
-    GiveBack {
+    GiveBackMinimum {
         /// Of which workload.
         workload: WorkloadRef,
         /// The count that is expected to stand.
@@ -221,6 +238,16 @@ pub enum Action {
         /// Why.
         purpose: RoutePurpose,
     },
+    /// Take back everything that StornX wrote for a host: the mesh splits as it would
+    /// without us.
+    GiveBackRoutes {
+        /// Which host.
+        host: HostName,
+        /// A workload behind it.
+        workload: WorkloadRef,
+        /// Why.
+        cause: GiveBackCause,
+    },
 }
 
 /// The kinds of action, for counters and tables.
@@ -240,14 +267,16 @@ pub enum ActionKind {
     AbortMove,
     /// [`Action::CloseMove`]
     CloseMove,
-    /// [`Action::GiveBack`]
-    GiveBack,
+    /// [`Action::GiveBackMinimum`]
+    GiveBackMinimum,
     /// [`Action::Unmark`]
     Unmark,
     /// [`Action::Release`]
     Release,
     /// [`Action::SetRoutes`]
     SetRoutes,
+    /// [`Action::GiveBackRoutes`]
+    GiveBackRoutes,
 }
 
 impl Action {
@@ -261,10 +290,11 @@ impl Action {
             Self::FinishMove { .. } => ActionKind::FinishMove,
             Self::AbortMove { .. } => ActionKind::AbortMove,
             Self::CloseMove { .. } => ActionKind::CloseMove,
-            Self::GiveBack { .. } => ActionKind::GiveBack,
+            Self::GiveBackMinimum { .. } => ActionKind::GiveBackMinimum,
             Self::Unmark { .. } => ActionKind::Unmark,
             Self::Release { .. } => ActionKind::Release,
             Self::SetRoutes { .. } => ActionKind::SetRoutes,
+            Self::GiveBackRoutes { .. } => ActionKind::GiveBackRoutes,
         }
     }
 
@@ -276,7 +306,7 @@ impl Action {
             Self::StartMove { .. }
                 | Self::FinishMove { .. }
                 | Self::AbortMove { .. }
-                | Self::GiveBack { ending: Some(_), .. }
+                | Self::GiveBackMinimum { ending: Some(_), .. }
         )
     }
 
@@ -290,10 +320,11 @@ impl Action {
             | Self::FinishMove { workload, .. }
             | Self::AbortMove { workload, .. }
             | Self::CloseMove { workload, .. }
-            | Self::GiveBack { workload, .. }
+            | Self::GiveBackMinimum { workload, .. }
             | Self::Unmark { workload, .. }
             | Self::Release { workload, .. }
-            | Self::SetRoutes { workload, .. } => workload,
+            | Self::SetRoutes { workload, .. }
+            | Self::GiveBackRoutes { workload, .. } => workload,
         }
     }
 }
@@ -346,7 +377,7 @@ impl fmt::Display for Action {
             Self::CloseMove { workload, end: MoveEnd::GivenUp(_), .. } => {
                 write!(f, "close the move of {}: given up", workload.name())
             }
-            Self::GiveBack { workload, goes, .. } => {
+            Self::GiveBackMinimum { workload, goes, .. } => {
                 write!(f, "give the autoscaler of {} its minimum back", workload.name())?;
                 goes.iter().try_for_each(|goes| write!(f, ", {goes} to go first"))
             }
@@ -357,6 +388,9 @@ impl fmt::Display for Action {
             Self::Release { pods, .. } => {
                 f.write_str("let go, since they wait in vain: ")?;
                 list(f, pods)
+            }
+            Self::GiveBackRoutes { host, cause, .. } => {
+                write!(f, "give back the routes of {}: {cause}", host.service())
             }
             Self::SetRoutes { host, to, .. } => {
                 write!(f, "route {}:", host.service())?;

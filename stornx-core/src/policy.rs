@@ -224,6 +224,9 @@ pub struct BalancerPolicy {
     pub enabled: bool,
     /// `BALANCER_POLICY`.
     pub rule: TargetRule,
+    /// `BALANCER_CREATE_RULES`: a host without a rule gets one. Where not, only rules that
+    /// are there are added to.
+    pub create_rules: bool,
     /// `BALANCER_MIN_DELTA`: smallest change worth a write (L1).
     pub min_delta: Percent,
     /// `BALANCER_MIN_STEP_SIZE`.
@@ -257,6 +260,7 @@ impl Default for BalancerPolicy {
         Self {
             enabled: true,
             rule: TargetRule::Flow,
+            create_rules: true,
             min_delta: Percent::saturating(5.0),
             min_step: Percent::saturating(5.0),
             max_step: Percent::saturating(20.0),

@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::{
+    ids::HostName,
     memory::Memory,
-    model::{ClusterFacts, MetricsFacts},
+    model::{ClusterFacts, MetricsFacts, RouteTable},
     plan::{Action, ActionKind},
     units::Timestamp,
 };
@@ -87,6 +88,31 @@ pub trait Actuator: Send + Sync {
     /// [`PortError`]; after an error the world is as before, or the next cycle sees
     /// what was done of it.
     async fn apply(&self, action: &Action) -> Result<(), PortError>;
+}
+
+/// Makes the mesh split the requests to a host. An [`Actuator`] of a real cluster has one
+/// for `SetRoutes` and `GiveBackRoutes`; Istio's DestinationRules are the first, and hints
+/// in `EndpointSlices` or routes of the Gateway API could be others. It is small on purpose:
+/// what is planned is a split between zones, and how a mesh is told is its own business.
+#[async_trait]
+pub trait RoutingBackend: Send + Sync {
+    /// Makes `to` stand in the place of `from`, whole or not at all.
+    ///
+    /// # Errors
+    /// [`PortError::Conflict`] when another split stands, or it is not ours to write (any
+    /// more); [`PortError::Rejected`] when it cannot say such a split.
+    async fn write(
+        &self,
+        host: &HostName,
+        from: &RouteTable,
+        to: &RouteTable,
+    ) -> Result<(), PortError>;
+
+    /// Takes back everything that was written for a host. Nothing there is no error.
+    ///
+    /// # Errors
+    /// [`PortError`] when something of it may still stand.
+    async fn give_back(&self, host: &HostName) -> Result<(), PortError>;
 }
 
 /// Keeps the memory.

@@ -36,6 +36,8 @@ enum Command {
     Explain(commands::explain::Arguments),
     /// Record snapshots of the live cluster, for `plan --snapshot` and `explain --snapshot`
     Record(commands::record::Arguments),
+    /// Take StornX's weights out of all routing rules, and delete those that it created
+    Cleanup(commands::cleanup::Arguments),
     /// The settings in force: value, source, meaning
     Config(commands::config::Arguments),
 }
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Some(Command::Record(record)) => commands::record::run(record, file),
         Some(Command::Plan(plan)) => commands::plan::run(plan, file),
         Some(Command::Explain(explain)) => commands::explain::run(explain, file),
+        Some(Command::Cleanup(cleanup)) => commands::cleanup::run(cleanup, file),
         Some(Command::Config(config)) => commands::config::run(config, file),
     };
     match done {

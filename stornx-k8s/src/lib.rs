@@ -5,7 +5,7 @@
 //! | | port | what it does |
 //! | --- | --- | --- |
 //! | [`Cluster`] | `ClusterSource` | watches, keeps small records, makes facts of them on demand |
-//! | [`KubeActuator`] | `Actuator` | changes counts, marks and evicts replicas, each with a precondition |
+//! | [`KubeActuator`] | `Actuator`, with a `RoutingBackend` | changes counts, marks and evicts replicas, writes routing rules, each with a precondition |
 //! | [`ConfigMapStore`] | `StateStore` | keeps the memory in one ConfigMap |
 //! | [`Lease`] | `LeaderGate` | says who may write, and until when |
 //! | [`EventRecorder`] | | tells the owners of workloads what was done |
@@ -29,13 +29,14 @@
 //! | --- | --- |
 //! | everywhere | list and watch nodes, pods, services, deployments, statefulsets, replicasets, horizontalpodautoscalers, poddisruptionbudgets, endpointslices, destinationrules, scaledobjects |
 //! | everywhere, or managed namespaces | list pods of `metrics.k8s.io` |
-//! | managed namespaces | get deployments and statefulsets, patch their scale, patch horizontalpodautoscalers, patch pods, create pods/eviction, create events of `events.k8s.io` |
+//! | managed namespaces | get deployments and statefulsets, patch their scale, patch horizontalpodautoscalers, patch pods, create pods/eviction, get, create, patch and delete destinationrules, create events of `events.k8s.io` |
 //! | the namespace of the daemon | get, create and patch its ConfigMap; get, create and update its Lease; get, create and patch the EndpointSlice of its webhook |
 //! | cluster | get and patch its MutatingWebhookConfiguration |
 //!
-//! Nothing is deleted but by eviction, pods are never read one by one, and events are
+//! Nothing is deleted but pods by eviction and routing rules of our own, pods are never read one by one, and events are
 //! never changed.
 
+mod clean;
 mod connect;
 mod error;
 mod events;
@@ -50,6 +51,7 @@ mod webhook;
 mod write;
 
 pub use self::{
+    clean::{Cleaned, clean_routes},
     connect::{Access, Capabilities, ConnectError, ConnectOptions, Connection, MissingApi},
     events::{EventKind, EventRecorder},
     lease::{Lease, LeaseOptions},

@@ -13,6 +13,7 @@ use tokio::{runtime::Runtime, sync::OnceCell};
 
 use crate::{
     cluster::{Options, TestBed},
+    mesh,
     namespace::{self, Place},
     programs::{self, Programs},
 };
@@ -39,6 +40,7 @@ pub struct Test {
     name: &'static str,
     kind: Kind,
     needs_namespace: bool,
+    needs_mesh: bool,
 }
 
 impl Test {
@@ -76,8 +78,15 @@ impl Test {
         self
     }
 
+    /// It needs istiod and Envoy, and so a network namespace.
+    #[must_use]
+    pub fn needs_mesh(mut self) -> Self {
+        (self.needs_mesh, self.needs_namespace) = (true, true);
+        self
+    }
+
     const fn new(name: &'static str, kind: Kind) -> Self {
-        Self { name, kind, needs_namespace: false }
+        Self { name, kind, needs_namespace: false, needs_mesh: false }
     }
 }
 
@@ -119,7 +128,10 @@ fn run(options: Options, tests: Vec<Test>, inside: bool) -> ExitCode {
     let wanted = !arguments.list && tests.iter().any(|test| asked_for(&arguments, test.name));
     let mut place = None;
     if wanted && !programs::left_out() {
-        let ready = Programs::ensure().map(drop);
+        let mesh = tests.iter().any(|test| test.needs_mesh && asked_for(&arguments, test.name));
+        // What is there is not asked for again inside, where nothing can be fetched.
+        let mesh = if mesh { mesh::ensure() } else { Ok(()) };
+        let ready = mesh.and_then(|()| Programs::ensure().map(drop));
         let entered = ready.and_then(|()| inside.then(namespace::enter).transpose());
         match entered {
             Ok(entered) => place = entered,
@@ -157,7 +169,7 @@ fn asked_for(arguments: &Arguments, name: &str) -> bool {
 }
 
 fn trial(common: Common, test: Test) -> Trial {
-    let Test { name, kind, needs_namespace } = test;
+    let Test { name, kind, needs_namespace, .. } = test;
     let left_out = programs::left_out();
     Trial::ignorable_test(name, move || {
         if left_out {

@@ -29,6 +29,7 @@ pub mod emulate;
 mod error;
 pub mod forward;
 pub mod harness;
+pub mod mesh;
 pub mod namespace;
 pub mod ports;
 mod process;

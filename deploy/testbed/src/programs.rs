@@ -38,6 +38,8 @@ pub(crate) enum Program {
     Kwok,
     /// Prometheus.
     Prometheus,
+    /// Istio's control plane and its validation; built only where a mesh is needed.
+    Istiod,
 }
 
 /// How a program is built.
@@ -82,6 +84,9 @@ impl Program {
                 named_by: None,
                 cold: "5 minutes",
             },
+            Self::Istiod => {
+                Recipe { name: "istiod", package: ".", tags: "", named_by: None, cold: "5 minutes" }
+            }
         }
     }
 
@@ -168,6 +173,8 @@ impl Programs {
             Program::ControlPlane => &self.control_plane,
             Program::Kwok => &self.kwok,
             Program::Prometheus => &self.prometheus,
+            // Not one of those that every cluster has: `istiod` gives it.
+            Program::Istiod => Path::new("istiod"),
         }
     }
 
@@ -198,6 +205,23 @@ impl Programs {
         }
         Ok(())
     }
+}
+
+/// istiod, built now if it was not.
+///
+/// # Errors
+/// As [`Programs::ensure`].
+pub(crate) fn istiod() -> Result<PathBuf> {
+    let path = Program::Istiod.path()?;
+    if path.is_file() {
+        return Ok(path);
+    }
+    let _lock = lock()?;
+    if !path.is_file() {
+        check_go()?;
+        build(&Program::Istiod.recipe(), &path)?;
+    }
+    Ok(path)
 }
 
 /// Whether cluster tests are left out by `STORNX_TESTBED=off`.
@@ -242,7 +266,7 @@ fn key_of(module: &Path, how: &str) -> Result<u64> {
 }
 
 /// Waits for others who build. The lock ends with the file, also when its holder dies.
-fn lock() -> Result<std::fs::File> {
+pub(crate) fn lock() -> Result<std::fs::File> {
     dirs::create(&bin())?;
     let path = bin().join("lock");
     let locking = || format!("lock {}", path.display());

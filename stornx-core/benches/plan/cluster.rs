@@ -231,6 +231,8 @@ fn host(workload: &Workload) -> Host {
         backends: vec![workload.id.clone()],
         rule: Rule::None,
         default_split: DefaultSplit::ByReplicas,
+        adoptable: false,
+        leftover: false,
     }
 }
 

@@ -58,7 +58,7 @@ fn disruption_budget(ground: &Ground<'_>, change: &Change<'_>, violations: &mut 
     // The end of a move gives back what the move added, and no more.
     let ends = matches!(
         change.action,
-        Action::FinishMove { .. } | Action::AbortMove { .. } | Action::GiveBack { .. }
+        Action::FinishMove { .. } | Action::AbortMove { .. } | Action::GiveBackMinimum { .. }
     );
     let stood = ground.in_flight(&change.workload.id).filter(|_| ends);
     let kept = stood.map_or(u32::MAX, |record| record.replicas_before).min(budget.min_ready);

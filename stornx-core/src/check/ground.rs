@@ -172,11 +172,14 @@ impl<'a> Change<'a> {
             Action::FinishMove { observed, victim, .. } => (observed, vec![], vec![victim]),
             Action::AbortMove { observed, surge, .. } => (observed, vec![], surge.iter().collect()),
             // The autoscaler decides when: it is reckoned as if it were now.
-            Action::GiveBack { observed, goes, .. } => (observed, vec![], goes.iter().collect()),
+            Action::GiveBackMinimum { observed, goes, .. } => {
+                (observed, vec![], goes.iter().collect())
+            }
             Action::CloseMove { .. }
             | Action::Unmark { .. }
             | Action::Release { .. }
-            | Action::SetRoutes { .. } => return None,
+            | Action::SetRoutes { .. }
+            | Action::GiveBackRoutes { .. } => return None,
         };
         let workload = ground.workloads.get(action.workload())?;
         Some(Self { action, workload, observed: *observed, added, removed })

@@ -13,7 +13,7 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             Action::StartMove { .. } => start(ground, action, violations),
             Action::FinishMove { .. } => finish(ground, action, violations),
             Action::AbortMove { .. } => abort(ground, action, violations),
-            Action::GiveBack { .. } => give_back(ground, action, violations),
+            Action::GiveBackMinimum { .. } => give_back(ground, action, violations),
             Action::CloseMove { .. } => close(ground, action, violations),
             _ => {}
         }
@@ -60,7 +60,7 @@ fn start(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
 /// A minimum is given back that was raised, at the end of the move that it was raised for
 /// or when there is no such move.
 fn give_back(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) {
-    let Action::GiveBack { workload, goes, ending, .. } = action else { return };
+    let Action::GiveBackMinimum { workload, goes, ending, .. } = action else { return };
     let Some(known) = ground.workloads.get(workload) else { return };
     let mut wrong = |detail: String| violations.push(wrong(action, detail));
     if known.autoscaler.is_none_or(|autoscaler| autoscaler.held.is_none()) {

@@ -53,13 +53,14 @@ fn explains(action: &Action, report: &ActionReport) -> bool {
             Action::StartMove { .. }
             | Action::FinishMove { .. }
             | Action::AbortMove { .. }
-            | Action::GiveBack { ending: Some(_), .. }
+            | Action::GiveBackMinimum { ending: Some(_), .. }
             | Action::CloseMove { .. },
             Why::Move(_),
         )
-        | (Action::GiveBack { ending: None, .. }, Why::TidyUp(TidyWhy::Raised))
+        | (Action::GiveBackMinimum { ending: None, .. }, Why::TidyUp(TidyWhy::Raised))
         | (Action::Unmark { .. }, Why::TidyUp(TidyWhy::Marked))
-        | (Action::Release { .. }, Why::TidyUp(TidyWhy::NoRoom { .. })) => true,
+        | (Action::Release { .. }, Why::TidyUp(TidyWhy::NoRoom { .. }))
+        | (Action::GiveBackRoutes { .. }, Why::TidyUp(TidyWhy::Routes)) => true,
         (Action::SetRoutes { host, purpose, .. }, Why::Route(why)) => {
             why.host == *host && why.purpose == *purpose
         }
@@ -70,7 +71,7 @@ fn explains(action: &Action, report: &ActionReport) -> bool {
 fn repetitions(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     let (mut counted, mut routed) = (BTreeSet::new(), BTreeSet::new());
     for action in ground.actions() {
-        if let Action::SetRoutes { host, .. } = action {
+        if let Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } = action {
             if !routed.insert(host) {
                 violations.push(Violation::HostWrittenTwice { host: host.clone() });
             }
@@ -111,7 +112,7 @@ fn known(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
         }
         Action::FinishMove { victim, replacement, .. } => pods.extend([victim, replacement]),
         Action::AbortMove { surge, .. } => pods.extend(surge),
-        Action::GiveBack { goes, ending, .. } => {
+        Action::GiveBackMinimum { goes, ending, .. } => {
             pods.extend(goes);
             if let Some(MoveEnding::Finish { replacement }) = ending {
                 pods.push(replacement);
@@ -124,7 +125,7 @@ fn known(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
                 violations.push(Violation::NothingToDo { action: action.to_string() });
             }
         }
-        Action::SetRoutes { host, .. } => {
+        Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => {
             if !ground.hosts.contains_key(host) {
                 violations.push(Violation::UnknownHost { host: host.clone() });
             }

@@ -12,7 +12,7 @@ use super::{Owner, Violation, ground::Ground};
 use crate::{
     ids::Namespace,
     model::{AutoscalerKind, Host, Mesh, Rollout, Rule, Workload},
-    plan::{Action, MoveWay, RoutePurpose},
+    plan::{Action, GiveBackCause, MoveWay, RoutePurpose},
     policy::AutoscaledMoves,
 };
 
@@ -31,7 +31,19 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                     routes(ground, workload, host, *purpose, &mut owners);
                 }
             }
-            Action::GiveBack { .. } | Action::Unmark { .. } | Action::Release { .. } => {}
+            Action::GiveBackRoutes { host, cause, .. } => {
+                if let Some(host) = ground.hosts.get(host) {
+                    place(ground, workload, &host.name.namespace(), &mut owners);
+                    if !may_give_back(ground, workload, host, *cause) {
+                        let detail = "nothing of ours stands there that is not to stand";
+                        violations.push(Violation::NotALeftover {
+                            action: action.to_string(),
+                            detail: detail.to_owned(),
+                        });
+                    }
+                }
+            }
+            Action::GiveBackMinimum { .. } | Action::Unmark { .. } | Action::Release { .. } => {}
             _ => replicas(ground, workload, action, &mut owners),
         }
         owners.dedup();
@@ -85,6 +97,25 @@ fn replicas(ground: &Ground<'_>, workload: &Workload, action: &Action, owners: &
     if (scales || starts) && ground.in_flight(&workload.id).is_some() {
         owners.push(Owner::MoveInFlight);
     }
+}
+
+/// Whether something of ours stands, and may not.
+fn may_give_back(
+    ground: &Ground<'_>,
+    workload: &Workload,
+    host: &Host,
+    cause: GiveBackCause,
+) -> bool {
+    let stands = host.leftover || matches!(host.rule, Rule::Ours(_));
+    let wishes = &workload.policy;
+    stands
+        && match cause {
+            GiveBackCause::Foreign(rule) => host.rule == Rule::Foreign(rule),
+            GiveBackCause::OptedOut => wishes.opted_out || wishes.no_routing,
+            GiveBackCause::Unnamed => ground.snapshot.mesh == Mesh::Unnamed,
+            GiveBackCause::Zones => !(2..=100).contains(&ground.zones.len()),
+            GiveBackCause::SeveralWorkloads => host.backends.len() > 1,
+        }
 }
 
 fn routes(

@@ -30,7 +30,7 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                 compare(ground, &change, &before, &after, violations);
             }
             Action::FinishMove { victim, replacement, .. }
-            | Action::GiveBack {
+            | Action::GiveBackMinimum {
                 goes: Some(victim),
                 ending: Some(MoveEnding::Finish { replacement }),
                 ..
@@ -41,11 +41,12 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             }
             // The layout goes back to what it was.
             Action::AbortMove { .. }
-            | Action::GiveBack { .. }
+            | Action::GiveBackMinimum { .. }
             | Action::CloseMove { .. }
             | Action::Unmark { .. }
             | Action::Release { .. }
-            | Action::SetRoutes { .. } => {}
+            | Action::SetRoutes { .. }
+            | Action::GiveBackRoutes { .. } => {}
         }
     }
 }

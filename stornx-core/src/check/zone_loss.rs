@@ -18,7 +18,7 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                 (ground.ready(workload, &[]), ground.ready(workload, &change.removed))
             }
             Action::FinishMove { victim, replacement, .. }
-            | Action::GiveBack {
+            | Action::GiveBackMinimum {
                 goes: Some(victim),
                 ending: Some(MoveEnding::Finish { replacement }),
                 ..

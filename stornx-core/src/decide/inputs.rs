@@ -14,6 +14,9 @@ pub(crate) fn report(view: &View<'_>) -> Vec<InputReport> {
         Mesh::Routable => "",
         Mesh::Absent => "no mesh: OptiBalancer is off, OptiScaler goes on",
         Mesh::NotRoutable => "the mesh does not read locality weights: OptiBalancer is off",
+        Mesh::Unnamed => {
+            "a node has no zone or region, or a zone lies in two regions: OptiBalancer is off"
+        }
     };
     vec![
         facts(view, Input::Usage, &snapshot.usage, "no scaling; routes reckon with replica counts"),

@@ -84,7 +84,7 @@ fn raised(workload: &WorkloadView<'_>) -> Option<Proposal> {
     let workload = workload.workload;
     workload.autoscaler.and_then(|autoscaler| autoscaler.held)?;
     let (id, observed) = (workload.id.clone(), workload.desired);
-    let action = Action::GiveBack { workload: id, observed, goes: None, ending: None };
+    let action = Action::GiveBackMinimum { workload: id, observed, goes: None, ending: None };
     Some(proposal(action, TidyWhy::Raised))
 }
 

@@ -24,6 +24,7 @@ mod scale;
 mod zone_loss;
 
 pub(crate) use self::balance::remember_hosts;
+pub use self::balance::{EndpointGroups, effective_shares, effective_weight, nearest_weights};
 pub(crate) use self::moves::remember_workloads;
 pub(crate) use self::scale::remember_counts;
 

@@ -84,6 +84,17 @@ pub enum ForeignRule {
     Subsets,
     /// The host is not a plain Service.
     NotAService,
+    /// A rule over more than this host stands for it; one of its own would take its
+    /// place and lose what else it sets.
+    Wildcard,
+    /// The rule lies in another namespace than the Service.
+    Elsewhere,
+    /// It holds for some callers only (`workloadSelector`, `exportTo`).
+    Partial,
+    /// It switches locality weights off (`enabled: false`, `PASSTHROUGH`).
+    SwitchedOff,
+    /// Its callers keep to one replica (`consistentHash`): weights would tear them away.
+    Sticky,
 }
 
 /// The routing rule that stands for a host.
@@ -129,6 +140,19 @@ pub struct Host {
     /// What happens without a rule.
     #[serde(default)]
     pub default_split: DefaultSplit,
+    /// There is a rule of somebody else that weights can be added to; where there is
+    /// none, one has to be created.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub adoptable: bool,
+    /// Something that StornX wrote stands, in a rule that is not ours to write (any more):
+    /// weights beside foreign settings, or a rule that it created beside another one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub leftover: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // What serde calls.
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Whether the cluster can carry out routing rules.
@@ -143,4 +167,8 @@ pub enum Mesh {
     Absent,
     /// There is one, but it does not read locality weights (ambient without waypoints).
     NotRoutable,
+    /// Some node that can hold an endpoint is in a place that no rule can name: without a
+    /// zone or a region, or in a zone whose name two regions have. An endpoint in a place
+    /// that is not named is cut off.
+    Unnamed,
 }

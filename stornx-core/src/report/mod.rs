@@ -167,6 +167,8 @@ pub enum TidyWhy {
         /// The longest wait.
         waited: Span,
     },
+    /// Weights stand that are not to stand any more.
+    Routes,
 }
 
 impl fmt::Display for TidyWhy {
@@ -179,6 +181,7 @@ impl fmt::Display for TidyWhy {
                 "the node that was chosen for it has had no room for {waited}: the scheduler \
                  decides for the next one"
             ),
+            Self::Routes => f.write_str("weights that were written are taken back"),
         }
     }
 }

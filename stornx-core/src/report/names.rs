@@ -106,6 +106,8 @@ impl RouteReason {
             Self::GainTooSmall { .. } => "gain-too-small",
             Self::Disabled => "disabled",
             Self::NotRoutable => "not-routable",
+            Self::Unnamed => "unnamed-place",
+            Self::NoRule => "no-rule",
             Self::NotManaged => "not-managed",
             Self::OptedOut => "opted-out",
             Self::Foreign(_) => "foreign-rule",
@@ -158,10 +160,11 @@ impl ActionKind {
             Self::FinishMove => "finish-move",
             Self::AbortMove => "abort-move",
             Self::CloseMove => "close-move",
-            Self::GiveBack => "give-back",
+            Self::GiveBackMinimum => "give-back-minimum",
             Self::Unmark => "unmark",
             Self::Release => "release",
             Self::SetRoutes => "set-routes",
+            Self::GiveBackRoutes => "give-back-routes",
         }
     }
 }

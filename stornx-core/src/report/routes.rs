@@ -113,6 +113,10 @@ pub enum RouteReason {
     Disabled,
     /// There is no mesh, or it does not read locality weights.
     NotRoutable,
+    /// A node that can hold an endpoint is in a place that no rule can name.
+    Unnamed,
+    /// It has no rule, and `BALANCER_CREATE_RULES` is off.
+    NoRule,
     /// Not in a monitored namespace.
     NotManaged,
     /// Its owner opted out, or does not want routing.

@@ -7,7 +7,7 @@ use std::fmt;
 use super::{Input, InputState, MoveReason, RouteReason, ScaleReason};
 use crate::{
     model::{AutoscalerKind, ForeignRule, Source},
-    plan::AbortCause,
+    plan::{AbortCause, GiveBackCause},
     units::Span,
 };
 
@@ -165,6 +165,12 @@ impl fmt::Display for RouteReason {
             Self::NotRoutable => {
                 f.write_str("there is no mesh, or it does not read locality weights")
             }
+            Self::Unnamed => f.write_str(
+                "a node has no zone or region of its own: a replica there would be cut off",
+            ),
+            Self::NoRule => {
+                f.write_str("it has no rule to add weights to, and none may be created")
+            }
             Self::NotManaged => f.write_str("its namespace is not managed"),
             Self::OptedOut => f.write_str("its owner does not want its routes written"),
             Self::Foreign(rule) => write!(f, "its rule is not ours to write: {rule}"),
@@ -207,6 +213,18 @@ impl fmt::Display for AbortCause {
     }
 }
 
+impl fmt::Display for GiveBackCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign(rule) => rule.fmt(f),
+            Self::OptedOut => f.write_str("its owner does not want its routes written"),
+            Self::Unnamed => f.write_str("a node is in a place that no rule can name"),
+            Self::Zones => f.write_str("there are too few or too many zones for weights"),
+            Self::SeveralWorkloads => f.write_str("several workloads stand behind it now"),
+        }
+    }
+}
+
 impl fmt::Display for ForeignRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -216,6 +234,11 @@ impl fmt::Display for ForeignRule {
             Self::ZoneAware => "zoneAwareLbSetting is set",
             Self::Subsets => "subsets carry a load balancer policy of their own",
             Self::NotAService => "the host is not a plain Service",
+            Self::Wildcard => "a rule over more than this host stands for it",
+            Self::Elsewhere => "the rule lies in another namespace than the Service",
+            Self::Partial => "it holds for some callers only (workloadSelector, exportTo)",
+            Self::SwitchedOff => "it switches locality weights off",
+            Self::Sticky => "consistentHash keeps callers with their replica",
         })
     }
 }

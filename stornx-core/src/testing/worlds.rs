@@ -117,7 +117,7 @@ fn random_snapshot(random: &mut SplitMix64) -> Snapshot {
     let mesh = if random.chance(90) {
         Mesh::Routable
     } else {
-        *random.pick(&[Mesh::Absent, Mesh::NotRoutable])
+        *random.pick(&[Mesh::Absent, Mesh::NotRoutable, Mesh::Unnamed])
     };
     let latency = random_latency(random, &nodes);
     let mut snapshot = Snapshot {
@@ -324,10 +324,16 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
             ForeignRule::ZoneAware,
             ForeignRule::Subsets,
             ForeignRule::NotAService,
+            ForeignRule::Wildcard,
+            ForeignRule::Elsewhere,
+            ForeignRule::Partial,
+            ForeignRule::SwitchedOff,
+            ForeignRule::Sticky,
         ])),
         1..=4 => Rule::None,
         _ => Rule::Ours(random_routes(random, &zones)),
     };
+    let leftover = matches!(rule, Rule::Foreign(ForeignRule::SeveralRules | ForeignRule::Failover));
     let mut backends = vec![workload.id.clone()];
     if random.chance(4) {
         backends.clear();
@@ -341,6 +347,8 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
         } else {
             DefaultSplit::OwnZoneFirst
         },
+        adoptable: false,
+        leftover,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The commands. Each reads its input, calls the decisions, and writes one result.
 
+pub(crate) mod cleanup;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod explain;

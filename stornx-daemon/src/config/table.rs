@@ -212,6 +212,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "write routing weights"),
     setting!(Routing, "BALANCER_POLICY", policy.balancer.rule, "flow or proportional",
         "the target rule: flow (minimum-cost flow over all callers at once) or proportional (the classic product of scores)"),
+    setting!(Routing, "BALANCER_CREATE_RULES", policy.balancer.create_rules, "true or false",
+        "a Service without a routing rule gets one; where not, weights are only added to rules that are there"),
     setting!(Routing, "BALANCER_MIN_DELTA", policy.balancer.min_delta, "0 to 100",
         "smallest change worth a write (L1, percentage points)"),
     setting!(Routing, "BALANCER_MIN_STEP_SIZE", policy.balancer.min_step, "1 to BALANCER_MAX_STEP_SIZE",

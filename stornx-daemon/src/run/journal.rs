@@ -261,7 +261,7 @@ const fn failed(result: &Result<(), PortError>) -> bool {
 
 fn subject_of(action: &Action) -> Subject {
     let host = match action {
-        Action::SetRoutes { host, .. } => Some(host.clone()),
+        Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => Some(host.clone()),
         _ => None,
     };
     Subject::Action(action.kind(), action.workload().clone(), host)
@@ -278,14 +278,17 @@ fn event_of(action: &Action, result: &Result<(), PortError>) -> Option<EventReas
             Action::CloseMove { end: MoveEnd::Done, .. } => "MoveFinished",
             _ => "MoveGivenUp",
         }),
-        (ActionKind::GiveBack, Ok(())) => EventReason::normal(match action {
-            Action::GiveBack { ending: Some(MoveEnding::Finish { .. }), .. } => "ReplicaReplaced",
-            Action::GiveBack { ending: Some(MoveEnding::Undo { .. }), .. } => "MoveUndone",
+        (ActionKind::GiveBackMinimum, Ok(())) => EventReason::normal(match action {
+            Action::GiveBackMinimum { ending: Some(MoveEnding::Finish { .. }), .. } => {
+                "ReplicaReplaced"
+            }
+            Action::GiveBackMinimum { ending: Some(MoveEnding::Undo { .. }), .. } => "MoveUndone",
             _ => "MinimumGivenBack",
         }),
         (ActionKind::Unmark, Ok(())) => EventReason::normal("MarkRemoved"),
         (ActionKind::Release, Ok(())) => EventReason::warning("ReplicaReleased"),
         (ActionKind::SetRoutes, Ok(())) => EventReason::normal("RoutesChanged"),
+        (ActionKind::GiveBackRoutes, Ok(())) => EventReason::normal("RoutesGivenBack"),
         (_, Err(PortError::Rejected { .. } | PortError::Conflict { .. })) => {
             EventReason::warning("ActionRefused")
         }

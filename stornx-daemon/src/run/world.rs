@@ -138,7 +138,9 @@ impl World {
         let ports = Ports {
             cluster: self.cluster.clone(),
             metrics: self.metrics.clone(),
-            actuator: Arc::new(KubeActuator::new(&self.connection, timeout)),
+            actuator: Arc::new(
+                KubeActuator::new(&self.connection, timeout).with_istio(&self.cluster),
+            ),
             store: self.store.clone(),
             leader,
             clock: Arc::new(SystemClock),

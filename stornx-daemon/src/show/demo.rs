@@ -124,7 +124,9 @@ pub(crate) fn most_valuable(done: Vec<Done>, price: &PricePolicy, count: usize) 
         }
         let worth = worth(&done.reason.expected, price);
         let subject = match &done.action {
-            Action::SetRoutes { host, .. } => host.to_string(),
+            Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => {
+                host.to_string()
+            }
             other => other.workload().to_string(),
         };
         let key = (done.action.kind(), subject);

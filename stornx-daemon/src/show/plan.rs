@@ -70,7 +70,7 @@ fn workloads_left_alone(planned: &Planned) -> String {
         .plan
         .actions
         .iter()
-        .filter(|action| !matches!(action, Action::SetRoutes { .. }))
+        .filter(|action| host(action).is_none())
         .map(Action::workload)
         .collect();
     let rows: Vec<_> = planned
@@ -113,7 +113,7 @@ fn hosts_left_alone(planned: &Planned) -> String {
 
 fn host(action: &Action) -> Option<&HostName> {
     match action {
-        Action::SetRoutes { host, .. } => Some(host),
+        Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => Some(host),
         _ => None,
     }
 }

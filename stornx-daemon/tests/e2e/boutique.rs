@@ -67,15 +67,15 @@ async fn boutique(bed: Arc<TestBed>) -> TestResult {
     })
     .await?;
 
-    // All inputs are known, weights are planned, and nothing is written for them.
+    // All inputs are known, weights are planned and written.
     for input in ["usage", "traffic", "latency", "routing"] {
         let labels = [("input", input), ("state", "fresh")];
         if daemon.metric("stornx_input_state", &labels).await? != Some(1.0) {
             return Err(format!("{input} is not known").into());
         }
     }
-    until("weights to be planned", SOON, || async {
-        let labels = [("kind", "set-routes"), ("result", "not-tried")];
+    until("weights to be written", SOON, || async {
+        let labels = [("kind", "set-routes"), ("result", "done")];
         let planned = daemon.metric("stornx_actions_total", &labels).await;
         match planned.map_err(|e| e.to_string())? {
             Some(actions) if actions > 0.0 => Ok(()),

@@ -5,7 +5,8 @@
 //! Long forms: `STORNX_E2E_ROUNDS=200` (two daemons), `STORNX_E2E_CYCLES=10000`
 //! (memory), `STORNX_E2E_MOVES=500` (moves), `STORNX_E2E_REPLICAS=1000` (steering),
 //! `STORNX_E2E_CRASHES=all` (a crash at every write), `STORNX_E2E_OTHERS=all` (others at every
-//! write), `STORNX_E2E_WANDER=1000` (wandering traffic).
+//! write), `STORNX_E2E_WANDER=1000` (wandering traffic),
+//! `STORNX_E2E_DISTRIBUTIONS=200` (routes).
 
 mod bare;
 mod boutique;
@@ -17,6 +18,7 @@ mod nearer;
 mod odd;
 mod replay;
 mod rights;
+mod routes;
 mod scale;
 mod steering;
 mod support;
@@ -48,5 +50,6 @@ fn main() -> ExitCode {
     tests.extend(faults::tests());
     tests.extend(odd::tests());
     tests.extend(scale::tests());
+    tests.extend(routes::tests());
     harness::main(Options::default(), tests)
 }

@@ -1,22 +1,39 @@
 //! Services with the workloads behind them and the rules over them.
 //!
-//! Only one rule for a host takes effect, so that a second one, a wildcard over hosts
-//! without a rule of their own (a rule of ours would take its place and lose what else
-//! it sets), and a rule for some callers only are not ours to add to.
+//! Only one rule for a host takes effect: which one depends on the caller's namespace, the
+//! Service's and Istio's own, and within one the most specific name wins. So that all
+//! callers do what is planned, a host is ours to write only where no rule names it or one
+//! rule in its own namespace, for all callers, does.
+//!
+//! | what names the host | |
+//! | --- | --- |
+//! | two rules, wherever they lie | only one takes effect for a caller: not ours |
+//! | one, in another namespace | its callers are others than those of the Service: not ours |
+//! | one, for some callers only | not ours |
+//! | a wildcard alone | one of ours would take its place and lose what else it sets |
+//! | a wildcard beside one that we created | the same: what we created has to go |
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use stornx_core::model::{DefaultSplit, ForeignRule, Host, Rule};
+use stornx_core::{
+    ids::ZoneName,
+    model::{DefaultSplit, Distribution, ForeignRule, Host, RouteTable, Rule},
+};
 
-use super::join::Joined;
+use super::{join::Joined, places::Regions};
 use crate::{
-    map::namespace_of, map::rule::RuleRecord, map::service::ServiceRecord, watch::kinds::Tables,
+    map::{
+        namespace_of,
+        rule::{RuleRecord, Share},
+        service::ServiceRecord,
+    },
+    watch::kinds::Tables,
 };
 
 /// The hosts of all Services with a selector.
-pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>) -> Vec<Host> {
+pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>) -> Vec<Host> {
     let rules = Rules::of(tables);
-    let host = |(key, service): (&std::sync::Arc<str>, &ServiceRecord)| {
+    let host = |(key, service): (&Arc<str>, &ServiceRecord)| {
         let candidates = joined.by_namespace.get(namespace_of(key));
         let backends = candidates
             .into_iter()
@@ -25,35 +42,52 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>) -> Vec<Host> {
             .filter(|entry| service.selector.matches(&entry.record.template.labels))
             .map(|entry| entry.id.clone())
             .collect();
-        let (rule, own_zone_first) = rules.over(service);
+        let over = rules.over(service);
+        let rule = over.rule(service);
         Host {
             name: service.host.clone(),
             backends,
-            rule,
-            default_split: if own_zone_first {
+            leftover: over.leftover(&rule),
+            rule: match rule {
+                Rule::Ours(table) => Rule::Ours(over.placed(table, regions)),
+                other => other,
+            },
+            default_split: if over.own_zone_first(service) {
                 DefaultSplit::OwnZoneFirst
             } else {
                 DefaultSplit::ByReplicas
             },
+            adoptable: over.exact.iter().any(|(_, rule)| rule.share < Share::Rule),
         }
     };
     tables.services.iter().map(host).collect()
 }
 
-struct Rules<'a> {
-    exact: BTreeMap<&'a str, Vec<&'a RuleRecord>>,
+/// A rule with its key, `namespace/name`.
+type Keyed<'a> = (&'a Arc<str>, &'a RuleRecord);
+
+/// All rules by what they name.
+pub(crate) struct Rules<'a> {
+    exact: BTreeMap<&'a str, Vec<Keyed<'a>>>,
     wildcards: Vec<&'a RuleRecord>,
 }
 
+/// The rules over one host.
+pub(crate) struct Over<'a> {
+    /// Those that name it alone, wherever they lie.
+    pub(crate) exact: &'a [Keyed<'a>],
+    wildcard: Option<&'a RuleRecord>,
+}
+
 impl<'a> Rules<'a> {
-    fn of(tables: &'a Tables) -> Self {
-        let mut exact: BTreeMap<&str, Vec<&RuleRecord>> = BTreeMap::new();
+    pub(crate) fn of(tables: &'a Tables) -> Self {
+        let mut exact: BTreeMap<&str, Vec<Keyed<'_>>> = BTreeMap::new();
         let mut wildcards = Vec::new();
-        for (_, rule) in tables.rules.iter() {
+        for (key, rule) in tables.rules.iter() {
             if rule.is_wildcard() {
                 wildcards.push(rule);
             } else {
-                exact.entry(&rule.host).or_default().push(rule);
+                exact.entry(&rule.host).or_default().push((key, rule));
             }
         }
         // The longest name is the most specific one, and takes effect.
@@ -61,20 +95,72 @@ impl<'a> Rules<'a> {
         Self { exact, wildcards }
     }
 
-    /// The rule over a host, and whether its callers prefer their own zone without one.
-    fn over(&self, service: &ServiceRecord) -> (Rule, bool) {
+    /// The rules over a host.
+    pub(crate) fn over(&self, service: &ServiceRecord) -> Over<'_> {
         let name = service.host.as_str();
-        let exact = self.exact.get(name).map(Vec::as_slice).unwrap_or_default();
-        let wildcard = self.wildcards.iter().find(|rule| rule.names(name));
-        let effective = exact.first().or(wildcard);
-        let own_zone_first =
-            service.own_zone_first || effective.is_some_and(|rule| rule.own_zone_first);
-        let rule = match exact {
-            _ if !service.plain => Rule::Foreign(ForeignRule::NotAService),
-            [only] if !only.partial => only.rule.clone(),
-            [] if wildcard.is_none() => Rule::None,
-            _ => Rule::Foreign(ForeignRule::SeveralRules),
-        };
-        (rule, own_zone_first)
+        Over {
+            exact: self.exact.get(name).map(Vec::as_slice).unwrap_or_default(),
+            wildcard: self.wildcards.iter().copied().find(|rule| rule.names(name)),
+        }
     }
+}
+
+impl Over<'_> {
+    /// What stands, and whose it is.
+    pub(crate) fn rule(&self, service: &ServiceRecord) -> Rule {
+        let namespace = service.host.namespace();
+        let own = |key: &str| namespace_of(key) == namespace.as_str();
+        Rule::Foreign(match self.exact {
+            _ if !service.plain => ForeignRule::NotAService,
+            [] if self.wildcard.is_none() => return Rule::None,
+            [] => ForeignRule::Wildcard,
+            [(key, _)] if !own(key) => ForeignRule::Elsewhere,
+            [(_, only)] if only.partial => ForeignRule::Partial,
+            [(_, only)] if only.share == Share::Rule && self.wildcard.is_some() => {
+                ForeignRule::Wildcard
+            }
+            [(_, only)] => return only.rule.clone(),
+            _ => ForeignRule::SeveralRules,
+        })
+    }
+
+    /// Whether something of ours stands though the rule is not ours.
+    fn leftover(&self, rule: &Rule) -> bool {
+        let ours = self.exact.iter().any(|(_, rule)| rule.share > Share::Handed);
+        ours && matches!(rule, Rule::Foreign(_))
+    }
+
+    /// Whether callers prefer their own zone without weights of ours.
+    fn own_zone_first(&self, service: &ServiceRecord) -> bool {
+        let effective = self.exact.first().map(|(_, rule)| *rule).or(self.wildcard);
+        service.own_zone_first || effective.is_some_and(|rule| rule.own_zone_first)
+    }
+
+    /// Weights by the zones that there are. A zone of the rule that lies in another region
+    /// now is one that is gone: nothing in it is named.
+    pub(crate) fn placed(&self, table: RouteTable, regions: &Regions<'_>) -> RouteTable {
+        let Some((_, record)) = self.exact.first() else { return table };
+        placed(table, record, regions)
+    }
+}
+
+/// Weights of a record by the zones that there are.
+pub(crate) fn placed(table: RouteTable, record: &RuleRecord, regions: &Regions<'_>) -> RouteTable {
+    let moved = |zone: &ZoneName| {
+        let said = record.regions.get(zone)?;
+        let found = regions.of(zone)?;
+        if **said == *found.as_str() {
+            return None;
+        }
+        ZoneName::new(&format!("{said}.{zone}")).ok()
+    };
+    if !record.regions.keys().any(|zone| moved(zone).is_some()) {
+        return table;
+    }
+    let name = |zone: &ZoneName| moved(zone).unwrap_or_else(|| zone.clone());
+    let rows = table.iter().filter_map(|(from, row)| {
+        let row = row.iter().map(|(to, weight)| (name(to), weight)).collect();
+        Some((name(from), Distribution::new(row).ok()?))
+    });
+    rows.collect()
 }

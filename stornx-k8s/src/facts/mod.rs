@@ -5,12 +5,14 @@
 //! | [`join`] | pods with their workloads, through ReplicaSets; what is left reserves nodes |
 //! | [`budgets`] | budgets with the workloads that they cover |
 //! | [`hosts`] | Services with the workloads behind them and the rules over them |
+//! | [`places`] | nodes with the places that a rule can name |
 //! | [`sight`] | one workload at one moment, for steering |
 //! | [`workloads`] | all of it to workloads |
 
 mod budgets;
-mod hosts;
+pub(crate) mod hosts;
 mod join;
+pub(crate) mod places;
 pub(crate) mod sight;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,10 @@ use crate::watch::kinds::Tables;
 pub(crate) fn assemble(tables: &Tables, managed: &BTreeSet<Namespace>, mesh: Mesh) -> ClusterFacts {
     let mut joined = join(tables);
     let floors = budgets::floors(tables, &joined);
-    let hosts = hosts::hosts(tables, &joined);
+    let regions = places::Regions::of_nodes(tables);
+    let hosts = hosts::hosts(tables, &joined, &regions);
+    let routable = mesh == Mesh::Routable;
+    let mesh = if routable && places::unnamed(tables, &regions) { Mesh::Unnamed } else { mesh };
     ClusterFacts {
         nodes: nodes(tables, &joined),
         workloads: workloads::workloads(tables, &mut joined, &floors, managed),

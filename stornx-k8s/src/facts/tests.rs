@@ -360,10 +360,49 @@ fn wildcards_partial_rules_and_headless_services_are_not_ours_to_write() {
         world.rule("rule", spec);
         world.host().rule
     };
-    let several = Rule::Foreign(ForeignRule::SeveralRules);
-    assert_eq!(foreign(json!({ "host": "*.local" }), "10.0.0.1"), several);
-    assert_eq!(foreign(json!({ "host": "cart", "workloadSelector": {} }), "10.0.0.1"), several);
+    let (wildcard, partial) =
+        (Rule::Foreign(ForeignRule::Wildcard), Rule::Foreign(ForeignRule::Partial));
+    assert_eq!(foreign(json!({ "host": "*.local" }), "10.0.0.1"), wildcard);
+    assert_eq!(foreign(json!({ "host": "cart", "workloadSelector": {} }), "10.0.0.1"), partial);
+    let private = json!({ "host": "cart", "exportTo": ["."] });
+    assert_eq!(foreign(private, "10.0.0.1"), partial);
+    assert_eq!(foreign(json!({ "host": "cart", "exportTo": ["*"] }), "10.0.0.1"), Rule::None);
     let headless = Rule::Foreign(ForeignRule::NotAService);
     assert_eq!(foreign(json!({ "host": "other" }), "None"), headless);
     assert_eq!(foreign(json!({ "host": "other" }), "10.0.0.1"), Rule::None);
+}
+
+#[test]
+fn what_we_wrote_beside_others_is_left_over() {
+    let ours = |name: &str| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": { "namespace": "shop", "name": name, "managedFields": [{
+                "manager": "stornx", "operation": "Apply", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": { "f:host": {} } }
+            }]},
+            "spec": { "host": "cart" }
+        })
+    };
+    let mut world = World::new();
+    world.service(json!({ "selector": { "app": "cart" }, "clusterIP": "10.0.0.1" }));
+    world.apply::<DestinationRules>(ours("stornx-cart"));
+    let host = world.host();
+    assert_eq!((host.rule, host.leftover, host.adoptable), (Rule::None, false, false));
+    world.rule("theirs", json!({ "host": "cart" }));
+    let host = world.host();
+    assert_eq!(host.rule, Rule::Foreign(ForeignRule::SeveralRules));
+    assert!(host.leftover && host.adoptable);
+}
+
+#[test]
+fn a_rule_elsewhere_and_a_wildcard_beside_ours_are_not_ours() {
+    let mut world = World::new();
+    world.service(json!({ "selector": { "app": "cart" }, "clusterIP": "10.0.0.1" }));
+    world.apply::<DestinationRules>(json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": { "namespace": "istio-system", "name": "cart" },
+        "spec": { "host": "cart.shop.svc.cluster.local" }
+    }));
+    assert_eq!(world.host().rule, Rule::Foreign(ForeignRule::Elsewhere));
 }

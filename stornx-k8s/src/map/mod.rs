@@ -39,6 +39,11 @@ pub(crate) fn namespace_of(key: &str) -> &str {
     key.split_once('/').map_or(key, |(namespace, _)| namespace)
 }
 
+/// The name of `namespace/name`.
+pub(crate) fn name_of(key: &str) -> &str {
+    key.split_once('/').map_or(key, |(_, name)| name)
+}
+
 /// An instant of the API; before 1970 is 1970.
 pub(crate) fn instant(time: &Time) -> Timestamp {
     Timestamp::from_millis(u64::try_from(time.0.as_millisecond()).unwrap_or(0))

@@ -1,10 +1,12 @@
 //! Istio's DestinationRules: which weights stand for a host, and whose they are.
 //!
-//! A rule is ours when the field manager `stornx` owns
-//! `spec.trafficPolicy.loadBalancer.localityLbSetting` and every locality of its
-//! `distribute` is `region/zone` or `region/zone/*` with weights that make a
-//! distribution. Load balancer policies of single ports count like those of subsets:
-//! they take the place of ours for what they cover.
+//! A rule is ours when the field manager `stornx`, and nobody else, owns
+//! `spec.trafficPolicy.loadBalancer.localityLbSetting.distribute`, and every locality in it
+//! is `region/zone` or `region/zone/*` with weights that make a distribution. Who applies
+//! the value that we wrote owns it too: it is theirs then.
+//!
+//! Settings of single ports count like policies of subsets: they take the place of ours
+//! for what they cover, also where they say nothing of load balancing.
 //!
 //! Outlier detection switches Istio's own preference for the caller's zone on, unless
 //! the rule switches it off (`enabled: false`); `mesh.localityLbSetting` is taken to be
@@ -12,6 +14,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::core::DynamicObject;
 use serde_json::Value;
 use stornx_core::{
@@ -29,10 +32,27 @@ pub(crate) struct RuleRecord {
     pub(crate) host: Box<str>,
     /// What it says about localities.
     pub(crate) rule: Rule,
+    /// The regions of the zones in weights of ours, as the rule has them.
+    pub(crate) regions: BTreeMap<ZoneName, Box<str>>,
     /// Callers are sent to their own zone first.
     pub(crate) own_zone_first: bool,
-    /// It holds for some callers only (`workloadSelector`).
+    /// It holds for some callers only (`workloadSelector`, `exportTo`).
     pub(crate) partial: bool,
+    /// What of it is ours.
+    pub(crate) share: Share,
+}
+
+/// What of a rule is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Share {
+    /// Nothing.
+    None,
+    /// It was created by us, given back, and kept for what others say in it.
+    Handed,
+    /// The weights.
+    Weights,
+    /// It was created by us.
+    Rule,
 }
 
 impl RuleRecord {
@@ -65,11 +85,16 @@ pub(crate) fn record(object: &DynamicObject) -> Option<RuleRecord> {
     let setting = at(policy, &["loadBalancer", "localityLbSetting"]);
     let enabled = setting.and_then(|s| s.get("enabled")).and_then(Value::as_bool);
     let outliers = at(policy, &["outlierDetection"]).is_some();
+    let exported = spec.get("exportTo").and_then(Value::as_array).filter(|to| !to.is_empty());
+    let mut regions = BTreeMap::new();
     Some(RuleRecord {
         host: host.into(),
-        rule: rule(object, spec, policy, setting),
+        rule: rule(object, spec, policy, setting, &mut regions),
+        regions,
         own_zone_first: outliers && enabled != Some(false),
-        partial: spec.get("workloadSelector").is_some(),
+        partial: spec.get("workloadSelector").is_some()
+            || exported.is_some_and(|to| to.iter().all(|to| to != "*")),
+        share: share(object),
     })
 }
 
@@ -82,52 +107,112 @@ fn rule(
     spec: &Value,
     policy: Option<&Value>,
     setting: Option<&Value>,
+    regions: &mut BTreeMap<ZoneName, Box<str>>,
 ) -> Rule {
-    let balanced = |list: Option<&Value>, path: &[&str]| {
-        let list = list.and_then(Value::as_array);
-        list.into_iter().flatten().any(|item| at(Some(item), path).is_some())
+    let filled = |value: Option<&Value>| {
+        value.and_then(Value::as_array).is_some_and(|list| !list.is_empty())
     };
-    let subsets = spec.get("subsets");
-    let ports = at(policy, &["portLevelSettings"]);
-    if balanced(subsets, &["trafficPolicy", "loadBalancer"]) || balanced(ports, &["loadBalancer"]) {
+    let apart = |subset: &Value| {
+        let policy = at(Some(subset), &["trafficPolicy"]);
+        at(policy, &["loadBalancer"]).is_some() || filled(at(policy, &["portLevelSettings"]))
+    };
+    let subsets = spec.get("subsets").and_then(Value::as_array);
+    if subsets.into_iter().flatten().any(apart) || filled(at(policy, &["portLevelSettings"])) {
         return Rule::Foreign(ForeignRule::Subsets);
     }
-    if at(policy, &["loadBalancer", "zoneAwareLbSetting"]).is_some() {
+    let balancer = at(policy, &["loadBalancer"]);
+    if at(balancer, &["zoneAwareLbSetting"]).is_some() {
         return Rule::Foreign(ForeignRule::ZoneAware);
     }
-    let has = |name: &str| {
-        at(setting, &[name]).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
-    };
+    if at(balancer, &["consistentHash"]).is_some() {
+        return Rule::Foreign(ForeignRule::Sticky);
+    }
+    if at(setting, &["enabled"]) == Some(&Value::Bool(false))
+        || at(balancer, &["simple"]).is_some_and(|simple| simple == "PASSTHROUGH")
+    {
+        return Rule::Foreign(ForeignRule::SwitchedOff);
+    }
+    let has = |name: &str| filled(at(setting, &[name]));
     if has("failover") || has("failoverPriority") {
         return Rule::Foreign(ForeignRule::Failover);
     }
     if !has("distribute") {
         return Rule::None;
     }
-    match at(setting, &["distribute"]).and_then(routes) {
-        Some(routes) if is_ours(object) => Rule::Ours(routes),
-        _ => Rule::Foreign(ForeignRule::Distribute),
+    match at(setting, &["distribute"]).and_then(|list| routes(list, regions)) {
+        Some(routes) if owners(object, DISTRIBUTE) == Owners::Ours => Rule::Ours(routes),
+        _ => {
+            regions.clear();
+            Rule::Foreign(ForeignRule::Distribute)
+        }
     }
 }
 
-/// Whether our field manager owns the locality settings.
-fn is_ours(object: &DynamicObject) -> bool {
-    const PATH: [&str; 4] = ["f:spec", "f:trafficPolicy", "f:loadBalancer", "f:localityLbSetting"];
+const HOST: &[&str] = &["f:host"];
+const DISTRIBUTE: &[&str] =
+    &["f:trafficPolicy", "f:loadBalancer", "f:localityLbSetting", "f:distribute"];
+
+/// Who owns a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owners {
+    Ours,
+    /// We do, and others.
+    Shared,
+    Others,
+}
+
+fn owners(object: &DynamicObject, path: &[&str]) -> Owners {
+    let (mut ours, mut others) = (false, false);
+    for entry in object.metadata.managed_fields.iter().flatten() {
+        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
+        if at(fields, path).is_some() {
+            if is_ours(entry) { ours = true } else { others = true }
+        }
+    }
+    match (ours, others) {
+        (true, false) => Owners::Ours,
+        (true, true) => Owners::Shared,
+        (false, _) => Owners::Others,
+    }
+}
+
+/// Whether fields were applied by us. Whoever calls itself so and does not apply is
+/// somebody else.
+pub(crate) fn is_ours(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply")
+}
+
+fn share(object: &DynamicObject) -> Share {
+    match (owners(object, HOST), owners(object, DISTRIBUTE)) {
+        (Owners::Ours, Owners::Others) if is_shared(object) => Share::Handed,
+        (Owners::Ours, _) => Share::Rule,
+        (_, Owners::Ours | Owners::Shared) => Share::Weights,
+        _ => Share::None,
+    }
+}
+
+/// Whether others than we say something in the rule.
+pub(crate) fn is_shared(object: &DynamicObject) -> bool {
     object.metadata.managed_fields.iter().flatten().any(|entry| {
-        entry.manager.as_deref() == Some(MANAGER)
-            && entry.fields_v1.as_ref().is_some_and(|fields| at(Some(&fields.0), &PATH).is_some())
+        let fields = entry.fields_v1.as_ref();
+        !is_ours(entry) && fields.is_some_and(|fields| at(Some(&fields.0), &["f:spec"]).is_some())
     })
 }
 
 /// The routes of a `distribute`; `None` when it says what the model cannot.
-fn routes(distribute: &Value) -> Option<RouteTable> {
+fn routes(distribute: &Value, regions: &mut BTreeMap<ZoneName, Box<str>>) -> Option<RouteTable> {
+    let mut place = |locality: &str| {
+        let (region, zone) = place(locality)?;
+        let known = regions.entry(zone.clone()).or_insert_with(|| region.into());
+        (**known == *region).then_some(zone)
+    };
     let mut table = RouteTable::new();
     for entry in distribute.as_array()? {
-        let from = zone(entry.get("from")?.as_str()?)?;
+        let from = place(entry.get("from")?.as_str()?)?;
         let mut weights = BTreeMap::new();
         for (to, weight) in entry.get("to")?.as_object()? {
             let weight = u8::try_from(weight.as_u64()?).ok()?;
-            if weights.insert(zone(to)?, weight).is_some() {
+            if weights.insert(place(to)?, weight).is_some() {
                 return None;
             }
         }
@@ -138,12 +223,12 @@ fn routes(distribute: &Value) -> Option<RouteTable> {
     Some(table)
 }
 
-/// The zone of a locality, `region/zone` or `region/zone/*`.
-fn zone(locality: &str) -> Option<ZoneName> {
+/// The region and zone of a locality, `region/zone` or `region/zone/*`.
+fn place(locality: &str) -> Option<(&str, ZoneName)> {
     let mut parts = locality.split('/');
-    let (_region, zone) = (parts.next()?, parts.next()?);
+    let (region, zone) = (parts.next()?, parts.next()?);
     match (parts.next(), parts.next()) {
-        (None | Some("*"), None) => ZoneName::new(zone).ok(),
+        (None | Some("*"), None) => Some((region, ZoneName::new(zone).ok()?)),
         _ => None,
     }
 }
@@ -214,6 +299,17 @@ mod tests {
             "zoneAwareLbSetting": { "enabled": true }
         }}});
         assert_eq!(foreign(aware, "helm"), ZoneAware);
+        let balancer = |balancer: Value| json!({ "host": "cart", "trafficPolicy": { "loadBalancer": balancer } });
+        let off = setting(json!({ "enabled": false }));
+        assert_eq!(foreign(off, "helm"), ForeignRule::SwitchedOff);
+        let original = balancer(json!({ "simple": "PASSTHROUGH" }));
+        assert_eq!(foreign(original, "helm"), ForeignRule::SwitchedOff);
+        let sticky = balancer(json!({ "consistentHash": { "useSourceIp": true } }));
+        assert_eq!(foreign(sticky, "helm"), ForeignRule::Sticky);
+        let ports = json!({ "host": "cart", "trafficPolicy": { "portLevelSettings": [
+            { "port": { "number": 80 }, "connectionPool": {} }
+        ]}});
+        assert_eq!(foreign(ports, "helm"), Subsets, "what a port does not say is at its default");
         let subsets = json!({ "host": "cart", "subsets": [
             { "name": "v1", "trafficPolicy": { "loadBalancer": { "simple": "RANDOM" } } }
         ]});

@@ -11,11 +11,16 @@ use super::selector::Selector;
 /// servers.
 const ISTIO_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
+/// The identity of an object.
+pub(crate) type Uid = Box<str>;
+
 /// What is kept of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServiceRecord {
     /// Its name as the mesh sees it.
     pub(crate) host: HostName,
+    /// What owns a rule that is made for it.
+    pub(crate) uid: Option<Uid>,
     /// Which pods of its namespace are behind it.
     pub(crate) selector: Selector,
     /// It has an address of its own, so that callers go through the balancing of the
@@ -38,6 +43,7 @@ pub(crate) fn record(service: &Service) -> Option<ServiceRecord> {
     let distribution = spec.traffic_distribution.as_ref().or(annotated);
     Some(ServiceRecord {
         host: HostName::of_service(&namespace, meta.name.as_deref()?).ok()?,
+        uid: meta.uid.as_deref().map(Into::into),
         selector: Selector::of_labels(selector),
         plain: spec.cluster_ip.as_deref() != Some("None"),
         own_zone_first: matches!(

@@ -7,29 +7,33 @@
 //!   further request.
 //! - Where a new replica goes is told to it when it is created, by what is remembered
 //!   before it is asked for; here only the count is raised.
-//! - Routes are planned and reported only: they are refused without a request.
+//! - Routes are written by a [`RoutingBackend`], where there is one; else they are planned
+//!   and reported only, and refused without a request.
 //!
 //! It keeps nothing. A dry run never gets here: the engine does not act then.
 
 mod hold;
 mod moves;
+pub(crate) mod routes;
 mod scale;
 mod victims;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use kube::Client;
 use stornx_core::{
     ids::{WorkloadKind, WorkloadRef},
     plan::{Action, ActionKind, MoveEnding, MoveWay},
-    ports::{Actuator, PortError},
+    ports::{Actuator, PortError, RoutingBackend},
 };
 use tokio::time::Instant;
 
+use self::routes::IstioRoutes;
 use crate::{
     connect::Connection,
     error::{before, no_answer},
+    watch::Cluster,
 };
 
 /// Writes to the cluster.
@@ -37,6 +41,7 @@ use crate::{
 pub struct KubeActuator {
     client: Client,
     timeout: Duration,
+    routing: Option<Arc<dyn RoutingBackend>>,
 }
 
 impl KubeActuator {
@@ -44,7 +49,15 @@ impl KubeActuator {
     /// at least as much.
     #[must_use]
     pub fn new(connection: &Connection, timeout: Duration) -> Self {
-        Self { client: connection.client().clone(), timeout }
+        Self { client: connection.client().clone(), timeout, routing: None }
+    }
+
+    /// The same, writing routes as DestinationRules of Istio, over what is seen of the
+    /// cluster.
+    #[must_use]
+    pub fn with_istio(mut self, cluster: &Cluster) -> Self {
+        self.routing = Some(Arc::new(IstioRoutes::new(self.client.clone(), cluster.shared())));
+        self
     }
 
     async fn try_apply(&self, action: &Action, what: &str) -> Result<(), PortError> {
@@ -71,7 +84,7 @@ impl KubeActuator {
             Action::StartMove { workload, observed, way: MoveWay::Hold, victim, .. } => {
                 hold::raise(client, workload, what, *observed, victim).await
             }
-            Action::GiveBack { workload, goes, ending, .. } => {
+            Action::GiveBackMinimum { workload, goes, ending, .. } => {
                 let stands_in = match ending {
                     Some(MoveEnding::Finish { replacement }) => Some(replacement),
                     Some(MoveEnding::Undo { .. }) | None => None,
@@ -97,11 +110,19 @@ impl KubeActuator {
             Action::Release { workload, pods } => {
                 moves::release(client, workload, what, pods).await
             }
-            Action::SetRoutes { .. } => Err(PortError::NotTried {
-                what: what.to_owned(),
-                detail: "routes are planned and reported only for now".to_owned(),
-            }),
+            Action::SetRoutes { host, from, to, .. } => {
+                self.routing(what)?.write(host, from, to).await
+            }
+            Action::GiveBackRoutes { host, .. } => self.routing(what)?.give_back(host).await,
         }
+    }
+
+    fn routing(&self, what: &str) -> Result<&dyn RoutingBackend, PortError> {
+        let not_tried = || PortError::NotTried {
+            what: what.to_owned(),
+            detail: "routes are planned and reported only here".to_owned(),
+        };
+        self.routing.as_deref().ok_or_else(not_tried)
     }
 
     async fn scale(
@@ -125,9 +146,9 @@ impl KubeActuator {
 
 #[async_trait]
 impl Actuator for KubeActuator {
-    /// Routes are planned and reported only.
     fn carries_out(&self, kind: ActionKind) -> bool {
-        kind != ActionKind::SetRoutes
+        let routes = matches!(kind, ActionKind::SetRoutes | ActionKind::GiveBackRoutes);
+        !routes || self.routing.is_some()
     }
 
     async fn apply(&self, action: &Action) -> Result<(), PortError> {

@@ -153,7 +153,7 @@ fn hold(observed: u32) -> Action {
 }
 
 fn give_back(goes: Option<&str>, ending: Option<MoveEnding>) -> Action {
-    Action::GiveBack { workload: cart(), observed: 2, goes: goes.map(name), ending }
+    Action::GiveBackMinimum { workload: cart(), observed: 2, goes: goes.map(name), ending }
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,6 +73,8 @@ pub(crate) fn host(name: &str, backend: &str) -> Host {
         backends: vec![backend.parse().unwrap()],
         rule: Rule::None,
         default_split: stornx_core::model::DefaultSplit::ByReplicas,
+        adoptable: false,
+        leftover: false,
     }
 }
 

@@ -282,12 +282,12 @@ const fn count(record: &mut CycleRecord, kind: ActionKind, done: bool) {
         return;
     }
     match kind {
-        ActionKind::SetRoutes => record.writes += 1,
+        ActionKind::SetRoutes | ActionKind::GiveBackRoutes => record.writes += 1,
         ActionKind::AddReplicas | ActionKind::RemoveReplicas => record.scale_actions += 1,
         ActionKind::StartMove
         | ActionKind::FinishMove
         | ActionKind::AbortMove
-        | ActionKind::GiveBack => record.moves += 1,
+        | ActionKind::GiveBackMinimum => record.moves += 1,
         ActionKind::CloseMove | ActionKind::Unmark | ActionKind::Release => {}
     }
 }

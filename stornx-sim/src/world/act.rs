@@ -64,7 +64,7 @@ impl World {
                 self.remove(service, &[victim]);
             }
             // As if the autoscaler looked right then, and lowered the count at once.
-            Action::GiveBack { workload, observed, goes, .. } => {
+            Action::GiveBackMinimum { workload, observed, goes, .. } => {
                 let service = attempt.counted(self, workload, *observed)?;
                 let goes = goes.as_ref().map(|goes| attempt.pod(self, service, goes));
                 let gone: Vec<u32> = goes.transpose()?.into_iter().collect();
@@ -102,8 +102,18 @@ impl World {
                 }
                 self.write_rule(service, to.clone());
             }
+            Action::GiveBackRoutes { host, .. } => {
+                let service = attempt.host(self, host)?;
+                self.give_rule_back(service);
+            }
         }
         Ok(())
+    }
+
+    /// The mesh splits as the scenario says again.
+    fn give_rule_back(&mut self, service: usize) {
+        self.meter.rule_writes += 1;
+        self.route(service, Routing::of(self.scenario.default_split));
     }
 
     /// Writes the weights of a host and counts the write.

@@ -117,6 +117,8 @@ impl World {
             backends: vec![model.workload.clone()],
             rule,
             default_split,
+            adoptable: false,
+            leftover: false,
         }
     }
 }

@@ -166,6 +166,8 @@ pub(super) fn fixture() -> Fixture {
         backends: vec![id("cart")],
         rule: Rule::Ours(live()),
         default_split: DefaultSplit::ByReplicas,
+        adoptable: false,
+        leftover: false,
     }];
     let pods = workloads.iter().flat_map(|w| &w.pods);
     let usage = pods.map(|pod| PodUsage {
@@ -364,7 +366,7 @@ pub(super) fn give_back() -> Fixture {
     let held = Some(HeldMinimum { before: 2, raised: 6 });
     let kind = AutoscalerKind::Hpa;
     fixture.workload("cart").autoscaler = Some(Autoscaler { kind, min: 6, max: 9, held });
-    let action = Action::GiveBack {
+    let action = Action::GiveBackMinimum {
         workload: id("cart"),
         observed: 6,
         goes: Some(pod("cart-0")),

@@ -40,7 +40,7 @@ fn a_minimum_is_raised_only_where_that_is_asked_for_and_helps() {
 fn a_minimum_is_given_back_at_the_end_of_its_move() {
     let ends = |change: fn(&mut Option<PodName>, &mut Option<MoveEnding>)| {
         move |f: &mut Fixture| match f.action() {
-            Action::GiveBack { goes, ending, .. } => change(goes, ending),
+            Action::GiveBackMinimum { goes, ending, .. } => change(goes, ending),
             other => panic!("{other}"),
         }
     };
@@ -75,7 +75,7 @@ fn a_minimum_is_given_back_at_the_end_of_its_move() {
     passes(give_back(), |f| {
         f.workload("cart").desired = 9;
         match f.action() {
-            Action::GiveBack { observed, .. } => *observed = 9,
+            Action::GiveBackMinimum { observed, .. } => *observed = 9,
             other => panic!("{other}"),
         }
     });

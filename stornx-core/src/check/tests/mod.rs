@@ -53,9 +53,9 @@ fn observe(fixture: &mut Fixture, count: u32) {
         | Action::FinishMove { observed, .. }
         | Action::AbortMove { observed, .. }
         | Action::CloseMove { observed, .. }
-        | Action::GiveBack { observed, .. }
+        | Action::GiveBackMinimum { observed, .. }
         | Action::Unmark { observed, .. } => *observed = count,
-        Action::Release { .. } | Action::SetRoutes { .. } => {}
+        Action::Release { .. } | Action::SetRoutes { .. } | Action::GiveBackRoutes { .. } => {}
     }
 }
 

@@ -39,7 +39,10 @@ fn counts_are_what_they_are_expected_to_be() {
 
 /// It expects a count.
 const fn counts(action: &Action) -> bool {
-    !matches!(action, Action::SetRoutes { .. } | Action::Release { .. })
+    !matches!(
+        action,
+        Action::SetRoutes { .. } | Action::GiveBackRoutes { .. } | Action::Release { .. }
+    )
 }
 
 #[test]

@@ -20,9 +20,11 @@ use crate::{
     ids::{HostName, PodName, WorkloadRef, ZoneName},
     memory::{HostMemory, Memory, WorkloadMemory},
     model::{Mesh, Rollout, Rule},
-    plan::{Action, RoutePurpose},
+    plan::{Action, GiveBackCause, RoutePurpose},
     policy::TargetRule,
-    report::{ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, Why},
+    report::{
+        ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, TidyWhy, Why,
+    },
     units::{Millis, Percent, Rps, Span},
     view::{HostIndex, View, WorkloadIndex, ZoneIndex},
 };
@@ -109,7 +111,7 @@ impl Room<'_> {
     fn decide(&mut self, workshop: &mut Workshop) -> Decision {
         let workload = match self.gate() {
             Ok(workload) => workload,
-            Err(reason) => return leave(reason),
+            Err(reason) => return self.give_back(reason),
         };
         let view = self.view;
         let ready = &view.workloads[workload.at()].ready;
@@ -159,8 +161,10 @@ impl Room<'_> {
     fn gate(&self) -> Result<WorkloadIndex, RouteReason> {
         let view = self.view;
         let host = &view.hosts[self.host.at()];
-        if view.snapshot.mesh != Mesh::Routable {
-            return Err(RouteReason::NotRoutable);
+        match view.snapshot.mesh {
+            Mesh::Routable => {}
+            Mesh::Unnamed => return Err(RouteReason::Unnamed),
+            Mesh::Absent | Mesh::NotRoutable => return Err(RouteReason::NotRoutable),
         }
         let Some(workload) = host.workload else {
             return Err(RouteReason::NotOneWorkload { backends: count(host.host.backends.len()) });
@@ -177,11 +181,49 @@ impl Room<'_> {
         if let Rule::Foreign(foreign) = host.host.rule {
             return Err(RouteReason::Foreign(foreign));
         }
+        let bare = host.host.rule == Rule::None && !host.host.adoptable;
+        if bare && !view.policy.balancer.create_rules {
+            return Err(RouteReason::NoRule);
+        }
         match view.zones.len() {
             0 | 1 => Err(RouteReason::OneZone),
             2..=MOST_ZONES => Ok(workload),
             zones => Err(RouteReason::TooManyZones { zones: count(zones) }),
         }
+    }
+
+    /// Leaves the routes alone; what stands of ours and would cut a zone off sooner or
+    /// later, since nobody follows it any more, is taken back.
+    fn give_back(&self, reason: RouteReason) -> Decision {
+        let view = self.view;
+        let host = view.hosts[self.host.at()].host;
+        let cause = match reason {
+            RouteReason::Foreign(rule) if host.leftover => GiveBackCause::Foreign(rule),
+            RouteReason::OptedOut => GiveBackCause::OptedOut,
+            RouteReason::Unnamed => GiveBackCause::Unnamed,
+            RouteReason::OneZone | RouteReason::TooManyZones { .. } => GiveBackCause::Zones,
+            RouteReason::NotOneWorkload { .. } => GiveBackCause::SeveralWorkloads,
+            _ => return leave(reason),
+        };
+        let stands = host.leftover || matches!(host.rule, Rule::Ours(_));
+        let monitored = &view.policy.namespaces;
+        let ours = monitored.is_empty() || monitored.contains(&host.name.namespace());
+        let mut backends = host.backends.iter().filter_map(|id| view.workload(id));
+        let Some(workload) = backends.next().filter(|_| stands && ours) else {
+            return leave(reason);
+        };
+        let facts = view.workloads[workload.at()].workload;
+        if !facts.managed {
+            return leave(reason);
+        }
+        let action =
+            Action::GiveBackRoutes { host: host.name.clone(), workload: facts.id.clone(), cause };
+        let why = Why::TidyUp(TidyWhy::Routes);
+        let report = ActionReport { expected: Expected::default(), why };
+        let mut decision = leave(reason);
+        decision.report.pressing = true;
+        decision.proposal = Some(Proposal { action, report });
+        decision
     }
 
     /// What is about to change of its workload's replicas.

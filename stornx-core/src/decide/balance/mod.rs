@@ -15,6 +15,7 @@
 //! | `flow`, `round` | the exact optimum, and its whole numbers |
 //! | `target`, `proportional` | the target by either rule |
 //! | `worth` | whether the target is worth a change |
+//! | `effective` | what weights come to where zones have subzones |
 //! | `step`, `hold` | how far to go in this cycle |
 //! | `verify` | whether the last change made things worse |
 //! | `remember` | what the next cycle starts with |
@@ -26,6 +27,7 @@
 mod capacity;
 mod congestion;
 mod decide;
+mod effective;
 mod flow;
 #[cfg(test)]
 mod frontier;
@@ -48,4 +50,5 @@ mod worth;
 
 #[cfg(test)]
 pub(crate) use self::decide::Routed;
+pub use self::effective::{EndpointGroups, effective_shares, effective_weight, nearest_weights};
 pub(crate) use self::{decide::decide, remember::remember_hosts};

@@ -37,7 +37,7 @@ fn tidied(world: &World) -> Option<Action> {
     let planned = plan(&world.snapshot, &world.policy, &world.memory, NOW);
     planned.plan.actions.into_iter().find(|action| {
         let kind = action.kind();
-        matches!(kind, ActionKind::GiveBack | ActionKind::Unmark | ActionKind::Release)
+        matches!(kind, ActionKind::GiveBackMinimum | ActionKind::Unmark | ActionKind::Release)
     })
 }
 
@@ -66,7 +66,8 @@ fn a_minimum_that_nobody_knows_the_move_of_is_given_back() {
     let held = Some(HeldMinimum { before: 1, raised: 3 });
     let kind = AutoscalerKind::Hpa;
     world.workload("w", &["a0", "b0"]).autoscaler = Some(Autoscaler { kind, min: 3, max: 9, held });
-    let expected = Action::GiveBack { workload: id("w"), observed: 2, goes: None, ending: None };
+    let expected =
+        Action::GiveBackMinimum { workload: id("w"), observed: 2, goes: None, ending: None };
     assert_eq!(tidied(&world), Some(expected));
     world.of("w").autoscaler.as_mut().unwrap().held = None;
     assert_eq!(tidied(&world), None);

@@ -239,7 +239,7 @@ impl<'a> Reading<'a> {
                 };
                 let action = if self.record.way == MoveWay::Hold {
                     let ending = Some(MoveEnding::Finish { replacement });
-                    Action::GiveBack { workload: id, observed, goes: Some(victim), ending }
+                    Action::GiveBackMinimum { workload: id, observed, goes: Some(victim), ending }
                 } else {
                     Action::FinishMove { workload: id, observed, victim, replacement }
                 };
@@ -247,7 +247,7 @@ impl<'a> Reading<'a> {
             }
             Step::Undo { surge: goes, cause } if self.record.way == MoveWay::Hold => {
                 let ending = Some(MoveEnding::Undo { cause });
-                let action = Action::GiveBack { workload: id, observed, goes, ending };
+                let action = Action::GiveBackMinimum { workload: id, observed, goes, ending };
                 (action, MoveWhy::GivenUp { cause }, MoveReason::GivenUp { cause })
             }
             Step::Undo { surge, cause } => (

@@ -273,7 +273,7 @@ impl Cycle<'_> {
                     record.ending = Some(MoveEnding::Undo { cause: *cause });
                 }
             }
-            Action::GiveBack { workload, ending: Some(ending), .. } => {
+            Action::GiveBackMinimum { workload, ending: Some(ending), .. } => {
                 if let MoveEnding::Finish { replacement } = ending {
                     self.note_finished(remembered, workload, replacement);
                 }
@@ -288,10 +288,11 @@ impl Cycle<'_> {
                 }
                 remembered.in_flight = None;
             }
-            Action::GiveBack { ending: None, .. }
+            Action::GiveBackMinimum { ending: None, .. }
             | Action::Unmark { .. }
             | Action::Release { .. }
-            | Action::SetRoutes { .. } => {}
+            | Action::SetRoutes { .. }
+            | Action::GiveBackRoutes { .. } => {}
         }
     }
 

@@ -102,6 +102,8 @@ impl World {
             backends: vec![id(name)],
             rule: crate::model::Rule::None,
             default_split: crate::model::DefaultSplit::ByReplicas,
+            adoptable: false,
+            leftover: false,
         });
         self.snapshot.workloads.last_mut().unwrap()
     }

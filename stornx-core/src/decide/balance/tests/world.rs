@@ -238,6 +238,8 @@ impl World {
                 backends: vec![callee_id.clone()],
                 rule: self.rule.clone(),
                 default_split: self.default_split,
+                adoptable: false,
+                leftover: false,
             }],
             mesh: self.mesh,
             steering: Steering::default(),

@@ -1,0 +1,247 @@
+//! A caller: an Envoy of one zone, joined to istiod as a sidecar, and requests through it.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::Istiod;
+use crate::{
+    cluster::TestBed,
+    dirs,
+    error::{BedError, Result},
+    ports,
+    process::{Process, Start},
+    wait::until,
+};
+
+/// How long it may take to join.
+const JOINED: Duration = Duration::from_secs(60);
+
+/// Connections that requests come over.
+const CONNECTIONS: u64 = 8;
+
+/// Where a caller is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Region.
+    pub region: String,
+    /// Zone.
+    pub zone: String,
+}
+
+/// Weight of each locality, `region/zone/subzone`, as the proxy was told.
+pub type Groups = BTreeMap<String, u64>;
+
+/// An Envoy that runs; ended with the handle.
+#[derive(Debug)]
+pub struct Caller {
+    _process: Process,
+    listener: u16,
+    admin: u16,
+}
+
+impl Caller {
+    /// Starts an Envoy in a place and waits until it knows the clusters of istiod.
+    ///
+    /// # Errors
+    /// When it does not join in time.
+    pub async fn start(
+        bed: &TestBed,
+        istiod: &Istiod,
+        name: &'static str,
+        namespace: &str,
+        place: &Place,
+    ) -> Result<Self> {
+        let (listener, admin) = (ports::free()?, ports::free()?);
+        let file = bed.folder().join(format!("{name}.json"));
+        let text = configuration(istiod.port, listener, admin, name, namespace, place);
+        dirs::write(&file, text.to_string())?;
+        let process = Process::start(Start {
+            name,
+            program: super::envoy()?,
+            arguments: vec![
+                "-c".to_owned(),
+                file.to_string_lossy().into_owned(),
+                "--concurrency".to_owned(),
+                "1".to_owned(),
+                "--log-level".to_owned(),
+                "warning".to_owned(),
+                "--disable-hot-restart".to_owned(),
+            ],
+            folder: bed.folder().to_path_buf(),
+        })?;
+        let caller = Self { _process: process, listener, admin };
+        let ready = || async {
+            let text = caller.ask("ready").await?;
+            if text.trim() == "LIVE" { Ok(()) } else { Err(text) }
+        };
+        until("Envoy to be live", JOINED, ready).await?;
+        Ok(caller)
+    }
+
+    async fn ask(&self, path: &str) -> Result<String, String> {
+        let url = format!("http://127.0.0.1:{}/{path}", self.admin);
+        let text = async { reqwest::get(&url).await?.text().await };
+        text.await.map_err(|error| error.to_string())
+    }
+
+    /// The weights of localities that it was told for a host's port 80, of those that hold
+    /// an endpoint.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn groups(&self, host: &str) -> Result<Groups, String> {
+        let text = self.ask("config_dump?include_eds").await?;
+        let dump: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let wanted = format!("outbound|80||{host}");
+        let mut groups = Groups::new();
+        let configs = dump["configs"].as_array().into_iter().flatten();
+        let endpoints = configs
+            .flat_map(|config| config["dynamic_endpoint_configs"].as_array().into_iter().flatten());
+        for assignment in endpoints.map(|one| &one["endpoint_config"]) {
+            if assignment["cluster_name"] != wanted.as_str() {
+                continue;
+            }
+            for group in assignment["endpoints"].as_array().into_iter().flatten() {
+                if group["lb_endpoints"].as_array().is_none_or(Vec::is_empty) {
+                    continue;
+                }
+                let part = |name: &str| group["locality"][name].as_str().unwrap_or_default();
+                let key = format!("{}/{}/{}", part("region"), part("zone"), part("sub_zone"));
+                let weight = group["load_balancing_weight"].as_u64().unwrap_or(0);
+                groups.insert(key, weight);
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Sends requests to a host, and counts which pod answered how many.
+    ///
+    /// # Errors
+    /// When one of them is not answered with 200.
+    pub async fn count(&self, host: &str, requests: u64) -> Result<BTreeMap<IpAddr, u64>> {
+        let host: Arc<str> = host.into();
+        let tasks: Vec<_> = (0..CONNECTIONS)
+            .map(|at| {
+                let share = requests / CONNECTIONS + u64::from(at < requests % CONNECTIONS);
+                tokio::spawn(send(self.listener, Arc::clone(&host), share))
+            })
+            .collect();
+        let mut counts = BTreeMap::new();
+        for task in tasks {
+            let failed =
+                |detail: String| BedError::Invalid { what: format!("requests to {host}"), detail };
+            let answered = task.await.map_err(|error| failed(error.to_string()))?;
+            for (pod, count) in answered.map_err(failed)? {
+                *counts.entry(pod).or_insert(0) += count;
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// Sends requests one after the other over one connection.
+async fn send(port: u16, host: Arc<str>, requests: u64) -> Result<BTreeMap<IpAddr, u64>, String> {
+    let said = |error: std::io::Error| error.to_string();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(said)?;
+    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nx-to: outbound|80||{host}\r\n\r\n");
+    let mut counts = BTreeMap::new();
+    let mut part = [0_u8; 4096];
+    for _ in 0..requests {
+        stream.write_all(request.as_bytes()).await.map_err(said)?;
+        let mut held = String::new();
+        let body = loop {
+            let read = stream.read(&mut part).await.map_err(said)?;
+            held.push_str(&String::from_utf8_lossy(&part[..read]));
+            if let Some((head, body)) = held.split_once("\r\n\r\n")
+                && let Some(length) = length(head)
+                && body.len() >= length
+            {
+                if !head.starts_with("HTTP/1.1 200") {
+                    return Err(held);
+                }
+                break body.to_owned();
+            }
+            if read == 0 {
+                return Err(format!("cut off after {held:?}"));
+            }
+        };
+        let pod: IpAddr = body.trim().parse().map_err(|_| format!("{body:?} is no address"))?;
+        *counts.entry(pod).or_insert(0) += 1;
+    }
+    Ok(counts)
+}
+
+fn length(head: &str) -> Option<usize> {
+    let line = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+    line.trim().parse().ok()
+}
+
+/// Clusters and endpoints come from istiod, the listener is our own: which cluster a
+/// request is for is said in a header.
+fn configuration(
+    istiod: u16,
+    listener: u16,
+    admin: u16,
+    name: &str,
+    namespace: &str,
+    place: &Place,
+) -> Value {
+    // An address of its own that no pod has.
+    let address = format!("10.255.0.{}", listener % 250 + 1);
+    let at = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+    let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
+    let http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    let router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+    let http2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    json!({
+        "node": {
+            "id": format!("sidecar~{address}~{name}.{namespace}~{namespace}.svc.cluster.local"),
+            "cluster": name,
+            "locality": {"region": place.region, "zone": place.zone},
+            "metadata": {
+                "NAMESPACE": namespace, "INSTANCE_IPS": address,
+                "LABELS": {"app": name}, "CLUSTER_ID": "Kubernetes"
+            }
+        },
+        "admin": {"address": at(admin)},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "GRPC", "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "istiod"}}]
+            },
+            "cds_config": ads
+        },
+        "static_resources": {
+            "clusters": [{
+                "name": "istiod", "type": "STATIC", "connect_timeout": "5s",
+                "typed_extension_protocol_options": {
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                        "@type": http2, "explicit_http_config": {"http2_protocol_options": {}}
+                    }
+                },
+                "load_assignment": {"cluster_name": "istiod", "endpoints": [
+                    {"lb_endpoints": [{"endpoint": {"address": at(istiod)}}]}
+                ]}
+            }],
+            "listeners": [{
+                "name": "calls", "address": at(listener),
+                "filter_chains": [{"filters": [{
+                    "name": "http",
+                    "typed_config": {
+                        "@type": http, "stat_prefix": "calls",
+                        "route_config": {"virtual_hosts": [{
+                            "name": "all", "domains": ["*"],
+                            "routes": [{"match": {"prefix": "/"}, "route": {"cluster_header": "x-to"}}]
+                        }]},
+                        "http_filters": [{"name": "router", "typed_config": {"@type": router}}]
+                    }
+                }]}]
+            }]
+        }
+    })
+}

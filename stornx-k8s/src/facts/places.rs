@@ -1,0 +1,53 @@
+//! Where nodes are, as a rule can name it: `region/zone`.
+//!
+//! A rule that is in force cuts off every endpoint in a place that it does not name, so
+//! that a place without a name is a reason to write none: a node without a zone or a
+//! region, or a zone whose name two regions have (in which case one weight would have to
+//! be shared between two places, and 1 cannot be). Nodes that hold nothing and take nothing do not
+//! count: a node that has just joined gets its labels before it may take pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stornx_core::{
+    ids::{RegionName, ZoneName},
+    model::Node,
+};
+
+use crate::{map::node::UNKNOWN, watch::kinds::Tables};
+
+/// The regions of all zones.
+pub(crate) struct Regions<'a> {
+    by_zone: BTreeMap<&'a ZoneName, BTreeSet<&'a RegionName>>,
+}
+
+impl<'a> Regions<'a> {
+    pub(crate) fn of_nodes(tables: &'a Tables) -> Self {
+        let mut by_zone: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (_, node) in tables.nodes.iter() {
+            by_zone.entry(&node.zone).or_default().insert(&node.region);
+        }
+        Self { by_zone }
+    }
+
+    /// All zones.
+    pub(crate) fn zones(&self) -> impl Iterator<Item = &'a ZoneName> {
+        self.by_zone.keys().copied()
+    }
+
+    /// The region of a zone; `None` when there is no such zone, or two of the name.
+    pub(crate) fn of(&self, zone: &ZoneName) -> Option<&'a RegionName> {
+        let regions = self.by_zone.get(zone)?;
+        let mut regions = regions.iter().copied();
+        regions.next().filter(|_| regions.next().is_none())
+    }
+}
+
+/// Whether some place cannot be named that can hold an endpoint.
+pub(crate) fn unnamed(tables: &Tables, regions: &Regions<'_>) -> bool {
+    let nameless = |node: &Node| node.zone.as_str() == UNKNOWN || node.region.as_str() == UNKNOWN;
+    let holds = |node: &Node| {
+        tables.pods.iter().any(|(_, pod)| pod.node.as_deref() == Some(node.name.as_str()))
+    };
+    regions.zones().any(|zone| regions.of(zone).is_none())
+        || tables.nodes.iter().any(|(_, node)| nameless(node) && (node.schedulable || holds(node)))
+}
