@@ -58,7 +58,7 @@ pub use self::{
     map::policy::ANNOTATIONS,
     metrics::PodMetrics,
     store::{ConfigMapStore, StoreOptions},
-    watch::{Cluster, ClusterOptions, WatchStats},
+    watch::{Cluster, ClusterOptions, Place, WatchStats},
     webhook::{CountRequest, ServingWebhook, Webhook, WebhookOptions, WebhookResult},
     write::KubeActuator,
 };

@@ -196,8 +196,7 @@ impl Controller {
             None => Arc::new(NeverWrites),
         };
         let engine = world.engine(settings, gate, settings.engine);
-        let wakeups =
-            Wakeups::new(settings.schedule.clone(), settings.pace, world.cluster.changes());
+        let wakeups = Wakeups::new(settings.schedule.clone(), settings.pace, &world.cluster);
         let teller = Teller::start(world.events.clone(), lease.clone(), metrics.clone());
         Ok(Self {
             world,

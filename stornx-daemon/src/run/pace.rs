@@ -1,11 +1,13 @@
 //! When the next cycle comes: with the schedule, early after a change of endpoints or
 //! nodes, or as a glance between. The schedule is the floor: a stream of changes puts a
-//! cycle off until its next instant and no longer. Times of the schedule are in UTC.
+//! cycle off until its next instant and no longer. A zone that appears or vanishes does
+//! not wait: rules that stand do not name it, and cut off what comes up in it. Times of the schedule are in UTC.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{Timestamp as Instant, tz::TimeZone};
 use stornx_core::engine::Pace;
+use stornx_k8s::{Cluster, Place};
 use tokio::{sync::watch, time};
 
 use crate::config::Schedule;
@@ -52,16 +54,18 @@ pub(crate) struct Wakeups {
     schedule: Schedule,
     pace: Pace,
     changes: watch::Receiver<u64>,
+    places: watch::Receiver<BTreeSet<Place>>,
 }
 
 impl Wakeups {
-    pub(crate) const fn new(schedule: Schedule, pace: Pace, changes: watch::Receiver<u64>) -> Self {
-        Self { schedule, pace, changes }
+    pub(crate) fn new(schedule: Schedule, pace: Pace, cluster: &Cluster) -> Self {
+        Self { schedule, pace, changes: cluster.changes(), places: cluster.places() }
     }
 
     /// What came before now needs no cycle of its own: one is about to begin.
     pub(crate) fn caught_up(&mut self) {
         self.changes.mark_unchanged();
+        self.places.mark_unchanged();
     }
 
     /// The next cause. Safe to drop at any time.
@@ -73,17 +77,11 @@ impl Wakeups {
             tokio::select! {
                 biased;
                 () = time::sleep_until(due) => return Cause::Due,
-                () = self.change() => return self.quiet(due).await,
+                () = change(&mut self.places) => return Cause::Changed,
+                () = change(&mut self.changes) => return self.quiet(due).await,
                 () = time::sleep_until(glance) => return Cause::Glance,
                 () = time::sleep_until(look) => {}
             }
-        }
-    }
-
-    /// The next change; never when there can be none any more.
-    async fn change(&mut self) {
-        if self.changes.changed().await.is_err() {
-            std::future::pending().await
         }
     }
 
@@ -98,10 +96,18 @@ impl Wakeups {
             }
             tokio::select! {
                 biased;
-                () = self.change() => {}
+                () = change(&mut self.places) => return Cause::Changed,
+                () = change(&mut self.changes) => {}
                 () = time::sleep_until(quiet) => return Cause::Changed,
             }
         }
+    }
+}
+
+/// The next change; never when there can be none any more.
+async fn change<T>(changes: &mut watch::Receiver<T>) {
+    if changes.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -118,7 +124,8 @@ mod tests {
         // Once in four years: the schedule does not come due within hours of a test,
         // except on the eve of that day.
         let schedule = Schedule::read("0 0 29 2 *").unwrap();
-        (sender, Wakeups::new(schedule, pace, receiver))
+        let (_, places) = watch::channel(BTreeSet::new());
+        (sender, Wakeups { schedule, pace, changes: receiver, places })
     }
 
     #[test]
@@ -163,6 +170,22 @@ mod tests {
         };
         let (cause, ()) = tokio::join!(wakeups.next(), changes);
         assert_eq!((cause, began.elapsed().as_secs()), (Cause::Changed, 12 + 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_zone_that_appears_does_not_wait_for_a_pause() {
+        let (sender, mut wakeups) = wakeups(3600);
+        let (places, receiver) = watch::channel(BTreeSet::new());
+        wakeups.places = receiver;
+        let began = time::Instant::now();
+        let changes = async {
+            sender.send_modify(|count| *count += 1);
+            time::sleep(Duration::from_secs(2)).await;
+            let place = ("eu".parse().unwrap(), "c".parse().unwrap());
+            places.send_replace([place].into());
+        };
+        let (cause, ()) = tokio::join!(wakeups.next(), changes);
+        assert_eq!((cause, began.elapsed().as_secs()), (Cause::Changed, 2));
     }
 
     #[tokio::test(start_paused = true)]

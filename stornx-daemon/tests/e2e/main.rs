@@ -13,6 +13,7 @@ mod boutique;
 mod crash;
 mod faults;
 mod guards;
+mod hold;
 mod moves;
 mod nearer;
 mod odd;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     tests.extend(boutique::tests());
     tests.extend(guards::tests());
     tests.extend(moves::tests());
+    tests.extend(hold::tests());
     tests.extend(crash::tests());
     tests.extend(wander::tests());
     tests.extend(steering::tests());

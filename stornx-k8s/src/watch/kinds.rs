@@ -62,6 +62,8 @@ pub(crate) trait Kind: Send + Sync + 'static {
     type Record: PartialEq + Send;
     /// Its name, for people.
     const NAME: &'static str;
+    /// Its records say where there are places.
+    const PLACES: bool = false;
 
     /// The key of an object; `None` when it cannot be one of ours.
     fn key(meta: &ObjectMeta) -> Option<Self::Key>;
@@ -128,13 +130,16 @@ kind!(
     by |meta| meta.name.as_deref().map(Into::into),
     map |node, _| map::node::record(node),
     {
+        const PLACES: bool = true;
         fn wakes(
             _managed: &BTreeSet<Namespace>,
             _key: &Arc<str>,
             before: Option<&Node>,
             now: Option<&Node>,
         ) -> bool {
-            let place = |node: &Node| (node.ready, node.schedulable, node.zone.clone());
+            let place = |node: &Node| {
+                (node.ready, node.schedulable, node.zone.clone(), node.region.clone())
+            };
             before.map(place) != now.map(place)
         }
     }

@@ -25,8 +25,8 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use stornx_core::{
-    ids::{Namespace, WorkloadRef},
-    model::{ClusterFacts, Mesh, Steering},
+    ids::{Namespace, RegionName, WorkloadRef, ZoneName},
+    model::{ClusterFacts, Mesh, Node, Steering},
     ports::{ClusterSource, PortError},
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -71,6 +71,9 @@ struct Store {
     tables: Tables,
 }
 
+/// Where nodes are.
+pub type Place = (RegionName, ZoneName);
+
 /// What the watches write and facts are made of.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -78,6 +81,7 @@ pub(crate) struct Shared {
     store: Mutex<Store>,
     healths: Mutex<Healths>,
     changes: watch::Sender<u64>,
+    places: watch::Sender<BTreeSet<Place>>,
     synced: watch::Sender<bool>,
     health: Health,
 }
@@ -90,6 +94,7 @@ impl Shared {
             store: Mutex::default(),
             healths: Mutex::default(),
             changes: watch::Sender::new(0),
+            places: watch::Sender::new(BTreeSet::new()),
             synced: watch::Sender::new(false),
             health: Health::default(),
         }
@@ -113,8 +118,19 @@ impl Shared {
         K::wakes(&self.managed, key, before, now)
     }
 
-    fn wake(&self) {
+    fn wake<K: Kind>(&self) {
         self.changes.send_modify(|count| *count += 1);
+        if K::PLACES {
+            let nodes = self.read(|tables, _| {
+                let place = |node: &Node| (node.region.clone(), node.zone.clone());
+                tables.nodes.iter().map(|(_, node)| place(node)).collect::<BTreeSet<Place>>()
+            });
+            self.places.send_if_modified(|known| {
+                let new = *known != nodes;
+                *known = nodes;
+                new
+            });
+        }
     }
 
     fn note_synced(&self) {
@@ -131,7 +147,7 @@ impl Shared {
         self.healths().listed(K::NAME);
         self.note_synced();
         if vanished.iter().any(|(key, gone)| self.wakes::<K>(key, Some(gone), None)) {
-            self.wake();
+            self.wake::<K>();
         }
     }
 
@@ -159,7 +175,7 @@ impl Shared {
             self.health.born();
         }
         if wakes {
-            self.wake();
+            self.wake::<K>();
         }
     }
 
@@ -172,7 +188,7 @@ impl Shared {
     fn remove<K: Kind>(&self, key: &K::Key) {
         let before = K::table(&mut self.store().tables).remove(key);
         if self.wakes::<K>(key, before.as_ref(), None) {
-            self.wake();
+            self.wake::<K>();
         }
     }
 
@@ -287,6 +303,13 @@ impl Cluster {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
+    }
+
+    /// The regions and zones that nodes are in; changed when one appears or vanishes. Weights
+    /// that stand do not name a zone that has just appeared: that is pressing.
+    #[must_use]
+    pub fn places(&self) -> watch::Receiver<BTreeSet<Place>> {
+        self.shared.places.subscribe()
     }
 
     /// Decides as if new replicas were told where to run, for a dry run: there is no

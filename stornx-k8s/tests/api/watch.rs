@@ -273,6 +273,24 @@ async fn a_server_that_closes_every_watch_at_once_is_not_believed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn places_change_when_a_zone_appears_or_vanishes() {
+    let api = Api::new();
+    shop(&api);
+    let (_connection, cluster) = started(&api).await;
+    let mut places = cluster.places();
+    assert_eq!(places.borrow_and_update().len(), 2);
+    api.put(NODES, node("n3", "b"));
+    until("the node is seen", async || facts(&cluster).await.nodes.len() == 3).await;
+    assert!(!places.has_changed().unwrap(), "it is in a zone that is known");
+    api.put(NODES, node("n4", "c"));
+    until("its zone is seen", async || places.has_changed().unwrap()).await;
+    assert_eq!(places.borrow_and_update().len(), 3);
+    api.remove(NODES, "n4");
+    until("it is gone", async || places.has_changed().unwrap()).await;
+    assert_eq!(places.borrow().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rules_are_watched_while_their_kind_is_served() {
     let api = Api::new();
     shop(&api);
