@@ -23,14 +23,18 @@ use stornx_testbed::{Server, TestBed, wait::until};
 use super::{scenario::Scenario, stage::Stage};
 use crate::support::{SOON, TestResult, faults::Faults, long_form};
 
+/// How many changes the controller manager has not seen.
+const CHANGES: &str = "STORNX_E2E_BEHIND";
+
+pub(super) fn is_asked_for() -> bool {
+    std::env::var_os(CHANGES).is_some()
+}
+
 /// A change carries this many bytes: what is under way is more than a stream holds.
 const BYTES: usize = 4096;
 
 pub(super) async fn behind(bed: Arc<TestBed>) -> TestResult {
-    let changes = long_form("STORNX_E2E_BEHIND", 0)?;
-    if changes == 0 {
-        return Ok(());
-    }
+    let changes = long_form(CHANGES, 300)?;
     let stage = Stage::set(&bed, 0, "behind", Scenario::Shrink).await?;
     stage.open.store(false, Ordering::SeqCst);
     let faults = Faults::new(stage.user.clone(), None);

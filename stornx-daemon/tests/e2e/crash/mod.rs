@@ -45,12 +45,15 @@ const AGAIN: usize = 3;
 const WRITE: Duration = Duration::from_secs(2);
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![
+    let mut tests = vec![
         Test::own("crash_at_every_write", stage::options(), crashes),
         Test::own("late_request_of_a_scale_down", stage::options(), late::late),
-        Test::own("controller_that_is_behind", stage::options(), behind::behind),
         Test::own("others_at_every_write", stage::options(), others::others),
-    ]
+    ];
+    if behind::is_asked_for() {
+        tests.push(Test::own("controller_that_is_behind", stage::options(), behind::behind));
+    }
+    tests
 }
 
 /// How long a daemon is away after a crash, by the next one's clock.
