@@ -40,7 +40,7 @@ fn every_plan_passes_its_check() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?} in plans with {kinds:?}");
-    assert_eq!(kinds.len(), 10, "every kind of action was planned: {kinds:?}");
+    assert_eq!(kinds.len(), 11, "every kind of action was planned: {kinds:?}");
 }
 
 #[test]

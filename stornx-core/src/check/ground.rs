@@ -6,7 +6,7 @@ use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     memory::{Memory, MoveInFlight},
     model::{Edge, Host, Node, Pod, PodPhase, PodUsage, Snapshot, Workload},
-    plan::{Action, MoveWay, Planned},
+    plan::{Action, MoveEnding, MoveWay, Planned},
     policy::Policy,
 };
 
@@ -171,10 +171,15 @@ impl<'a> Change<'a> {
             }
             Action::FinishMove { observed, victim, .. } => (observed, vec![], vec![victim]),
             Action::AbortMove { observed, surge, .. } => (observed, vec![], surge.iter().collect()),
-            // The autoscaler decides when: it is reckoned as if it were now.
-            Action::GiveBackMinimum { observed, goes, .. } => {
-                (observed, vec![], goes.iter().collect())
-            }
+            // The autoscaler decides when the victim goes: it is reckoned as if it were now.
+            Action::GiveBackMinimum {
+                observed,
+                goes,
+                ending: Some(MoveEnding::Finish { .. }),
+                ..
+            } => (observed, vec![], goes.iter().collect()),
+            // Which goes if one does: the count is the autoscaler's.
+            Action::GiveBackMinimum { observed, .. } => (observed, vec![], vec![]),
             Action::CloseMove { .. }
             | Action::Unmark { .. }
             | Action::Release { .. }

@@ -168,7 +168,8 @@ fn close(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
     }
     let surged = u64::from(*observed) == u64::from(record.replicas_before) + 1;
     let others = known.autoscaler.is_some() || known.counted_by == CountBy::Others;
-    if known.autoscaler.is_some_and(|autoscaler| autoscaler.holds()) {
+    let holds = known.autoscaler.is_some_and(|autoscaler| autoscaler.holds());
+    if record.way == MoveWay::Hold && holds {
         violations.push(wrong(action, "the minimum of its autoscaler is still raised".to_owned()));
     }
     if record.way == MoveWay::Surge && surged && !others {
