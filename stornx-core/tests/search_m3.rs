@@ -63,7 +63,7 @@ fn zones_are_kept_and_both_worths_rise() {
 }
 
 #[test]
-#[ignore = "the search is being built: an early end leaves too few moves; run with --ignored"]
+#[ignore = "the search is being built: an early end leaves too few moves; cargo test -p stornx-core --test search_m3 -- --ignored"]
 fn same_seed_same_list_and_longer_is_never_worse() {
     let Some(problem) = m3(false) else { return };
     let options = Options { seed: 3, max_moves: None, price: 0.0 };

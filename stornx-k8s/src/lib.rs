@@ -33,8 +33,8 @@
 //! | the namespace of the daemon | get, create and patch its ConfigMap; get, create and update its Lease; get, create and patch the EndpointSlice of its webhook |
 //! | cluster | get and patch its MutatingWebhookConfiguration |
 //!
-//! Nothing is deleted but pods by eviction and routing rules of our own, pods are never read one by one, and events are
-//! never changed.
+//! Nothing is deleted but pods by eviction and routing rules of our own, pods are never
+//! read one by one, and events are never changed.
 
 mod clean;
 mod connect;

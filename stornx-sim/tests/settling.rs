@@ -71,7 +71,7 @@ fn an_application_of_eleven_services_settles() {
 }
 
 #[test]
-#[ignore = "a thousand cycles of every scenario take half an hour or more: see CONTRIBUTING.md"]
+#[ignore = "a thousand cycles of every scenario take half an hour or more: cargo test -p stornx-sim --test settling -- --ignored"]
 fn every_scenario_settles_for_a_thousand_cycles() {
     for seed in 11..=13 {
         for name in builtin::names() {

@@ -78,9 +78,7 @@ pub(super) async fn raise(
 ) -> Result<(), PortError> {
     let there = victims::Replicas::read(client, workload, what).await?;
     there.expect_count(what, observed)?;
-    if there.find(victim).is_none() {
-        return Err(refused(what, format!("{victim} is not a replica any more")));
-    }
+    there.expect_there(what, victim)?;
     let found = Found::read(client, workload, what).await?;
     let raised = observed.saturating_add(1);
     if found.bounds.held.is_some() {

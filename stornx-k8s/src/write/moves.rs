@@ -101,8 +101,5 @@ pub(super) async fn make_way(
 ) -> Result<(), PortError> {
     let there = victims::Replicas::read(client, workload, what).await?;
     there.expect_count(what, observed)?;
-    match there.find(victim) {
-        Some(one) => there.evict(what, one).await,
-        None => Err(refused(what, format!("{victim} is not a replica any more"))),
-    }
+    there.evict(what, there.expect_there(what, victim)?).await
 }

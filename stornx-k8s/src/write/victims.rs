@@ -87,6 +87,12 @@ impl Replicas {
         }
     }
 
+    /// That it is one of them.
+    pub(super) fn expect_there(&self, what: &str, name: &PodName) -> Result<&Candidate, PortError> {
+        let gone = || refused(what, format!("{name} is not a replica any more"));
+        self.find(name).ok_or_else(gone)
+    }
+
     /// That one of them serves: it stands in for another.
     pub(super) fn expect_ready(&self, what: &str, name: &PodName) -> Result<(), PortError> {
         let ready = self.find(name).is_some_and(Candidate::serves);
@@ -95,9 +101,7 @@ impl Replicas {
 
     /// Marks one of them, so that it goes first; marks of ours on others come off.
     pub(super) async fn mark(&self, what: &str, name: &PodName) -> Result<(), PortError> {
-        let Some(one) = self.find(name) else {
-            return Err(refused(what, format!("{name} is not a replica any more")));
-        };
+        let one = self.expect_there(what, name)?;
         let failed = |error| port_error(what, &error);
         for left in self.candidates.iter().filter(|other| other.marked && other.name != one.name) {
             unmark(&self.pods, left).await.map_err(failed)?;
