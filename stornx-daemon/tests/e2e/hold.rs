@@ -19,7 +19,7 @@ use kube::{
 };
 use stornx_core::{
     memory::Memory,
-    model::Snapshot,
+    model::{Node, Snapshot},
     plan::{Action, ActionKind, MoveEnding, MoveWay},
     policy::{AutoscaledMoves, Policy},
     report::{MoveWhy, Why},
@@ -150,7 +150,8 @@ async fn until_done(driver: &Driver, kind: ActionKind) -> Result<Action, Failure
             found = outcome.done().find(|action| action.kind() == kind).cloned();
             Ok(found.is_some())
         })
-        .await?;
+        .await
+        .map_err(|error| format!("waiting for {kind:?}: {error}"))?;
     found.ok_or_else(|| "nothing was done".into())
 }
 
@@ -166,15 +167,17 @@ async fn assert_minimum(admin: &Client, expected: (i32, Option<&str>)) -> TestRe
     Ok(())
 }
 
-/// The first replica goes to a node where none is.
+/// The first replica goes to an empty node of its zone: it is spread as before.
 fn some_move(snapshot: &Snapshot, memory: &Memory) -> Option<(Action, Why)> {
     let workload = snapshot.workloads.iter().find(|one| is_free(one, memory))?;
     let pod = workload.pods.first()?;
     let from = pod.node.clone()?;
-    let empty = |node: &&stornx_core::model::Node| {
-        workload.pods.iter().all(|pod| pod.node.as_ref() != Some(&node.name))
+    let zone = &snapshot.nodes.iter().find(|node| node.name == from)?.zone;
+    let is_empty = |node: &&Node| {
+        let empty = workload.pods.iter().all(|pod| pod.node.as_ref() != Some(&node.name));
+        empty && node.zone == *zone
     };
-    let to = snapshot.nodes.iter().find(empty)?.name.clone();
+    let to = snapshot.nodes.iter().find(is_empty)?.name.clone();
     let id = workload.id.clone();
     let why = MoveWhy::Undo {
         workload: id.clone(),

@@ -2,7 +2,7 @@
 //! would do better elsewhere, and moves it there, told by its own webhook; replicas that an
 //! autoscaler asks for come up near their callers too.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use stornx_testbed::{
     Options, TestBed,
@@ -71,13 +71,18 @@ async fn nearer(bed: Arc<TestBed>) -> TestResult {
     if told.is_empty() || told.iter().any(|life| life.node.is_some() && life.told != life.node) {
         return Err(format!("not where they were told: {told:?}").into());
     }
-    let mut finished = 0;
-    for workload in boutique.workloads.iter().filter(|one| one.namespace == here) {
-        finished += seen::events(&admin, here, &workload.name, "MoveFinished").await?.len();
-    }
-    if finished == 0 {
-        return Err("no event says that a move was finished".into());
-    }
+    let finished = Mutex::new(0);
+    until("an event to say that a move was finished", SOON, || async {
+        let mut found = 0;
+        for workload in boutique.workloads.iter().filter(|one| one.namespace == here) {
+            let events = seen::events(&admin, here, &workload.name, "MoveFinished").await;
+            found += events.map_err(|error| error.to_string())?.len();
+        }
+        *finished.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        if found == 0 { Err("none so far".to_owned()) } else { Ok(()) }
+    })
+    .await?;
+    let finished = finished.into_inner().unwrap_or_else(PoisonError::into_inner);
 
     // Somebody else asks for replicas: they are told where they would best be.
     let before = apps::ready_pods(&admin, here, &busy.selector()).await?.len();

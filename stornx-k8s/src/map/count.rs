@@ -28,6 +28,8 @@ pub(crate) struct Counted {
     pub(crate) first: u32,
     /// The version of the object that was read.
     pub(crate) version: String,
+    /// The generation of what is wanted of it: another status leaves it as it is.
+    pub(crate) generation: i64,
 }
 
 /// What has a replica count.
@@ -65,6 +67,7 @@ fn counted(meta: &ObjectMeta, replicas: Option<i32>, selector: Option<&LabelSele
         selector: selector.unwrap_or_default(),
         first: 0,
         version: meta.resource_version.clone().unwrap_or_default(),
+        generation: meta.generation.unwrap_or_default(),
     }
 }
 

@@ -29,7 +29,7 @@ use stornx_core::{
 };
 use tokio::time::Instant;
 
-use self::routes::IstioRoutes;
+use self::{routes::IstioRoutes, victims::Removal};
 use crate::{
     connect::Connection,
     error::{before, no_answer},
@@ -69,7 +69,9 @@ impl KubeActuator {
             }
             Action::RemoveReplicas { workload, observed, victims } => match workload.kind() {
                 WorkloadKind::Deployment => {
-                    victims::remove(client, workload, what, *observed, victims).await
+                    let (observed, stands_in) = (*observed, None);
+                    let removal = Removal { what, observed, victims, stands_in };
+                    victims::remove(client, workload, removal).await
                 }
                 WorkloadKind::StatefulSet => {
                     victims::remove_last(client, workload, what, *observed, victims).await
@@ -92,11 +94,14 @@ impl KubeActuator {
                 hold::give_back(client, workload, what, goes.as_ref(), stands_in).await
             }
             Action::FinishMove { workload, observed, victim, replacement } => {
-                let stands_in = Some(replacement);
-                victims::end_move(client, workload, what, *observed, victim, stands_in).await
+                let (observed, victims) = (*observed, std::slice::from_ref(victim));
+                let removal = Removal { what, observed, victims, stands_in: Some(replacement) };
+                victims::end_move(client, workload, removal).await
             }
             Action::AbortMove { workload, observed, surge: Some(surge), .. } => {
-                victims::end_move(client, workload, what, *observed, surge, None).await
+                let (observed, victims) = (*observed, std::slice::from_ref(surge));
+                let removal = Removal { what, observed, victims, stands_in: None };
+                victims::end_move(client, workload, removal).await
             }
             Action::AbortMove { workload, observed, surge: None, .. } => {
                 moves::give_up_missing(client, workload, what, *observed).await

@@ -8,6 +8,9 @@
 //! when what it was sent for is long over.
 //!
 //! A failed test is answered with 422, like much else: what is found then tells which.
+//! Where only the status moved on, the generation is the same and the request is repeated
+//! at the new version; whoever wrote what is wanted of the workload was first, and the
+//! request is given up.
 
 use std::fmt::Debug;
 
@@ -26,6 +29,9 @@ use crate::{
     map::count::{Counted, Counts},
     write_params,
 };
+
+/// How often a change is asked for while the status of the workload moves on.
+const TRIES: u32 = 5;
 
 /// A change of a count.
 #[derive(Debug, Clone, Copy)]
@@ -93,31 +99,69 @@ pub(super) async fn change_from<K>(
 where
     K: Clone + Debug + DeserializeOwned + Counts,
 {
-    let Change { what, observed, wanted } = change;
+    let Change { what, observed, .. } = change;
+    let mut version = counted.version.clone();
     if counted.count != observed {
         return Err(conflict(what, observed, counted.count));
     }
-    let name = workload.name();
+    for _ in 0..TRIES {
+        let error = match change_at(api, workload, change, &version).await? {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let found = read(api, workload.name(), what).await?;
+        found.expect_same(what, observed, counted)?;
+        if found.version == version {
+            return Err(port_error(what, &error));
+        }
+        version = found.version;
+    }
+    let detail = format!("its status was changed {TRIES} times at the same moment");
+    Err(PortError::Conflict { what: what.to_owned(), detail })
+}
+
+/// One request at one version. A request that cannot be processed may only be too late;
+/// whoever looks can tell.
+async fn change_at<K>(
+    api: &Api<K>,
+    workload: &WorkloadRef,
+    Change { what, wanted, .. }: Change<'_>,
+    version: &str,
+) -> Result<Result<(), Error>, PortError>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
     // A count of zero is not in the object at all: to add is to set in any case.
     let operations = json!([
-        { "op": "test", "path": "/metadata/resourceVersion", "value": counted.version },
+        { "op": "test", "path": "/metadata/resourceVersion", "value": version },
         { "op": "add", "path": "/spec/replicas", "value": wanted }
     ]);
     let patch = Patch::Json::<()>(json_patch(what, operations)?);
-    match api.patch_scale(name, &write_params(), &patch).await {
-        Ok(_) => Ok(()),
-        Err(error @ Error::Api(_)) if is_unprocessable(&error) => {
-            let found = read(api, name, what).await?;
-            Err(if found.count != observed {
-                conflict(what, observed, found.count)
-            } else if found.version != counted.version {
-                let detail = "it was changed by somebody else at the same moment".to_owned();
-                PortError::Conflict { what: what.to_owned(), detail }
-            } else {
-                port_error(what, &error)
-            })
-        }
+    match api.patch_scale(workload.name(), &write_params(), &patch).await {
+        Ok(_) => Ok(Ok(())),
+        Err(error @ Error::Api(_)) if is_unprocessable(&error) => Ok(Err(error)),
         Err(error) => Err(port_error(what, &error)),
+    }
+}
+
+impl Counted {
+    /// That nothing else is wanted of the workload than when it was read before: the count
+    /// is still `observed`, nobody else owns it now, and no specification was written in
+    /// between.
+    pub(super) fn expect_same(
+        &self,
+        what: &str,
+        observed: u32,
+        before: &Self,
+    ) -> Result<(), PortError> {
+        if self.count != observed {
+            return Err(conflict(what, observed, self.count));
+        }
+        if self.generation != before.generation || self.by != before.by {
+            let detail = "it was changed by somebody else at the same moment".to_owned();
+            return Err(PortError::Conflict { what: what.to_owned(), detail });
+        }
+        Ok(())
     }
 }
 

@@ -102,11 +102,23 @@ impl Replicas {
     /// Marks one of them, so that it goes first; marks of ours on others come off.
     pub(super) async fn mark(&self, what: &str, name: &PodName) -> Result<(), PortError> {
         let one = self.expect_there(what, name)?;
-        let failed = |error| port_error(what, &error);
-        for left in self.candidates.iter().filter(|other| other.marked && other.name != one.name) {
-            unmark(&self.pods, left).await.map_err(failed)?;
+        self.mark_only(what, &[one]).await
+    }
+
+    /// Marks these, so that they go first; marks of ours on others come off.
+    async fn mark_only(&self, what: &str, chosen: &[&Candidate]) -> Result<(), PortError> {
+        let is_left = |one: &&Candidate| one.marked && !chosen.contains(one);
+        for left in self.candidates.iter().filter(is_left) {
+            unmark(&self.pods, left).await.map_err(|error| port_error(what, &error))?;
         }
-        mark(&self.pods, one).await.map_err(failed)
+        for (at, one) in chosen.iter().enumerate() {
+            if let Err(error) = mark(&self.pods, one).await {
+                // What was asked for may have been done all the same.
+                unmark_all(&self.pods, &chosen[..=at]).await;
+                return Err(port_error(what, &error));
+            }
+        }
+        Ok(())
     }
 
     /// Takes a mark back that was just set.
@@ -148,75 +160,100 @@ impl Replicas {
     }
 }
 
-/// Ends a move: its surge or its victim goes. `stands_in` is the one that takes over: it
-/// must be there and Ready.
+/// What is to go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Removal<'a> {
+    /// What is being tried, for errors.
+    pub(super) what: &'a str,
+    /// The count that is expected to stand.
+    pub(super) observed: u32,
+    /// Those that go.
+    pub(super) victims: &'a [PodName],
+    /// The one that takes over must be there and Ready.
+    pub(super) stands_in: Option<&'a PodName>,
+}
+
+impl Removal<'_> {
+    fn wanted(&self) -> Result<u32, PortError> {
+        let more = || {
+            refused(self.what, format!("{} are more than {}", self.victims.len(), self.observed))
+        };
+        lowered(self.observed, self.victims).ok_or_else(more)
+    }
+
+    /// The victims among these replicas, if nothing is in the way of their going.
+    fn choose<'a>(&self, there: &'a Replicas) -> Result<Vec<&'a Candidate>, PortError> {
+        there.expect_count(self.what, self.observed)?;
+        if let Some(name) = self.stands_in {
+            there.expect_ready(self.what, name)?;
+        }
+        choose(&there.candidates, self.observed, self.victims)
+            .map_err(|why| refused(self.what, why))
+    }
+}
+
+/// Ends a move: its surge or its victim goes, unless somebody else has set the count.
 pub(super) async fn end_move(
     client: &Client,
     workload: &WorkloadRef,
-    what: &str,
-    observed: u32,
-    victim: &PodName,
-    stands_in: Option<&PodName>,
+    removal: Removal<'_>,
 ) -> Result<(), PortError> {
-    let there = Replicas::read(client, workload, what).await?;
-    there.expect_ours(what)?;
-    if let Some(name) = stands_in {
-        there.expect_ready(what, name)?;
-    }
-    take(client, workload, what, observed, std::slice::from_ref(victim), there).await
+    let there = Replicas::read(client, workload, removal.what).await?;
+    there.expect_ours(removal.what)?;
+    take(client, workload, removal, there).await
 }
 
 /// Takes replicas of a Deployment away.
 pub(super) async fn remove(
     client: &Client,
     workload: &WorkloadRef,
-    what: &str,
-    observed: u32,
-    victims: &[PodName],
+    removal: Removal<'_>,
 ) -> Result<(), PortError> {
-    let there = Replicas::read(client, workload, what).await?;
-    take(client, workload, what, observed, victims, there).await
+    let there = Replicas::read(client, workload, removal.what).await?;
+    take(client, workload, removal, there).await
 }
 
 async fn take(
     client: &Client,
     workload: &WorkloadRef,
-    what: &str,
-    observed: u32,
-    victims: &[PodName],
+    removal: Removal<'_>,
     there: Replicas,
 ) -> Result<(), PortError> {
-    let deployments = scale::deployments(client, workload);
-    there.expect_count(what, observed)?;
-    let Replicas { pods, candidates, counted } = there;
-    let Some(wanted) = lowered(observed, victims) else {
-        return Err(refused(what, format!("{} are more than {observed}", victims.len())));
-    };
-    let failed = |error| port_error(what, &error);
-    let chosen = choose(&candidates, observed, victims).map_err(|why| refused(what, why))?;
-
-    for left in candidates.iter().filter(|one| one.marked && !chosen.contains(one)) {
-        unmark(&pods, left).await.map_err(failed)?;
-    }
-    for (at, victim) in chosen.iter().enumerate() {
-        if let Err(error) = mark(&pods, victim).await {
-            // What was asked for may have been done all the same; fewer were not asked for.
-            unmark_all(&pods, &chosen[..=at]).await;
-            return Err(port_error(what, &error));
-        }
-    }
+    let what = removal.what;
+    let wanted = removal.wanted()?;
+    let chosen = removal.choose(&there)?;
+    there.mark_only(what, &chosen).await?;
     tokio::time::sleep(MARK_SEEN).await;
-    let change = Change { what, observed, wanted };
-    let changed = scale::change_from(&deployments, workload, change, &counted).await;
-    let Err(error) = changed else { return Ok(()) };
+    let Err(error) = lower(client, workload, removal, wanted, &there.counted).await else {
+        return Ok(());
+    };
     if matches!(error, PortError::Unavailable { .. }) {
         // Without an answer the count tells whether it was lowered, but not that it will
         // not be.
+        let deployments = scale::deployments(client, workload);
         let found = scale::read(&deployments, workload.name(), what).await?;
         return if found.count == wanted { Ok(()) } else { Err(error) };
     }
-    unmark_all(&pods, &chosen).await;
+    unmark_all(&there.pods, &chosen).await;
     Err(error)
+}
+
+/// Lowers the count, if still the same is wanted of the workload and the victims are still
+/// the ones that would go.
+async fn lower(
+    client: &Client,
+    workload: &WorkloadRef,
+    removal: Removal<'_>,
+    wanted: u32,
+    before: &Counted,
+) -> Result<(), PortError> {
+    let Removal { what, observed, .. } = removal;
+    let now = Replicas::read(client, workload, what).await?;
+    now.counted.expect_same(what, observed, before)?;
+    removal.choose(&now)?;
+    let deployments = scale::deployments(client, workload);
+    let change = Change { what, observed, wanted };
+    scale::change_from(&deployments, workload, change, &now.counted).await
 }
 
 /// The victims among the replicas, or why others would go.

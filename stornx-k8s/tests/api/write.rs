@@ -75,6 +75,67 @@ async fn a_count_is_raised_at_the_version_that_was_read() {
     assert_eq!(replicas(&api), 4);
 }
 
+/// As the Deployment controller does whenever a pod becomes Ready.
+fn report(object: &mut Value) {
+    let ready = object["status"]["readyReplicas"].as_u64().unwrap_or(0);
+    object["status"]["readyReplicas"] = json!(ready + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_moves_on_is_no_conflict_and_a_write_of_somebody_is() {
+    let (api, actuator) = setup().await;
+    let status = Fault::Overtaken(DEPLOYMENTS, "shop/cart", report);
+    api.fail("PATCH", "/scale", [status.clone(), status.clone()]);
+    actuator.apply(&add(2, &["n1"])).await.unwrap();
+    assert_eq!(replicas(&api), 3);
+    let patches = api.requests().iter().filter(|request| request.starts_with("PATCH")).count();
+    assert_eq!(patches, 3, "asked again at the new version");
+
+    api.fail("PATCH", "/scale", vec![status; 9]);
+    let text = conflict(actuator.apply(&add(3, &["n1"])).await);
+    assert!(text.contains("5 times at the same moment"), "{text}");
+    assert_eq!(replicas(&api), 3);
+    api.heal();
+
+    let count = |object: &mut Value| object["spec"]["replicas"] = json!(9);
+    api.fail("PATCH", "/scale", [Fault::Overtaken(DEPLOYMENTS, "shop/cart", count)]);
+    let text = conflict(actuator.apply(&add(3, &["n1"])).await);
+    assert!(text.contains("expected 3 replicas, found 9"), "{text}");
+    assert_eq!(replicas(&api), 9);
+
+    // The same count again, and yet it was set by somebody meanwhile.
+    let again = |object: &mut Value| object["spec"]["paused"] = json!(true);
+    api.fail("PATCH", "/scale", [Fault::Overtaken(DEPLOYMENTS, "shop/cart", again)]);
+    let text = conflict(actuator.apply(&add(9, &["n1"])).await);
+    assert!(text.contains("by somebody else at the same moment"), "{text}");
+    assert_eq!(replicas(&api), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_between_marks_and_count_is_seen() {
+    let changes: [(&str, &str, &str, fn(&mut Value)); 3] = [
+        ("", DEPLOYMENTS, "shop/cart", report),
+        ("by somebody else", DEPLOYMENTS, "shop/cart", |it| it["spec"]["paused"] = json!(true)),
+        ("is not ready and would go first", PODS, "shop/cart-7d9f-b", |it| {
+            it["status"]["conditions"] = json!([]);
+        }),
+    ];
+    for (expected, collection, key, change) in changes {
+        let (api, actuator) = setup().await;
+        api.fail("PATCH", "/pods/cart-7d9f-a", [Fault::Overtaken(collection, key, change)]);
+        let result = actuator.apply(&remove(2, &["cart-7d9f-a"])).await;
+        if expected.is_empty() {
+            result.unwrap();
+            assert_eq!(replicas(&api), 1);
+            continue;
+        }
+        let text = conflict(result);
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(replicas(&api), 2);
+        assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), Value::Null, "the mark is off again");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_count_of_zero_is_raised_too() {
     let (api, actuator) = setup().await;

@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     Silence,
     /// It is carried out, and answered with this status.
     DoneBut(u16),
+    /// Somebody else is first: an object of this collection, by its key, is changed.
+    Overtaken(&'static str, &'static str, fn(&mut Value)),
 }
 
 #[derive(Default)]
@@ -262,6 +264,13 @@ impl Api {
                 self.state().handle(&head, &body);
                 failure(code, "a fault of the test")
             }
+            Some(Fault::Overtaken(collection, key, change)) => {
+                let mut state = self.state();
+                let mut object = state.objects[collection][key].clone();
+                change(&mut object);
+                state.put(collection, object);
+                state.handle(&head, &body)
+            }
             None if query(&head.uri, "watch") == Some("true") => {
                 match self.state().watch(&head.uri) {
                     Ok(channel) => {
@@ -300,6 +309,11 @@ impl State {
             meta["uid"] = json!(format!("uid-{}", self.version));
         }
         let objects = self.objects.entry(collection.to_owned()).or_default();
+        if let Some(before) = objects.get(&key) {
+            let generation = before["metadata"]["generation"].as_u64().unwrap_or(1);
+            let changed = u64::from(before["spec"] != object["spec"]);
+            object["metadata"]["generation"] = json!(generation + changed);
+        }
         let kind = if objects.insert(key, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
         self.tell(collection, kind, object.clone());
         object

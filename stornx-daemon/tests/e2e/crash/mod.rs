@@ -178,10 +178,12 @@ fn table(calm: &BTreeMap<Scenario, Seen>) -> impl Iterator<Item = Case> {
     })
 }
 
-/// The writes that a table has rows for: what is remembered may be stored in more than one
-/// step, and the first of them is the one that every run has.
+/// The writes that a table has rows for, those that every run has: what is remembered may be
+/// stored in more than one step, and a count is asked for again when the status of the
+/// workload moved on.
 fn rows(writes: &[Which]) -> Vec<Which> {
-    let is_row = |one: &&Which| one.nth == 1 || !one.name.starts_with("memory");
+    let may_repeat = |one: &Which| one.name.starts_with("memory") || one.name.starts_with("count");
+    let is_row = |one: &&Which| one.nth == 1 || !may_repeat(one);
     writes.iter().filter(is_row).cloned().collect()
 }
 
