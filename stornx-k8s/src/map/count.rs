@@ -73,7 +73,12 @@ fn counted(meta: &ObjectMeta, replicas: Option<i32>, selector: Option<&LabelSele
 
 /// Who set `spec.replicas`.
 pub(crate) fn counted_by(meta: &ObjectMeta) -> CountBy {
-    let sets_count = |fields: &serde_json::Value| fields["f:spec"].get("f:replicas").is_some();
+    set_by(meta, "f:replicas")
+}
+
+/// Who set a field of `spec`, by its name in `managedFields`.
+pub(crate) fn set_by(meta: &ObjectMeta, field: &str) -> CountBy {
+    let sets_count = |fields: &serde_json::Value| fields["f:spec"].get(field).is_some();
     let mut owners = meta
         .managed_fields
         .iter()

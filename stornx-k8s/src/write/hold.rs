@@ -2,7 +2,8 @@
 //!
 //! What it was before, and what it was raised to, stands in an annotation of ours on the
 //! autoscaler ([`HELD`]), written together with the minimum: so it can be given back by
-//! whoever finds it, without a memory. A minimum that somebody else set meanwhile stays.
+//! whoever finds it, without a memory. A minimum that somebody else set meanwhile stays, also
+//! one that is the raised one: `managedFields` tell whose it is.
 //!
 //! Both are tied to the version that was read.
 
@@ -14,58 +15,75 @@ use kube::{
 use serde_json::{Value, json};
 use stornx_core::{
     ids::{PodName, WorkloadRef},
-    model::HeldMinimum,
+    model::{Autoscaler, CountBy, HeldMinimum},
     ports::PortError,
 };
 
 use super::victims::{self, refused};
 use crate::{
     error::port_error,
-    map::autoscaler::{self, HELD, held_value},
+    map::{
+        autoscaler::{self, HELD, held_value},
+        count::set_by,
+    },
     write_params,
 };
 
-/// An autoscaler as it was read.
-struct Found {
-    api: Api<HorizontalPodAutoscaler>,
-    name: String,
-    version: String,
-    bounds: stornx_core::model::Autoscaler,
+/// The one autoscaler over a workload, as it was read; of two nobody knows which one
+/// decides.
+async fn over(
+    api: &Api<HorizontalPodAutoscaler>,
+    workload: &WorkloadRef,
+    what: &str,
+) -> Result<(HorizontalPodAutoscaler, Autoscaler), PortError> {
+    let list = api.list(&ListParams::default()).await;
+    let list = list.map_err(|error| port_error(what, &error))?.items;
+    let read = |one: HorizontalPodAutoscaler| {
+        let record = autoscaler::hpa(&one).filter(|record| record.target == *workload)?;
+        Some((one, record.autoscaler))
+    };
+    let mut over: Vec<_> = list.into_iter().filter_map(read).collect();
+    match (over.pop(), over.len()) {
+        (Some(one), 0) => Ok(one),
+        (None, _) => Err(refused(what, "no autoscaler is over it")),
+        (Some(_), others) => Err(refused(what, format!("{} autoscalers are over it", others + 1))),
+    }
 }
 
-impl Found {
-    /// The one over a workload; of two nobody knows which one decides.
-    async fn read(client: &Client, workload: &WorkloadRef, what: &str) -> Result<Self, PortError> {
-        let api: Api<HorizontalPodAutoscaler> =
-            Api::namespaced(client.clone(), workload.namespace().as_str());
-        let list = api.list(&ListParams::default()).await;
-        let mut over = list.map_err(|error| port_error(what, &error))?.items;
-        over.retain(|one| autoscaler::hpa(one).is_some_and(|record| record.target == *workload));
-        let [one] = over.as_slice() else {
-            return Err(refused(what, format!("{} autoscalers are over it", over.len())));
-        };
-        let Some(record) = autoscaler::hpa(one) else {
-            return Err(refused(what, "its autoscaler cannot be read"));
-        };
-        Ok(Self {
-            api,
-            name: one.metadata.name.clone().unwrap_or_default(),
-            version: one.metadata.resource_version.clone().unwrap_or_default(),
-            bounds: record.autoscaler,
-        })
-    }
+fn autoscalers(client: &Client, namespace: &str) -> Api<HorizontalPodAutoscaler> {
+    Api::namespaced(client.clone(), namespace)
+}
 
-    /// Sets the minimum, if one is given, and the annotation with it.
-    async fn set(&self, what: &str, min: Option<u32>, held: Value) -> Result<(), PortError> {
-        let mut patch = json!({
-            "metadata": { "resourceVersion": self.version, "annotations": { HELD: held } }
-        });
-        if let Some(min) = min {
-            patch["spec"] = json!({ "minReplicas": min });
-        }
-        let done = self.api.patch(&self.name, &write_params(), &Patch::Merge(patch)).await;
-        done.map(drop).map_err(|error| port_error(what, &error))
+/// The minimum to give back to an autoscaler, if it is still ours to give: nobody else has
+/// set it since.
+pub(crate) fn before(one: &HorizontalPodAutoscaler) -> Option<u32> {
+    let bounds = autoscaler::hpa(one)?.autoscaler;
+    let ours = set_by(&one.metadata, "f:minReplicas") != CountBy::Others;
+    bounds.held.filter(|held| ours && bounds.min == held.raised).map(|held| held.before)
+}
+
+/// Takes our annotation off an autoscaler as it was read, and gives its minimum back.
+pub(crate) async fn clear(client: &Client, one: &HorizontalPodAutoscaler) -> kube::Result<()> {
+    let namespace = one.metadata.namespace.as_deref().unwrap_or_default();
+    set(&autoscalers(client, namespace), one, before(one), Value::Null).await
+}
+
+/// Sets the minimum, if one is given, and the annotation with it.
+async fn set(
+    api: &Api<HorizontalPodAutoscaler>,
+    one: &HorizontalPodAutoscaler,
+    min: Option<u32>,
+    held: Value,
+) -> kube::Result<()> {
+    let meta = &one.metadata;
+    let mut patch = json!({
+        "metadata": { "resourceVersion": meta.resource_version, "annotations": { HELD: held } }
+    });
+    if let Some(min) = min {
+        patch["spec"] = json!({ "minReplicas": min });
     }
+    let name = meta.name.as_deref().unwrap_or_default();
+    api.patch(name, &write_params(), &Patch::Merge(patch)).await.map(drop)
 }
 
 /// Raises the minimum to one more than there are.
@@ -79,17 +97,19 @@ pub(super) async fn raise(
     let there = victims::Replicas::read(client, workload, what).await?;
     there.expect_count(what, observed)?;
     there.expect_there(what, victim)?;
-    let found = Found::read(client, workload, what).await?;
+    let api = autoscalers(client, workload.namespace().as_str());
+    let (one, bounds) = over(&api, workload, what).await?;
+    let name = one.metadata.name.as_deref().unwrap_or_default();
     let raised = observed.saturating_add(1);
-    if found.bounds.held.is_some() {
-        return Err(refused(what, format!("the minimum of {} is raised already", found.name)));
+    if bounds.held.is_some() {
+        return Err(refused(what, format!("the minimum of {name} is raised already")));
     }
-    if raised > found.bounds.max {
-        let detail = format!("{} allows no more than {}", found.name, found.bounds.max);
-        return Err(refused(what, detail));
+    if raised > bounds.max {
+        return Err(refused(what, format!("{name} allows no more than {}", bounds.max)));
     }
-    let held = held_value(HeldMinimum { before: found.bounds.min, raised });
-    found.set(what, Some(raised), Value::String(held)).await
+    let held = held_value(HeldMinimum { before: bounds.min, raised });
+    let done = set(&api, &one, Some(raised), Value::String(held)).await;
+    done.map_err(|error| port_error(what, &error))
 }
 
 /// Gives the minimum back. The replica that is to go is marked before, so that no other
@@ -101,10 +121,12 @@ pub(super) async fn give_back(
     goes: Option<&PodName>,
     stands_in: Option<&PodName>,
 ) -> Result<(), PortError> {
-    let found = Found::read(client, workload, what).await?;
-    let Some(held) = found.bounds.held else {
-        return Err(refused(what, format!("the minimum of {} is not raised", found.name)));
-    };
+    let api = autoscalers(client, workload.namespace().as_str());
+    let (one, bounds) = over(&api, workload, what).await?;
+    if bounds.held.is_none() {
+        let name = one.metadata.name.as_deref().unwrap_or_default();
+        return Err(refused(what, format!("the minimum of {name} is not raised")));
+    }
     let there = victims::Replicas::read(client, workload, what).await?;
     if let Some(name) = stands_in {
         there.expect_ready(what, name)?;
@@ -112,9 +134,7 @@ pub(super) async fn give_back(
     if let Some(name) = goes {
         there.mark(what, name).await?;
     }
-    // What somebody else set meanwhile is no longer ours to give back.
-    let before = (found.bounds.min == held.raised).then_some(held.before);
-    let done = found.set(what, before, Value::Null).await;
+    let done = clear(client, &one).await.map_err(|error| port_error(what, &error));
     match (&done, goes) {
         // One without an answer may still arrive.
         (Err(error), Some(name)) if !matches!(error, PortError::Unavailable { .. }) => {

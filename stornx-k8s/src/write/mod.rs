@@ -12,7 +12,7 @@
 //!
 //! It keeps nothing. A dry run never gets here: the engine does not act then.
 
-mod hold;
+pub(crate) mod hold;
 mod moves;
 pub(crate) mod routes;
 mod scale;

@@ -13,7 +13,7 @@ use crate::{
     write::{COST, VICTIM, annotation, cart, conflict, replicas, setup},
 };
 
-const AUTOSCALERS: &str = "/apis/autoscaling/v2/horizontalpodautoscalers";
+pub(crate) const AUTOSCALERS: &str = "/apis/autoscaling/v2/horizontalpodautoscalers";
 const HELD: &str = "stornx.io/held-minimum";
 
 fn name(pod: &str) -> PodName {
@@ -160,7 +160,7 @@ fn give_back(goes: Option<&str>, ending: Option<MoveEnding>) -> Action {
 async fn the_minimum_of_an_autoscaler_is_raised_and_given_back() {
     let (api, actuator) = setup().await;
     let text = conflict(actuator.apply(&hold(2)).await);
-    assert!(text.contains("0 autoscalers are over it"), "{text}");
+    assert!(text.contains("no autoscaler is over it"), "{text}");
     autoscaler(&api, 1, None);
     conflict(actuator.apply(&hold(3)).await);
     actuator.apply(&hold(2)).await.unwrap();
@@ -193,6 +193,18 @@ async fn a_minimum_is_raised_no_higher_than_the_maximum_and_anothers_stays() {
     autoscaler(&api, 2, Some("1/3"));
     actuator.apply(&give_back(None, None)).await.unwrap();
     assert_eq!(minimum(&api), (json!(2), Value::Null), "somebody else has set 2");
+
+    for (manager, left) in [("stornx", 1), ("kubectl", 3)] {
+        autoscaler(&api, 3, Some("1/3"));
+        let mut object = api.get(AUTOSCALERS, "shop/cart").unwrap();
+        object["metadata"]["managedFields"] = json!([{
+            "manager": manager, "operation": "Update", "apiVersion": "autoscaling/v2",
+            "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { "f:minReplicas": {} } }
+        }]);
+        api.put(AUTOSCALERS, object);
+        actuator.apply(&give_back(None, None)).await.unwrap();
+        assert_eq!(minimum(&api), (json!(left), Value::Null), "{manager} has set 3");
+    }
 }
 
 #[tokio::test(start_paused = true)]

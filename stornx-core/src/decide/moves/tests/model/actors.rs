@@ -16,6 +16,7 @@ use super::{
 pub(super) enum Kind {
     Pods,
     Deployments,
+    Autoscalers,
 }
 
 /// One thing that happens.
@@ -33,6 +34,8 @@ pub(super) enum Step {
     Deliver(Kind),
     /// A watch lists anew.
     Relist(Kind),
+    /// The autoscaler sets the count.
+    Autoscale(usize),
     /// The ReplicaSet learns of the count.
     Scale(usize),
     Create(usize),
@@ -64,6 +67,8 @@ pub(super) struct Bounds {
     /// Controllers act between the writes of a cycle, not only faults and people.
     pub(super) within_cycles: bool,
     pub(super) checks: Checks,
+    /// An autoscaler is over each load, and moves hold its minimum.
+    pub(super) holds: bool,
     /// The world is calmed.
     pub(super) calm: bool,
 }
@@ -74,6 +79,7 @@ fn concerns(state: &State, product: &Product, at: usize) -> bool {
     let remembered = product.remembered(state.store, at);
     let traces = |pod: &Pod| pod.marked || (pod.steered.is_some() && pod.node.is_none());
     remembered.record
+        || state.loads[at].hpa.is_some_and(|hpa| hpa.held.is_some())
         || !remembered.intents.is_empty()
         || state.loads[at].pods.iter().any(traces)
         || match &state.daemon {
@@ -119,6 +125,9 @@ pub(super) fn steps(state: &State, product: &Product, bounds: &Bounds, steps: &m
     watches(state, bounds, steps);
     for (at, load) in state.loads.iter().enumerate() {
         controllers(state, at, load, steps);
+        if bounds.holds && load.wanted_by_autoscaler().is_some() {
+            steps.push(Step::Autoscale(at));
+        }
     }
     if state.faults_left > 0 {
         faults(state, product, bounds, &concerns, steps);
@@ -157,6 +166,7 @@ fn watches(state: &State, bounds: &Bounds, steps: &mut Vec<Step>) {
     }
     of(&state.pods, Kind::Pods, bounds, steps);
     of(&state.deployments, Kind::Deployments, bounds, steps);
+    of(&state.autoscalers, Kind::Autoscalers, bounds, steps);
 }
 
 fn controllers(state: &State, at: usize, load: &Load, steps: &mut Vec<Step>) {
@@ -229,6 +239,7 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
             next.daemon = Daemon::Idle;
             next.pods.old.clear();
             next.deployments.old.clear();
+            next.autoscalers.old.clear();
         }
         Step::Arrive => daemon::arrive(&mut next, bounds.checks),
         Step::Time => {
@@ -237,8 +248,16 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
         }
         Step::Deliver(Kind::Pods) => drop(next.pods.old.remove(0)),
         Step::Deliver(Kind::Deployments) => drop(next.deployments.old.remove(0)),
+        Step::Deliver(Kind::Autoscalers) => drop(next.autoscalers.old.remove(0)),
         Step::Relist(Kind::Pods) => next.pods = Watch::new(bounds.always_late),
         Step::Relist(Kind::Deployments) => next.deployments = Watch::new(bounds.always_late),
+        Step::Relist(Kind::Autoscalers) => next.autoscalers = Watch::new(bounds.always_late),
+        Step::Autoscale(at) => {
+            let load = &mut next.loads[at];
+            if let Some(wanted) = load.wanted_by_autoscaler() {
+                load.set_by_others(wanted);
+            }
+        }
         Step::Scale(at) => {
             let load = &mut next.loads[at];
             load.known_count = load.deployment.count;
@@ -265,6 +284,12 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
     {
         next.late = None; // It was for another version, and will be refused.
     }
+    if let Some(Late::Minimum { load, .. }) = next.late
+        && bounds.checks.version_at_minimum
+        && state.loads[load].hpa != next.loads[load].hpa
+    {
+        next.late = None;
+    }
     if state.pods.lags && next.pods.lags {
         let before = state.pods_now();
         if before != next.pods_now() {
@@ -275,6 +300,12 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
         let before = state.deployments_now();
         if before != next.deployments_now() {
             next.deployments.moved_on(before, bounds.lag);
+        }
+    }
+    if state.autoscalers.lags && next.autoscalers.lags {
+        let before = state.autoscalers_now();
+        if before != next.autoscalers_now() {
+            next.autoscalers.moved_on(before, bounds.lag);
         }
     }
     next

@@ -9,7 +9,7 @@
 use super::{
     product::{Next, Product},
     properties::Broken,
-    world::{Answer, Cycle, Daemon, Late, Load, Request, Stage, State},
+    world::{Answer, Cycle, Daemon, Hpa, Late, Load, MAXIMUM, Phase, Request, Stage, State},
 };
 
 /// What the actuator makes sure of freshly, besides what its writes test by themselves.
@@ -32,6 +32,11 @@ pub(super) struct Checks {
     pub(super) version_at_count: bool,
     /// A victim is marked only while all others are alike or better.
     pub(super) order_at_lower: bool,
+    /// A write to a minimum holds only for the version of the autoscaler that was read, also
+    /// when it arrives late.
+    pub(super) version_at_minimum: bool,
+    /// A minimum that somebody else set since it was raised stays.
+    pub(super) theirs_at_give_back: bool,
 }
 
 impl Checks {
@@ -42,6 +47,8 @@ impl Checks {
         owner_at_lower: true,
         version_at_count: true,
         order_at_lower: true,
+        version_at_minimum: true,
+        theirs_at_give_back: true,
     };
 }
 
@@ -128,6 +135,39 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
             unmark(&mut state.loads[*load], victim.as_slice());
             answered(state, product, &cycle, answer);
         }
+        (Request::Raise { load, observed, victim }, _) => {
+            let raised = may_raise(&state.loads[*load], *observed, *victim);
+            let answer = write_minimum(state, *load, raised, reply);
+            if answer == Answer::Done {
+                state.loads[*load].wants_to_move = false;
+            }
+            answered(state, product, &cycle, answer);
+        }
+        (Request::GiveBack { load, goes, stands_in }, Stage::First) => {
+            let of = &mut state.loads[*load];
+            match of.hpa.filter(|_| may_give_back(of, *goes, *stands_in)) {
+                Some(hpa) => {
+                    mark(of, *goes);
+                    set_stage(state, Stage::MarkedFor(hpa));
+                }
+                None => answered(state, product, &cycle, Answer::Refused),
+            }
+        }
+        (Request::GiveBack { load, goes, .. }, Stage::MarkedFor(read)) => {
+            let stands = state.loads[*load].hpa == Some(read) || !checks.version_at_minimum;
+            let given = stands.then(|| given_back(read, checks));
+            match write_minimum(state, *load, given, reply) {
+                Answer::Refused if goes.is_some() => {
+                    set_stage(state, Stage::Withdraw(Answer::Refused));
+                }
+                answer => answered(state, product, &cycle, answer),
+            }
+        }
+        (Request::GiveBack { load, goes, .. }, Stage::Marked | Stage::Withdraw(_)) => {
+            unmark(&mut state.loads[*load], goes.as_slice());
+            answered(state, product, &cycle, Answer::Refused);
+        }
+        (Request::Lower { .. }, Stage::MarkedFor(_)) => unreachable!("of a minimum"),
         (Request::Close { load, observed, changed }, _) => {
             let deployment = &state.loads[*load].deployment;
             let stands = deployment.count == *observed || !checks.count_at_close;
@@ -216,12 +256,13 @@ pub(super) fn arrive(state: &mut State, checks: Checks) {
         Some(Late::Count { load, observed, wanted }) => {
             set_count(state, checks, load, observed, wanted);
         }
+        Some(Late::Minimum { load, hpa }) => set_minimum(state, load, hpa),
         None => {}
     }
 }
 
 /// What of a request is under way when the daemon ends, if anything.
-pub(super) fn under_way(state: &State) -> Option<Late> {
+pub(super) fn under_way(state: &State, checks: Checks) -> Option<Late> {
     let Daemon::Busy(cycle) = &state.daemon else { return None };
     match (&cycle.request, cycle.stage) {
         (Request::Save(memory), _) if cycle.current => Some(Late::Save(*memory)),
@@ -231,6 +272,13 @@ pub(super) fn under_way(state: &State) -> Option<Late> {
         (Request::Lower { load, observed, .. }, Stage::Marked) => {
             Some(Late::Count { load: *load, observed: *observed, wanted: observed - 1 })
         }
+        (Request::Raise { load, observed, victim }, _) => {
+            may_raise(&state.loads[*load], *observed, *victim)
+                .map(|hpa| Late::Minimum { load: *load, hpa })
+        }
+        (Request::GiveBack { load, .. }, Stage::MarkedFor(read)) => (state.loads[*load].hpa
+            == Some(read))
+        .then(|| Late::Minimum { load: *load, hpa: given_back(read, checks) }),
         _ => None,
     }
 }
@@ -249,6 +297,65 @@ fn may_lower(load: &Load, observed: u8, victim: Option<u8>, checks: Checks) -> b
     load.active() == observed
         && !load.deployment.rollout
         && load.pods.iter().all(|other| other.phase >= chosen.phase)
+}
+
+/// What becomes of the autoscaler when its minimum is raised, if it may be.
+fn may_raise(load: &Load, observed: u8, victim: u8) -> Option<Hpa> {
+    let hpa = load.hpa?;
+    let may = load.deployment.count == observed
+        && load.pod(victim).is_some()
+        && observed < MAXIMUM
+        && hpa.held.is_none();
+    let held = Some((hpa.min, observed + 1));
+    may.then_some(Hpa { min: observed + 1, by_others: false, held })
+}
+
+fn may_give_back(load: &Load, goes: Option<u8>, stands_in: Option<u8>) -> bool {
+    let ready = |name| load.pod(name).is_some_and(|pod| pod.phase == Phase::Ready);
+    load.hpa.is_some_and(|hpa| hpa.held.is_some())
+        && goes.is_none_or(|name| load.pod(name).is_some())
+        && stands_in.is_none_or(ready)
+}
+
+/// What becomes of the autoscaler when its minimum is given back.
+fn given_back(hpa: Hpa, checks: Checks) -> Hpa {
+    let ours = |(_, raised): &(u8, u8)| {
+        (hpa.min == *raised && !hpa.by_others) || !checks.theirs_at_give_back
+    };
+    match hpa.held.filter(ours) {
+        Some((before, _)) => Hpa { min: before, by_others: false, held: None },
+        None => Hpa { held: None, ..hpa },
+    }
+}
+
+/// One request to an autoscaler; `None`: what it tests does not hold.
+fn write_minimum(state: &mut State, load: usize, hpa: Option<Hpa>, reply: Reply) -> Answer {
+    match (hpa, reply) {
+        (None, Reply::Given) => Answer::Refused,
+        (None, _) => Answer::None,
+        (Some(hpa), Reply::LostBefore) => {
+            state.late = Some(Late::Minimum { load, hpa });
+            Answer::None
+        }
+        (Some(hpa), Reply::LostAfter) => {
+            set_minimum(state, load, hpa);
+            Answer::None
+        }
+        (Some(hpa), Reply::Given) => {
+            set_minimum(state, load, hpa);
+            Answer::Done
+        }
+    }
+}
+
+/// A write of ours to an autoscaler that passed its tests.
+fn set_minimum(state: &mut State, load: usize, hpa: Hpa) {
+    let load = &mut state.loads[load];
+    let Some(before) = load.hpa else { return };
+    if before.held.is_some() && hpa.held.is_some() {
+        state.broken |= Broken::SECOND_SURGE;
+    }
+    load.hpa = Some(hpa);
 }
 
 /// One mark at a time: those that were left are taken off.

@@ -4,7 +4,7 @@ use super::{
     actors::{Bounds, Kind, Step, create, intent, may_create, order},
     daemon::{self, Reply},
     product::Product,
-    world::{BEFORE, Daemon, ELSEWHERE, Load, Phase, Pod, State, TARGET},
+    world::{BEFORE, Daemon, ELSEWHERE, Hpa, Load, Phase, Pod, State, TARGET},
 };
 
 /// One thing that goes wrong, or that somebody else wants.
@@ -19,7 +19,14 @@ pub(super) enum Fault {
     Delete(usize, u8),
     /// A person sets the count.
     Person(usize, u8),
+    /// An autoscaler appears.
     Autoscaler(usize),
+    /// It is deleted.
+    AutoscalerGoes(usize),
+    /// Its owner sets its minimum.
+    Minimum(usize, u8),
+    /// Its figures ask for one replica more.
+    Demand(usize),
     OptOut(usize),
     Rollout(usize),
     Quota(usize),
@@ -39,6 +46,9 @@ impl Fault {
             | Self::Delete(at, _)
             | Self::Person(at, _)
             | Self::Autoscaler(at)
+            | Self::AutoscalerGoes(at)
+            | Self::Minimum(at, _)
+            | Self::Demand(at)
             | Self::OptOut(at)
             | Self::Rollout(at)
             | Self::Quota(at)
@@ -76,7 +86,7 @@ pub(super) fn faults(
     let mut push = |fault| steps.push(Step::Fault(fault));
     if state.daemon != Daemon::Down {
         // What may arrive late need not.
-        let late = state.late.is_none() && daemon::under_way(state).is_some();
+        let late = state.late.is_none() && daemon::under_way(state, bounds.checks).is_some();
         push(Fault::Crash(late));
         if late {
             push(Fault::NoAnswer(true));
@@ -95,6 +105,9 @@ pub(super) fn faults(
         }
         if !state.deployments.lags {
             push(Fault::Stall(Kind::Deployments));
+        }
+        if bounds.holds && !state.autoscalers.lags {
+            push(Fault::Stall(Kind::Autoscalers));
         }
     }
     for (at, load) in state.loads.iter().enumerate().filter(|(at, _)| concerns[*at]) {
@@ -116,8 +129,11 @@ pub(super) fn faults(
             continue;
         }
         let deployment = &load.deployment;
-        if !deployment.autoscaled && all {
+        if load.hpa.is_none() && all {
             push(Fault::Autoscaler(at));
+        }
+        if bounds.holds {
+            of_autoscaler(load, at, &mut push);
         }
         if !deployment.opted_out && all {
             push(Fault::OptOut(at));
@@ -147,6 +163,20 @@ pub(super) fn faults(
     }
 }
 
+/// What may become of an autoscaler whose minimum moves hold.
+fn of_autoscaler(load: &Load, at: usize, push: &mut impl FnMut(Fault)) {
+    let Some(hpa) = load.hpa else { return };
+    push(Fault::AutoscalerGoes(at));
+    for min in [1, BEFORE, BEFORE + 1] {
+        if hpa.min != min {
+            push(Fault::Minimum(at, min));
+        }
+    }
+    if load.demand == BEFORE {
+        push(Fault::Demand(at));
+    }
+}
+
 /// Whether faults befall this pod. Of the replicas of before that are not the victim, one
 /// stands for the other as long as they are alike.
 fn may_suffer(load: &Load, at: usize, pod: &Pod, bounds: &Bounds) -> bool {
@@ -171,7 +201,7 @@ pub(super) fn go_wrong(state: &mut State, product: &Product, bounds: &Bounds, fa
     match fault {
         Fault::Crash(late) => {
             if late {
-                state.late = daemon::under_way(state);
+                state.late = daemon::under_way(state, bounds.checks);
             }
             state.daemon = Daemon::Down;
         }
@@ -195,12 +225,26 @@ pub(super) fn go_wrong(state: &mut State, product: &Product, bounds: &Bounds, fa
         }
         Fault::Delete(at, name) | Fault::RemoveAny(at, name) => state.loads[at].lose(name),
         Fault::Person(at, count) => state.loads[at].set_by_others(count),
-        Fault::Autoscaler(at) => state.loads[at].deployment.autoscaled = true,
+        Fault::Autoscaler(at) => {
+            let load = &mut state.loads[at];
+            load.judge.minimum = 1;
+            load.hpa = Some(Hpa { min: 1, by_others: true, held: None });
+        }
+        Fault::AutoscalerGoes(at) => state.loads[at].hpa = None,
+        Fault::Minimum(at, min) => {
+            let load = &mut state.loads[at];
+            load.judge.minimum = min;
+            if let Some(hpa) = &mut load.hpa {
+                (hpa.min, hpa.by_others) = (min, true);
+            }
+        }
+        Fault::Demand(at) => state.loads[at].demand += 1,
         Fault::OptOut(at) => state.loads[at].deployment.opted_out = true,
         Fault::Rollout(at) => state.loads[at].deployment.rollout = true,
         Fault::Quota(at) => state.loads[at].quota = true,
         Fault::Unsteered(at) => create(state, product, at, None),
         Fault::Stall(Kind::Pods) => state.pods.lags = true,
         Fault::Stall(Kind::Deployments) => state.deployments.lags = true,
+        Fault::Stall(Kind::Autoscalers) => state.autoscalers.lags = true,
     }
 }

@@ -23,7 +23,7 @@ use std::{
 
 use super::{
     replay::{Script, starting},
-    world::{Answer, BEFORE, BUDGET, Phase, Request, Seen, TARGET, seconds},
+    world::{Answer, BEFORE, BUDGET, Hpa, MAXIMUM, Phase, Request, Seen, TARGET, seconds},
 };
 use crate::{
     decide::safety::testing::{NOW, World, id, pod, pod_name},
@@ -31,11 +31,11 @@ use crate::{
     ids::PodName,
     memory::{Memory, MoveInFlight, WorkloadMemory},
     model::{
-        Autoscaler, AutoscalerKind, ClusterFacts, CountBy, DisruptionBudget, PodPhase, Rollout,
-        Steered, Steering,
+        Autoscaler, AutoscalerKind, ClusterFacts, CountBy, DisruptionBudget, HeldMinimum, PodPhase,
+        Rollout, Steered, Steering,
     },
-    plan::{AbortCause, Action, MoveEnd, MoveEnding, Planned},
-    policy::Policy,
+    plan::{AbortCause, Action, MoveEnd, MoveEnding, MoveWay, Planned},
+    policy::{AutoscaledMoves, Policy},
     units::{Span, Timestamp},
 };
 
@@ -120,10 +120,14 @@ pub(super) struct Product {
 }
 
 impl Product {
-    pub(super) fn new() -> Self {
+    /// `holds`: replicas of workloads of an autoscaler may move, with its minimum held.
+    pub(super) fn new(holds: bool) -> Self {
         let mut policy = World::new(&[1; NODES.len()]).policy;
         policy.scaler.enabled = false;
         policy.moves.max_in_flight = 2;
+        if holds {
+            policy.moves.autoscaled = AutoscaledMoves::Hold;
+        }
         let product = Self { policy, tables: Mutex::default() };
         assert_eq!(product.intern(Memory::default()), 0);
         product
@@ -302,10 +306,7 @@ impl Product {
             if deployment.rollout {
                 workload.rollout = Rollout::InProgress;
             }
-            if deployment.autoscaled {
-                workload.autoscaler =
-                    Some(Autoscaler { kind: AutoscalerKind::Hpa, min: 1, max: 10, held: None });
-            }
+            workload.autoscaler = seen.autoscalers[load].map(autoscaler);
             for known in pods {
                 let node = known.node.map(|node| NODES[usize::from(node)]);
                 let phase = match known.phase {
@@ -335,6 +336,13 @@ impl Product {
             steering: Steering::Given,
         }
     }
+}
+
+fn autoscaler(hpa: Hpa) -> Autoscaler {
+    let held = hpa
+        .held
+        .map(|(before, raised)| HeldMinimum { before: before.into(), raised: raised.into() });
+    Autoscaler { kind: AutoscalerKind::Hpa, min: hpa.min.into(), max: MAXIMUM.into(), held }
 }
 
 /// What a move leaves; the rest decides nothing here.
@@ -373,7 +381,18 @@ fn request(action: &Action) -> Request {
     let load = load_of(action);
     let count = |observed: &u32| u8::try_from(*observed).unwrap();
     match action {
+        Action::StartMove { observed, way: MoveWay::Hold, victim, .. } => {
+            Request::Raise { load, observed: count(observed), victim: number(victim) }
+        }
         Action::StartMove { observed, .. } => Request::Surge { load, observed: count(observed) },
+        Action::GiveBackMinimum { goes, ending, .. } => Request::GiveBack {
+            load,
+            goes: goes.as_ref().map(number),
+            stands_in: match ending {
+                Some(MoveEnding::Finish { replacement }) => Some(number(replacement)),
+                Some(MoveEnding::Undo { .. }) | None => None,
+            },
+        },
         Action::FinishMove { observed, victim, .. } => {
             Request::Lower { load, observed: count(observed), victim: Some(number(victim)) }
         }

@@ -72,7 +72,7 @@ impl Settling {
                 break;
             }
             met.push(mark);
-            left = remains(&calm, product);
+            left = remains(&calm, product, bounds);
             if left.is_empty() {
                 break;
             }
@@ -93,6 +93,7 @@ fn calmed(state: &State) -> State {
     calm.late = None;
     calm.pods = Watch::new(false);
     calm.deployments = Watch::new(false);
+    calm.autoscalers = Watch::new(false);
     // Only for judging; two states that differ in it go on alike.
     calm.broken = 0;
     for load in &mut calm.loads {
@@ -113,7 +114,9 @@ fn round(mut state: State, product: &Product, bounds: &Bounds) -> State {
         steps(&state, product, bounds, &mut possible);
         let next = possible.into_iter().find(|step| match step {
             Step::Time | Step::Fault(_) | Step::EndRollout(_, false) => false,
-            Step::Deliver(Kind::Pods | Kind::Deployments) | Step::Relist(_) => false,
+            Step::Deliver(Kind::Pods | Kind::Deployments | Kind::Autoscalers) | Step::Relist(_) => {
+                false
+            }
             // A cycle waits until everybody else is done.
             Step::Cycle => false,
             _ => true,
@@ -133,7 +136,7 @@ fn round(mut state: State, product: &Product, bounds: &Bounds) -> State {
 }
 
 /// What is left to do, or left behind; nothing once all is settled.
-fn remains(state: &State, product: &Product) -> String {
+fn remains(state: &State, product: &Product, bounds: &Bounds) -> String {
     let mut left = Vec::new();
     if state.daemon != Daemon::Idle {
         left.push("the daemon is not idle".to_owned());
@@ -154,9 +157,17 @@ fn remains(state: &State, product: &Product) -> String {
         note(load.pods.iter().any(|pod| pod.phase != Phase::Ready), "a replica is not Ready");
         note(there < least || there > deployment.count, "replicas are not as many as asked for");
         note(
-            deployment.count != load.judge.wish && !deployment.autoscaled,
+            deployment.count != load.judge.wish && load.hpa.is_none(),
             "the count is not the one that its owner set",
         );
+        note(load.hpa.is_some_and(|hpa| hpa.held.is_some()), "a minimum is held");
+        if bounds.holds {
+            note(
+                load.hpa.is_some_and(|hpa| hpa.min != load.judge.minimum),
+                "the minimum is not the one that its owner set",
+            );
+            note(load.wanted_by_autoscaler().is_some(), "the autoscaler wants another count");
+        }
         note(load.known_count != deployment.count || deployment.rollout, "not settled");
     }
     left.join("; ")

@@ -34,7 +34,8 @@ impl Model for Interleavings {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(self.bounds.loads, self.bounds.faults, self.bounds.always_late)]
+        let Bounds { loads, faults, always_late, holds, .. } = self.bounds;
+        vec![State::new(loads, faults, always_late, holds)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Step>) {
@@ -76,7 +77,8 @@ impl Model for Interleavings {
 /// The promises that do not hold, each with the shortest way to where it is broken.
 fn search(name: &str, bounds: Bounds) -> Result<usize, String> {
     let began = Instant::now();
-    let model = Interleavings { bounds, product: Product::new(), settling: Settling::default() };
+    let product = Product::new(bounds.holds);
+    let model = Interleavings { bounds, product, settling: Settling::default() };
     let checker =
         model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (unique, generated) = (checker.unique_state_count(), checker.state_count());
@@ -123,6 +125,7 @@ pub(super) const ONE: Bounds = Bounds {
     small_steps: true,
     within_cycles: true,
     checks: Checks::ALL,
+    holds: false,
     calm: false,
 };
 
@@ -175,6 +178,12 @@ fn two_moves_and_two_faults() {
     visit("two moves, two faults, stalls among them", Bounds { faults: 2, ..TWO }, 1_000_000);
 }
 
+#[test]
+fn one_move_with_a_held_minimum() {
+    let bounds = Bounds { faults: 1, holds: true, ..COARSE };
+    visit("one move, its minimum held, one fault", bounds, 200_000);
+}
+
 /// Further out, where that is asked for.
 fn visit_if_long(name: &str, bounds: Bounds, at_least: usize) {
     if std::env::var("STORNX_MODEL").as_deref() == Ok("long") {
@@ -211,6 +220,33 @@ fn long_one_move_under_late_watches() {
 }
 
 #[test]
+fn long_one_move_with_a_held_minimum() {
+    let bounds = Bounds { faults: 1, holds: true, ..ONE };
+    visit_if_long("one move, its minimum held, one fault, every small step", bounds, 2_600_000);
+}
+
+#[test]
+fn long_one_move_with_a_held_minimum_and_two_faults() {
+    let bounds = Bounds { faults: 2, lag: 1, within_cycles: false, holds: true, ..COARSE };
+    let name = "one move, its minimum held, two faults, stalls among them";
+    visit_if_long(name, bounds, 3_900_000);
+}
+
+#[test]
+fn long_one_move_with_a_held_minimum_under_late_watches() {
+    let bounds = Bounds {
+        faults: 1,
+        lag: 1,
+        always_late: true,
+        within_cycles: false,
+        holds: true,
+        ..COARSE
+    };
+    let name = "one move, its minimum held, one fault, watches always late";
+    visit_if_long(name, bounds, 1);
+}
+
+#[test]
 fn long_two_moves_within_cycles() {
     let bounds = Bounds { faults: 1, within_cycles: true, faulty: Faulty::Most, ..TWO };
     visit_if_long("two moves, one fault of most kinds, within cycles", bounds, 1_000_000);
@@ -228,11 +264,14 @@ fn every_check_of_the_actuator_is_needed() {
     let lean = Bounds { all_ages: false, small_steps: false, ..ONE };
     let late = Bounds { faults: 1, lag: 1, always_late: true, ..lean };
     let two = Bounds { faults: 2, within_cycles: false, ..lean };
+    let held = Bounds { holds: true, ..two };
     let all = Checks::ALL;
     let cases = [
         ("the count at closing", late, Checks { count_at_close: false, ..all }),
         ("who set it at lowering", late, Checks { owner_at_lower: false, ..all }),
         ("the version at counting", two, Checks { version_at_count: false, ..all }),
+        ("the version of the minimum", held, Checks { version_at_minimum: false, ..all }),
+        ("whose the minimum is", held, Checks { theirs_at_give_back: false, ..all }),
     ];
     for (name, bounds, checks) in cases {
         let name = format!("without {name}");

@@ -27,7 +27,7 @@ struct Walk {
 impl Walk {
     fn new(checks: Checks) -> Self {
         let bounds = Bounds { faults: 3, lag: 1, checks, ..ONE };
-        Self { product: Product::new(), bounds, state: State::new(1, 3, false) }
+        Self { product: Product::new(false), bounds, state: State::new(1, 3, false, false) }
     }
 
     fn along(mut self, way: &[Step]) -> Self {

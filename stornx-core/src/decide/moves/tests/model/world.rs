@@ -2,6 +2,8 @@
 //!
 //! Small numbers stand for names: pod 3 of load 1 is `w1-3`. Each load is a Deployment
 //! of three replicas, one in each of the zones `a`, `b` and `c`; its move goes to `d0`.
+//! Where moves hold a minimum, a HorizontalPodAutoscaler is over each load: its figures
+//! ask for [`Load::demand`] replicas, and it sets what they and its minimum ask for.
 
 /// Replicas of each load.
 pub(super) const BEFORE: u8 = 3;
@@ -11,6 +13,10 @@ pub(super) const TARGET: u8 = 3;
 pub(super) const ELSEWHERE: u8 = 2;
 /// Replicas that must stay Ready, by the disruption budget of each load.
 pub(super) const BUDGET: u8 = 3;
+/// The minimum of an autoscaler whose minimum a move may hold.
+pub(super) const MINIMUM: u8 = 2;
+/// The maximum of each autoscaler.
+pub(super) const MAXIMUM: u8 = 10;
 /// The last age that is told apart: after the time-out.
 pub(super) const LAST_TICK: u8 = 3;
 
@@ -53,13 +59,25 @@ pub(super) struct Deployment {
     pub(super) by_others: bool,
     pub(super) rollout: bool,
     pub(super) opted_out: bool,
-    pub(super) autoscaled: bool,
+}
+
+/// A HorizontalPodAutoscaler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Hpa {
+    pub(super) min: u8,
+    /// Who set the minimum last is not StornX.
+    pub(super) by_others: bool,
+    /// What StornX noted on it: the minimum before, and what it was raised to.
+    pub(super) held: Option<(u8, u8)>,
 }
 
 /// A Deployment, its ReplicaSet and its pods.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Load {
     pub(super) deployment: Deployment,
+    pub(super) hpa: Option<Hpa>,
+    /// Replicas that the autoscaler finds needed by its figures.
+    pub(super) demand: u8,
     /// The count that the ReplicaSet knows of.
     pub(super) known_count: u8,
     /// By name.
@@ -80,6 +98,8 @@ pub(super) struct Judge {
     pub(super) wish: u8,
     /// The lowest that it ever was.
     pub(super) least_wish: u8,
+    /// The minimum that the owner of the autoscaler set last.
+    pub(super) minimum: u8,
     /// The count is one more than that, by a write of ours.
     pub(super) surge_out: bool,
     /// The last that lowered the count was StornX.
@@ -91,15 +111,16 @@ pub(super) struct Judge {
 }
 
 impl Load {
-    pub(super) fn new(pods: &[Pod]) -> Self {
+    pub(super) fn new(pods: &[Pod], holds: bool) -> Self {
         Self {
             deployment: Deployment {
                 count: BEFORE,
                 by_others: true,
                 rollout: false,
                 opted_out: false,
-                autoscaled: false,
             },
+            hpa: holds.then_some(Hpa { min: MINIMUM, by_others: true, held: None }),
+            demand: BEFORE,
             known_count: BEFORE,
             pods: pods.to_vec(),
             quota: false,
@@ -108,6 +129,7 @@ impl Load {
             judge: Judge {
                 wish: BEFORE,
                 least_wish: BEFORE,
+                minimum: MINIMUM,
                 surge_out: false,
                 lowered_by_us: false,
                 known_by_us: false,
@@ -141,6 +163,12 @@ impl Load {
         self.pods.retain(|pod| pod.name != name);
     }
 
+    /// The count that the autoscaler wants, if it is another one.
+    pub(super) fn wanted_by_autoscaler(&self) -> Option<u8> {
+        let wanted = self.demand.max(self.hpa?.min).min(MAXIMUM);
+        (wanted != self.deployment.count).then_some(wanted)
+    }
+
     /// Somebody else than StornX sets the count.
     pub(super) fn set_by_others(&mut self, count: u8) {
         self.deployment.count = count;
@@ -157,6 +185,8 @@ impl Load {
 pub(super) type PodsVersion = Vec<Vec<Pod>>;
 /// The Deployments as they were at one time.
 pub(super) type DeploymentsVersion = Vec<Deployment>;
+/// The autoscalers as they were at one time.
+pub(super) type AutoscalersVersion = Vec<Option<Hpa>>;
 
 /// A watch of one kind. What it shows is the oldest version that is left.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -186,6 +216,7 @@ impl<T: PartialEq> Watch<T> {
 pub(super) struct Seen {
     pub(super) tick: u8,
     pub(super) deployments: DeploymentsVersion,
+    pub(super) autoscalers: AutoscalersVersion,
     pub(super) pods: PodsVersion,
     /// Nodes that are lost, a bit each.
     pub(super) lost_nodes: u8,
@@ -207,6 +238,18 @@ pub(super) enum Request {
         load: usize,
         observed: u8,
         victim: Option<u8>,
+    },
+    /// To raise the minimum of the autoscaler.
+    Raise {
+        load: usize,
+        observed: u8,
+        victim: u8,
+    },
+    /// To give it back, `goes` being marked; another one must be Ready then.
+    GiveBack {
+        load: usize,
+        goes: Option<u8>,
+        stands_in: Option<u8>,
     },
     /// To clear a record; whether because others changed the count.
     Close {
@@ -232,6 +275,8 @@ impl Request {
             Self::Save(_) => true,
             Self::Surge { load, .. }
             | Self::Lower { load, .. }
+            | Self::Raise { load, .. }
+            | Self::GiveBack { load, .. }
             | Self::Close { load, .. }
             | Self::Unmark { load, .. }
             | Self::Release { load, .. } => *load == at,
@@ -254,6 +299,8 @@ pub(super) enum Stage {
     First,
     /// The victim is marked, the count is next.
     Marked,
+    /// The same for the minimum of an autoscaler, which was read before the mark.
+    MarkedFor(Hpa),
     /// The count was not lowered: the mark is taken off, then this is the answer.
     Withdraw(Answer),
 }
@@ -280,7 +327,16 @@ pub(super) enum Daemon {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Late {
     Save(u32),
-    Count { load: usize, observed: u8, wanted: u8 },
+    Count {
+        load: usize,
+        observed: u8,
+        wanted: u8,
+    },
+    /// What is to become of an autoscaler.
+    Minimum {
+        load: usize,
+        hpa: Hpa,
+    },
 }
 
 impl Late {
@@ -288,7 +344,7 @@ impl Late {
     pub(super) const fn concerns(&self, at: usize) -> bool {
         match self {
             Self::Save(_) => true,
-            Self::Count { load, .. } => *load == at,
+            Self::Count { load, .. } | Self::Minimum { load, .. } => *load == at,
         }
     }
 }
@@ -304,6 +360,7 @@ pub(super) struct State {
     pub(super) store: u32,
     pub(super) pods: Watch<PodsVersion>,
     pub(super) deployments: Watch<DeploymentsVersion>,
+    pub(super) autoscalers: Watch<AutoscalersVersion>,
     pub(super) daemon: Daemon,
     pub(super) late: Option<Late>,
     pub(super) faults_left: u8,
@@ -312,7 +369,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(loads: usize, faults: u8, lags: bool) -> Self {
+    pub(super) fn new(loads: usize, faults: u8, lags: bool, holds: bool) -> Self {
         let pod = |at| Pod {
             name: at,
             node: Some(at),
@@ -324,11 +381,12 @@ impl State {
         let pods: Vec<Pod> = (0..BEFORE).map(pod).collect();
         Self {
             tick: 0,
-            loads: (0..loads).map(|_| Load::new(&pods)).collect(),
+            loads: (0..loads).map(|_| Load::new(&pods, holds)).collect(),
             lost_nodes: 0,
             store: 0,
             pods: Watch::new(lags),
             deployments: Watch::new(lags),
+            autoscalers: Watch::new(lags),
             daemon: Daemon::Idle,
             late: None,
             faults_left: faults,
@@ -348,13 +406,19 @@ impl State {
         self.loads.iter().map(|load| load.deployment).collect()
     }
 
+    pub(super) fn autoscalers_now(&self) -> AutoscalersVersion {
+        self.loads.iter().map(|load| load.hpa).collect()
+    }
+
     /// What the daemon would see now.
     pub(super) fn seen(&self) -> Seen {
         let pods = self.pods.old.first().cloned();
         let deployments = self.deployments.old.first().cloned();
+        let autoscalers = self.autoscalers.old.first().cloned();
         Seen {
             tick: self.tick,
             deployments: deployments.unwrap_or_else(|| self.deployments_now()),
+            autoscalers: autoscalers.unwrap_or_else(|| self.autoscalers_now()),
             pods: pods.unwrap_or_else(|| self.pods_now()),
             lost_nodes: self.lost_nodes,
             wants_to_move: self
