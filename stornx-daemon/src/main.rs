@@ -36,7 +36,7 @@ enum Command {
     Explain(commands::explain::Arguments),
     /// Record snapshots of the live cluster, for `plan --snapshot` and `explain --snapshot`
     Record(commands::record::Arguments),
-    /// Take StornX's weights out of all routing rules, and delete those that it created
+    /// Take back everything that StornX left in the cluster; for when none runs any more
     Cleanup(commands::cleanup::Arguments),
     /// The settings in force: value, source, meaning
     Config(commands::config::Arguments),

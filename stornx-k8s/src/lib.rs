@@ -34,7 +34,9 @@
 //! | cluster | get and patch its MutatingWebhookConfiguration |
 //!
 //! Nothing is deleted but pods by eviction and routing rules of our own, pods are never
-//! read one by one, and events are never changed.
+//! read one by one, and events are never changed. [`clean`] takes everything back; it needs
+//! besides: list destinationrules, pods and autoscalers in managed namespaces, delete the
+//! ConfigMap, the Lease and the EndpointSlice of the daemon.
 
 mod clean;
 mod connect;
@@ -51,7 +53,7 @@ mod webhook;
 mod write;
 
 pub use self::{
-    clean::{Cleaned, clean_routes},
+    clean::{CleanOptions, Cleaned, clean, clean_lease},
     connect::{Access, Capabilities, ConnectError, ConnectOptions, Connection, MissingApi},
     events::{EventKind, EventRecorder},
     lease::{Lease, LeaseOptions},

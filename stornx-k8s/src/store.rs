@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// The key that the memory is kept under.
-const KEY: &str = "memory.json.gz";
+pub(crate) const KEY: &str = "memory.json.gz";
 /// A ConfigMap holds at most 1 MiB; the rest is for its metadata and for other keys.
 const LARGEST: usize = 900_000;
 /// What a memory may take uncompressed: far above any that fits, and far below what

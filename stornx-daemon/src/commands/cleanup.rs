@@ -1,11 +1,21 @@
-//! `stornx cleanup`: takes back what StornX owns in routing rules. To be run when no
-//! StornX runs any more: one that does would write again.
+//! `stornx cleanup`: takes back everything that StornX left in the cluster. It is the last
+//! one that writes: it holds the lease while it does, finishes or undoes the moves that are
+//! under way, and takes the memory and the lease away in the end.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use stornx_k8s::{Access, ConnectOptions, Connection, clean_routes};
+use anyhow::{Context as _, bail};
+use stornx_core::{
+    engine::EngineOptions, memory::Memory, plan::MoveWay, policy::Policy, ports::LeaderGate,
+    units::Span,
+};
+use stornx_k8s::{CleanOptions, Cleaned, Connection, Lease, clean, clean_lease};
+use tokio::time::{self, Instant};
 
-use crate::config::{self, Environment};
+use crate::{
+    config::{self, Settings},
+    run::world::{self, NeverWrites, World},
+};
 
 /// Command line of `stornx cleanup`.
 #[derive(Debug, clap::Args)]
@@ -15,28 +25,157 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
+/// How long the end of the moves under way is waited for, besides `MOVE_TIMEOUT_SECONDS`:
+/// a request may still be awaited, and what goes takes a moment.
+const MOVES_END: Duration = Duration::from_secs(180);
+
 /// Cleans up.
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> anyhow::Result<()> {
     let settings = config::load_from_process(file)?.settings;
     let dry_run = arguments.dry_run || settings.engine.dry_run;
-    let access = match settings.environment {
-        Environment::Production => Access::InCluster,
-        Environment::Development => Access::Kubeconfig { context: None },
-    };
-    let options = ConnectOptions { access, ..ConnectOptions::default() };
-    let timeout = Duration::from_millis(settings.kubernetes.write_timeout.as_millis());
-    let cleaned = super::runtime()?.block_on(async {
-        let connection = Connection::connect(&options).await?;
-        let namespaces = &settings.policy.namespaces;
-        anyhow::Ok(clean_routes(&connection, namespaces, dry_run, timeout).await?)
-    })?;
-    let mut text = String::new();
-    for one in &cleaned {
-        text.push_str(if dry_run { "would be done: " } else { "" });
-        text.push_str(&format!("{one}\n"));
+    super::runtime()?.block_on(async {
+        let found = if dry_run { would_be_done(&settings).await? } else { done(&settings).await? };
+        if found == 0 {
+            super::print("nothing of StornX is in its namespaces\n")?;
+        }
+        Ok(())
+    })
+}
+
+/// Says what would be done.
+async fn would_be_done(settings: &Settings) -> anyhow::Result<usize> {
+    let connection = world::connect(settings).await?;
+    let options = options(settings, &connection, true)?;
+    let mut told = Told::new("would be done: ");
+    clean(&connection, &options, &NeverWrites, &mut |one| told.tell(&one)).await?;
+    clean_lease(&connection, &options, &mut |one| told.tell(&one)).await?;
+    told.end()
+}
+
+/// Does it.
+async fn done(settings: &Settings) -> anyhow::Result<usize> {
+    let mut settings = settings.clone();
+    settings.policy = at_rest(&settings.policy);
+    let world = World::start(&settings, None).await?;
+    let options = options(&settings, &world.connection, false)?;
+    let lease = Arc::new(world.lease(&settings));
+    lead(&lease, settings.kubernetes.lease).await?;
+    end_moves(&world, &settings, &lease).await?;
+    let mut told = Told::new("");
+    clean(&world.connection, &options, &*lease, &mut |one| told.tell(&one)).await?;
+    lease.release().await;
+    clean_lease(&world.connection, &options, &mut |one| told.tell(&one)).await?;
+    told.end()
+}
+
+fn options(
+    settings: &Settings,
+    connection: &Connection,
+    dry_run: bool,
+) -> anyhow::Result<CleanOptions> {
+    let (namespace, name) = world::own(settings, connection)?;
+    Ok(CleanOptions {
+        namespaces: settings.policy.namespaces.clone(),
+        namespace,
+        name,
+        dry_run,
+        timeout: Duration::from_millis(settings.kubernetes.write_timeout.as_millis()),
+    })
+}
+
+/// The policy under which nothing begins any more.
+fn at_rest(policy: &Policy) -> Policy {
+    let mut policy = policy.clone();
+    policy.scaler.enabled = false;
+    policy.moves.enabled = false;
+    policy.balancer.enabled = false;
+    policy
+}
+
+/// Waits for the lease: for as long as one that died without giving it back keeps it.
+async fn lead(lease: &Lease, duration: Span) -> anyhow::Result<()> {
+    let limit = Duration::from_millis(duration.as_millis()).saturating_mul(2);
+    let mut leading = lease.leading();
+    if time::timeout(limit, leading.wait_for(|leads| *leads)).await.is_ok_and(|led| led.is_ok()) {
+        return Ok(());
     }
-    if cleaned.is_empty() {
-        text.push_str("nothing of StornX is in the routing rules of its namespaces\n");
+    match lease.holder() {
+        Some(holder) => bail!(
+            "{holder} holds the lease, and would write again: stop StornX first \
+             (kubectl scale deployment stornx --replicas=0)"
+        ),
+        None => bail!("the lease could not be taken within {} s", limit.as_secs()),
     }
-    super::print(&text)
+}
+
+/// Finishes or undoes what is under way, as a daemon with everything switched off does.
+async fn end_moves(world: &World, settings: &Settings, lease: &Arc<Lease>) -> anyhow::Result<()> {
+    /// Between two cycles.
+    const PAUSE: Duration = Duration::from_secs(1);
+    let mut under_way = under_way(&world.memory().await?);
+    if under_way.is_empty() {
+        return Ok(());
+    }
+    super::print(&format!("moves under way are ended first: {}\n", under_way.join(", ")))?;
+    let limit = Duration::from_millis(settings.policy.moves.timeout.as_millis()) + MOVES_END;
+    let deadline = Instant::now() + limit;
+    world.cluster.wait_synced(limit).await.context("the cluster is not seen")?;
+    let options = EngineOptions { dry_run: false, ..settings.engine };
+    let gate: Arc<dyn LeaderGate> = lease.clone();
+    let engine = world.engine(settings, gate, options);
+    loop {
+        let outcome = engine.cycle().await;
+        for action in outcome.done() {
+            super::print(&format!("{action}: done\n"))?;
+        }
+        if let Some(memory) = &outcome.memory {
+            under_way = self::under_way(memory);
+        }
+        if under_way.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let why: Vec<String> = outcome.errors.iter().map(ToString::to_string).collect();
+            bail!(
+                "not over after {} s, and nothing else was done: {} {}",
+                limit.as_secs(),
+                under_way.join(", "),
+                why.join("; ")
+            );
+        }
+        time::sleep(PAUSE).await;
+    }
+}
+
+/// Workloads with a move that something in the cluster is left of. One that holds a minimum
+/// has that taken back from the autoscaler itself.
+fn under_way(memory: &Memory) -> Vec<String> {
+    let moves = memory.workloads.iter().filter(|(_, one)| {
+        one.in_flight.as_ref().is_some_and(|record| record.way != MoveWay::Hold)
+    });
+    moves.map(|(workload, _)| workload.to_string()).collect()
+}
+
+/// Tells each as it is done: what was done before an error is known.
+struct Told {
+    before: &'static str,
+    count: usize,
+    failed: anyhow::Result<()>,
+}
+
+impl Told {
+    const fn new(before: &'static str) -> Self {
+        Self { before, count: 0, failed: Ok(()) }
+    }
+
+    fn tell(&mut self, one: &Cleaned) {
+        self.count += 1;
+        if let Err(error) = super::print(&format!("{}{one}\n", self.before)) {
+            self.failed = Err(error);
+        }
+    }
+
+    fn end(self) -> anyhow::Result<usize> {
+        self.failed.map(|()| self.count)
+    }
 }

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use stornx_core::{
     engine::{Engine, EngineOptions, Ports},
     ids::Namespace,
+    memory::Memory,
     model::{ClusterFacts, Facts, MetricsFacts, PodUsage},
-    ports::{Clock as _, LeaderGate, MetricsSource},
+    ports::{Clock as _, LeaderGate, MetricsSource, StateStore as _},
     units::{Span, Timestamp},
 };
 use stornx_k8s::{
@@ -27,14 +28,14 @@ pub(crate) struct World {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) prometheus: Arc<Prometheus>,
     pub(crate) events: EventRecorder,
-    connection: Connection,
+    pub(crate) connection: Connection,
     metrics: Arc<JoinedMetrics>,
     store: Arc<ConfigMapStore>,
     /// Tells new replicas where to run; `None` where nothing is written, or it is switched
     /// off.
     pub(crate) webhook: Option<Webhook>,
     /// Where the memory and the lease lie, and their name.
-    own: (Namespace, String),
+    pub(crate) own: (Namespace, String),
     identity: String,
 }
 
@@ -45,22 +46,8 @@ impl World {
         settings: &Settings,
         metrics: Option<&Arc<Metrics>>,
     ) -> anyhow::Result<Self> {
-        let access = match settings.environment {
-            Environment::Production => Access::InCluster,
-            Environment::Development => Access::Kubeconfig { context: None },
-        };
-        // Two looks, after which a CRD that vanished is believed to be gone, are over
-        // before its watch has failed for too long.
-        let look_every = (duration(settings.kubernetes.max_age) / 3)
-            .clamp(Duration::from_secs(1), Duration::from_secs(30));
-        let options = ConnectOptions { access, look_every, ..ConnectOptions::default() };
-        let connection = Connection::connect(&options).await.context(match settings.environment {
-            Environment::Production => {
-                "with ENV=production StornX runs in a cluster; ENV=development takes the kubeconfig"
-            }
-            Environment::Development => "with ENV=development StornX takes the kubeconfig",
-        })?;
-        let own = own(settings, connection.client().default_namespace())?;
+        let connection = connect(settings).await?;
+        let own = own(settings, &connection)?;
         tracing::info!(
             server = connection.version(),
             namespace = %own.0,
@@ -106,6 +93,11 @@ impl World {
     /// Requests to the API server that failed, watches apart: what, how, how often.
     pub(crate) fn errors(&self) -> Vec<(&'static str, &'static str, u64)> {
         self.connection.errors()
+    }
+
+    /// What is remembered.
+    pub(crate) async fn memory(&self) -> anyhow::Result<Memory> {
+        Ok(self.store.load().await?)
     }
 
     /// Takes part in the election of the one that writes.
@@ -244,8 +236,31 @@ impl LeaderGate for NeverWrites {
     }
 }
 
+/// Connects to the API server.
+pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<Connection> {
+    let access = match settings.environment {
+        Environment::Production => Access::InCluster,
+        Environment::Development => Access::Kubeconfig { context: None },
+    };
+    // Two looks, after which a CRD that vanished is believed to be gone, are over before
+    // its watch has failed for too long.
+    let look_every = (duration(settings.kubernetes.max_age) / 3)
+        .clamp(Duration::from_secs(1), Duration::from_secs(30));
+    let options = ConnectOptions { access, look_every, ..ConnectOptions::default() };
+    Connection::connect(&options).await.context(match settings.environment {
+        Environment::Production => {
+            "with ENV=production StornX runs in a cluster; ENV=development takes the kubeconfig"
+        }
+        Environment::Development => "with ENV=development StornX takes the kubeconfig",
+    })
+}
+
 /// Where the memory and the lease lie, and their name.
-fn own(settings: &Settings, here: &str) -> anyhow::Result<(Namespace, String)> {
+pub(crate) fn own(
+    settings: &Settings,
+    connection: &Connection,
+) -> anyhow::Result<(Namespace, String)> {
+    let here = connection.client().default_namespace();
     let namespace = settings.kubernetes.own_namespace.given().unwrap_or(here);
     let namespace =
         Namespace::new(namespace).with_context(|| format!("OWN_NAMESPACE = {namespace:?}"))?;

@@ -10,6 +10,7 @@
 
 mod bare;
 mod boutique;
+mod cleanup;
 mod crash;
 mod faults;
 mod guards;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     tests.extend(guards::tests());
     tests.extend(moves::tests());
     tests.extend(hold::tests());
+    tests.extend(cleanup::tests());
     tests.extend(crash::tests());
     tests.extend(wander::tests());
     tests.extend(steering::tests());

@@ -31,7 +31,13 @@ use stornx_testbed::{
 
 use crate::{
     Failure,
-    support::{SOON, TestResult, daemon::stornx, driver::Dice, long_form, rights},
+    support::{
+        SOON, TestResult,
+        daemon::stornx,
+        driver::Dice,
+        long_form,
+        rights::{self, OWN},
+    },
 };
 
 const HERE: &str = "routes";
@@ -248,11 +254,12 @@ async fn rules(bed: Arc<TestBed>) -> TestResult {
     writer.write(&bare, &first, &second).await?;
     writer.sees(&bare, &Rule::Ours(second.clone())).await?;
     // What the command would do, and then does.
-    let settings = [("NAMESPACES", HERE.to_owned())];
+    let settings = [("NAMESPACES", HERE.to_owned()), ("OWN_NAMESPACE", OWN.to_owned())];
     for (flag, words) in [(Some("--dry-run"), "would be done"), (None, "weights removed")] {
-        let output = stornx(&bed, USER, &settings).arg("cleanup").args(flag).output()?;
+        let output = stornx(&bed, "admin", &settings).arg("cleanup").args(flag).output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() || !said.contains(words) || said.lines().count() != 2 {
+        let rules = said.lines().filter(|line| line.contains("DestinationRule"));
+        if !output.status.success() || !said.contains(words) || rules.count() != 2 {
             return Err(format!("{said} {}", String::from_utf8_lossy(&output.stderr)).into());
         }
     }

@@ -79,12 +79,17 @@ pub(crate) fn candidate(pod: &Pod, deployment: &str) -> Option<Candidate> {
                 .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         },
         cost: match annotation(VICTIM) {
-            // A cost is a number; anything else stood in no annotation before.
-            Some(before) => Some(before).filter(|cost| cost.parse::<i32>().is_ok()),
+            Some(mark) => cost_before(&mark).map(ToOwned::to_owned),
             None => annotation(COST),
         },
         marked,
     })
+}
+
+/// The cost that stood on a pod before our mark: a cost is a number, anything else stood
+/// in no annotation.
+pub(crate) fn cost_before(mark: &str) -> Option<&str> {
+    Some(mark).filter(|cost| cost.parse::<i32>().is_ok())
 }
 
 impl Candidate {

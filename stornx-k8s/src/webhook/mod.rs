@@ -61,8 +61,9 @@ use self::{
     certificates::{Files, Keeper, Own, Shown},
     desk::Desk,
     health::Stands,
-    registration::{Obstacle, Registration},
+    registration::Obstacle,
 };
+pub(crate) use self::{endpoint::service, registration::Registration};
 use crate::{
     connect::Connection,
     now,

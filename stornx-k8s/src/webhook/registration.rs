@@ -95,9 +95,13 @@ fn rules() -> Value {
     }])
 }
 
-/// Exactly the managed namespaces, by the label that the API server itself keeps.
+/// Exactly the managed namespaces, by the label that the API server itself keeps. A
+/// selector of no names is none; a namespace without a name does not exist.
 fn selector(namespaces: &BTreeSet<Namespace>) -> Value {
-    let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
+    let mut names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
+    if names.is_empty() {
+        names.push("");
+    }
     json!({ "matchExpressions": [
         { "key": "kubernetes.io/metadata.name", "operator": "In", "values": names }
     ] })
@@ -131,6 +135,30 @@ impl Registration {
     pub(crate) fn new(client: Client) -> Self {
         let resource = ApiResource::erase::<MutatingWebhookConfiguration>(&());
         Self { api: Api::all_with(client.clone(), &resource), client }
+    }
+
+    /// Our webhook among those of the object as the manifest has it: it asks about no
+    /// namespace and trusts nobody. `None` where there is nothing to take back.
+    pub(crate) async fn as_it_came(&self, name: &str) -> kube::Result<Option<Value>> {
+        let Some(object) = self.api.get_opt(name).await? else { return Ok(None) };
+        let webhooks = object.data["webhooks"].as_array().cloned().unwrap_or_default();
+        let (mut changed, none) = (webhooks.clone(), selector(&BTreeSet::new()));
+        for one in changed.iter_mut().filter(|one| one["name"] == WEBHOOK) {
+            one["namespaceSelector"] = none.clone();
+            if let Some(client) = one["clientConfig"].as_object_mut() {
+                client.remove("caBundle");
+            }
+        }
+        let patch = json!({
+            "metadata": { "resourceVersion": object.metadata.resource_version },
+            "webhooks": changed
+        });
+        Ok((changed != webhooks).then_some(patch))
+    }
+
+    /// Writes what [`Self::as_it_came`] has found.
+    pub(crate) async fn set(&self, name: &str, patch: &Value) -> kube::Result<()> {
+        self.api.patch(name, &write_params(), &Patch::Merge(patch)).await.map(drop)
     }
 
     /// Looks, and writes what is not as it has to be. Says whether it wrote.

@@ -8,6 +8,7 @@ mod shop;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clean;
 mod connect;
 mod lease;
 mod moves;

@@ -415,8 +415,24 @@ impl State {
                 let json_patch = head.headers["content-type"] == "application/json-patch+json";
                 self.patch(&path, body, json_patch)
             }
+            (&Method::DELETE, Some(_)) => self.delete(&path, body),
             _ => failure(405, "not allowed"),
         }
+    }
+
+    fn delete(&mut self, path: &Path, body: &Bytes) -> (u16, Value) {
+        let Some(object) = self.find(path) else { return failure(404, "no such object") };
+        let options: Value = serde_json::from_slice(body).unwrap_or_default();
+        for name in ["uid", "resourceVersion"] {
+            let expected = &options["preconditions"][name];
+            if !expected.is_null() && *expected != object["metadata"][name] {
+                return failure(409, "the precondition does not hold");
+            }
+        }
+        self.objects.get_mut(&path.collection).unwrap().remove(&path.key());
+        self.version += 1;
+        self.tell(&path.collection, "DELETED", object.clone());
+        (200, object)
     }
 
     fn groups(&self) -> Value {
