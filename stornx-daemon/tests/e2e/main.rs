@@ -6,7 +6,7 @@
 //! (memory), `STORNX_E2E_MOVES=500` (moves), `STORNX_E2E_REPLICAS=1000` (steering),
 //! `STORNX_E2E_CRASHES=all` (a crash at every write), `STORNX_E2E_OTHERS=all` (others at every
 //! write), `STORNX_E2E_WANDER=1000` (wandering traffic),
-//! `STORNX_E2E_DISTRIBUTIONS=200` (routes).
+//! `STORNX_E2E_DISTRIBUTIONS=200` (routes), `STORNX_E2E_CHANGES=25` (speed of reaction).
 
 mod bare;
 mod boutique;
@@ -14,6 +14,7 @@ mod crash;
 mod faults;
 mod guards;
 mod hold;
+mod mesh;
 mod moves;
 mod nearer;
 mod odd;
@@ -53,5 +54,6 @@ fn main() -> ExitCode {
     tests.extend(odd::tests());
     tests.extend(scale::tests());
     tests.extend(routes::tests());
+    tests.extend(mesh::tests());
     harness::main(Options::default(), tests)
 }
