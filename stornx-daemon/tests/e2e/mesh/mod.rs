@@ -1,7 +1,13 @@
-//! What routing has to show: how soon a rule follows a change, and that nobody fights.
+//! What routing has to show: how soon a rule follows a change, that no request is cut off,
+//! that nobody fights, that slow replicas are left, and what it brings against what can be
+//! had without it.
 
+mod closed_loop;
+mod cut_off;
+mod floor;
 mod ownership;
 mod reaction;
+mod slow;
 
 use stornx_sim::scenario::Scenario;
 use stornx_testbed::harness::Test;
@@ -10,7 +16,10 @@ use crate::Failure;
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = reaction::tests();
+    tests.extend(cut_off::tests());
     tests.extend(ownership::tests());
+    tests.extend(slow::tests());
+    tests.extend(closed_loop::tests());
     tests
 }
 
