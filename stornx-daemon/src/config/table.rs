@@ -214,6 +214,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "the target rule: flow (minimum-cost flow over all callers at once) or proportional (the classic product of scores)"),
     setting!(Routing, "BALANCER_CREATE_RULES", policy.balancer.create_rules, "true or false",
         "a Service without a routing rule gets one; where not, weights are only added to rules that are there"),
+    setting!(Routing, "BALANCER_MAX_WRITES", policy.balancer.max_writes, "a whole number, at least 1",
+        "most hosts whose routes one cycle changes, those that gain most first; what covers a new zone or gives a rule back does not wait"),
     setting!(Routing, "BALANCER_MIN_DELTA", policy.balancer.min_delta, "0 to 100",
         "smallest change worth a write (L1, percentage points)"),
     setting!(Routing, "BALANCER_MIN_STEP_SIZE", policy.balancer.min_step, "1 to BALANCER_MAX_STEP_SIZE",

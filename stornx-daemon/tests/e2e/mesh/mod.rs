@@ -1,6 +1,6 @@
 //! What routing has to show: how soon a rule follows a change, that no request is cut off,
-//! that nobody fights, that slow replicas are left, and what it brings against what can be
-//! had without it.
+//! that nobody fights, that slow replicas are left, what it brings against what can be had
+//! without it, and that a thousand hosts are written in peace.
 
 mod closed_loop;
 mod cut_off;
@@ -8,6 +8,7 @@ mod floor;
 mod ownership;
 mod reaction;
 mod slow;
+mod thousand;
 
 use stornx_sim::scenario::Scenario;
 use stornx_testbed::harness::Test;
@@ -20,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(ownership::tests());
     tests.extend(slow::tests());
     tests.extend(closed_loop::tests());
+    tests.extend(thousand::tests());
     tests
 }
 
