@@ -127,11 +127,11 @@ async fn cut_off(bed: Arc<TestBed>) -> TestResult {
     if fewest.is_none_or(|fewest| fewest == 0) {
         return Err("the test itself left no endpoint".into());
     }
-    if writes == 0 {
-        return Err("no rule was written".into());
-    }
     if !failed.is_empty() {
         return Err(format!("requests failed: {failed:?}").into());
+    }
+    if writes == 0 {
+        return Err("no rule was written".into());
     }
     Ok(())
 }

@@ -10,15 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stornx_testbed::{
-    NodeSpec, Options, TestBed,
-    harness::Test,
-    mesh::{Answer, Work},
-    wait::until,
-};
+use stornx_testbed::{NodeSpec, Options, TestBed, harness::Test, mesh::Work, wait::until};
 
 use super::{
-    floor::{Floor, Log, share},
+    floor::{Floor, Log, share as part},
     scenario,
 };
 use crate::support::{
@@ -33,6 +28,10 @@ const SCENARIO: &str = include_str!("loop.yaml");
 const THRESHOLD: Duration = Duration::from_millis(100);
 /// The zone of the replica.
 const ZONE: &str = "zone-b";
+/// Requests a second from each zone.
+const RATES: [f64; 3] = [50.0; 3];
+/// Over what shares are taken.
+const WINDOW: Duration = Duration::from_secs(3);
 /// Share of all requests that zones keep for it at least: three of a hundred from each
 /// caller, and some more for chance.
 const SETTLED: f64 = 0.06;
@@ -49,7 +48,7 @@ async fn slow(bed: Arc<TestBed>) -> TestResult {
     // Busy enough that the few requests that are left for a slow zone tell in each window
     // whether it still is.
     let work = Work { mean_ms: 10.0, workers: 4, cores: 0.5, round_trip_ms: 5.0 };
-    let floor = Floor::lay(&bed, &scenario, work, [50.0; 3]).await?;
+    let floor = Floor::lay(&bed, &scenario, work, RATES).await?;
     floor.rates_are_known().await?;
     let tape = Tape::of(&floor.admin, &floor.here);
     let settings = with(
@@ -75,48 +74,46 @@ async fn slow(bed: Arc<TestBed>) -> TestResult {
         .into_iter()
         .find(|(_, pod)| pod.zone == ZONE)
         .ok_or("a replica in the zone")?;
-    let before = to(&floor.log.last(Duration::from_secs(3)), pod);
+    let share = || to(&floor.log, pod);
+    let before = share();
     println!("slow replica: {:.1} % of all requests go to it", 100.0 * before);
 
     let began = Instant::now();
     floor.pods.slow(pod, 10.0);
     let settled = until("requests to leave the slow replica", limit, || {
-        let answers = floor.log.last(Duration::from_secs(3));
-        let share = to(&answers, pod);
-        let gone = answers.len() > 100 && share <= SETTLED;
-        std::future::ready(if gone { Ok(share) } else { Err(format!("{:.3}", share)) })
+        let share = share();
+        let gone = began.elapsed() > WINDOW && share <= SETTLED;
+        std::future::ready(if gone { Ok(share) } else { Err(format!("{share:.3}")) })
     })
     .await?;
     let ended = Instant::now();
-    let mut told = Vec::new();
-    let mut at = began;
-    while at < ended + Duration::from_secs(3) && at < Instant::now() {
-        let next = at + Duration::from_secs(1);
-        let answers = floor.log.between(at, next);
-        let slow = answers.iter().filter(|one| one.took > THRESHOLD || one.by.is_err()).count();
-        told.push(format!("{:.0}", 100.0 * share(slow, answers.len())));
-        at = next;
-    }
-    println!(
-        "slow replica: settled after {:.0} s (a cycle each second) with {:.1} % of all requests; slower than \
-         {} ms in each second, %: {}",
-        ended.duration_since(began).as_secs_f64(),
-        100.0 * settled,
-        THRESHOLD.as_millis(),
-        told.join(" "),
-    );
 
     let recovered = Instant::now();
     floor.pods.slow(pod, 1.0);
     until("its traffic to come back", limit, || {
-        let share = to(&floor.log.last(Duration::from_secs(3)), pod);
+        let share = share();
         std::future::ready(if share >= before / 2.0 { Ok(()) } else { Err(format!("{share:.3}")) })
     })
     .await?;
+    let back = recovered.elapsed();
+    // All that was due meanwhile is answered by now.
+    let seconds = ended.duration_since(began).as_secs() + 2;
+    let slow = (0..seconds).map(|second| {
+        let from = began + Duration::from_secs(second);
+        let answers = floor.log.between(from, from + Duration::from_secs(1));
+        let slow = answers.iter().filter(|one| one.took > THRESHOLD || one.by.is_err()).count();
+        format!("{:.0}", 100.0 * part(slow, answers.len()))
+    });
+    let slow: Vec<_> = slow.collect();
     let failed = Log::failed(&floor.log.between(began, Instant::now()));
     println!(
-        "slow replica: half of its traffic is back after {:.0} s; failed {failed:?}",
-        recovered.elapsed().as_secs_f64()
+        "slow replica: settled after {:.0} s (a cycle each second) with {:.1} % of all requests; slower \
+         than {} ms in each second, %: {}; half of its traffic is back after {:.0} s; failed {failed:?}",
+        ended.duration_since(began).as_secs_f64(),
+        100.0 * settled,
+        THRESHOLD.as_millis(),
+        slow.join(" "),
+        back.as_secs_f64(),
     );
     if !failed.is_empty() {
         return Err(format!("requests failed: {failed:?}").into());
@@ -124,7 +121,13 @@ async fn slow(bed: Arc<TestBed>) -> TestResult {
     Ok(())
 }
 
-/// Share of the answers that came from a pod.
-fn to(answers: &[Answer], pod: IpAddr) -> f64 {
-    share(answers.iter().filter(|one| one.by == Ok(pod)).count(), answers.len())
+/// Share of the last requests that went to a pod. Those that are not answered yet wait there:
+/// nowhere else does anything wait.
+fn to(log: &Log, pod: IpAddr) -> f64 {
+    let answers = log.last(WINDOW);
+    let others = answers.iter().filter(|one| one.by != Ok(pod)).count();
+    #[allow(clippy::cast_precision_loss)] // Hundreds.
+    {
+        (1.0 - others as f64 / (RATES.iter().sum::<f64>() * WINDOW.as_secs_f64())).max(0.0)
+    }
 }
