@@ -43,6 +43,8 @@ use crate::{
 const SCENARIO: &str = include_str!("loop.yaml");
 /// Requests a second from each zone.
 const RATES: [f64; 3] = [105.0, 30.0, 15.0];
+/// Below this p90 nothing waits any more, also on a slow machine: work alone has one of 46 ms.
+const IDLE_MS: f64 = 300.0;
 /// How long a way may take to take effect.
 const EFFECT: Duration = Duration::from_secs(90);
 
@@ -170,7 +172,7 @@ async fn measure(
     set(floor, [2.0; 3]);
     until("the replicas to be idle", EFFECT, || {
         let slow = quantile(&floor.log.last(Duration::from_secs(2)), 0.9);
-        let idle = slow > 0.0 && slow < 150.0;
+        let idle = slow > 0.0 && slow < IDLE_MS;
         std::future::ready(if idle { Ok(()) } else { Err(format!("{slow:.0} ms")) })
     })
     .await?;
@@ -217,14 +219,13 @@ async fn measure(
     tokio::time::sleep(Duration::from_secs(1) + length).await;
     let ended = Instant::now();
     set(floor, [2.0; 3]);
-    // All that was due is answered, however late.
+    // All that was due is answered, however late: at most one of each zone is due at a
+    // border, and the rates change there.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let due =
-        (ended.duration_since(began).as_secs_f64() * RATES.iter().sum::<f64>() * 0.9) as usize;
+    let due = (ended.duration_since(began).as_secs_f64() * RATES.iter().sum::<f64>()) as usize;
     let answers: Vec<Answer> = until("the answers", EFFECT, || {
         let answers = floor.log.between(began, ended);
-        let idle = quantile(&floor.log.last(Duration::from_secs(1)), 0.9) < 150.0;
-        let all = idle && answers.len() >= due;
+        let all = answers.len() + 2 * ZONES.len() >= due;
         std::future::ready(if all {
             Ok(answers)
         } else {
