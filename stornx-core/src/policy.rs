@@ -227,6 +227,8 @@ pub struct BalancerPolicy {
     /// `BALANCER_CREATE_RULES`: a host without a rule gets one. Where not, only rules that
     /// are there are added to.
     pub create_rules: bool,
+    /// `BALANCER_MAX_WRITES`: most hosts whose routes one cycle changes.
+    pub max_writes: u32,
     /// `BALANCER_MIN_DELTA`: smallest change worth a write (L1).
     pub min_delta: Percent,
     /// `BALANCER_MIN_STEP_SIZE`.
@@ -261,6 +263,9 @@ impl Default for BalancerPolicy {
             enabled: true,
             rule: TargetRule::Flow,
             create_rules: true,
+            // A second of writing at some milliseconds a request, so that a cycle soon looks
+            // again; a thousand hosts are begun within ten cycles.
+            max_writes: 100,
             min_delta: Percent::saturating(5.0),
             min_step: Percent::saturating(5.0),
             max_step: Percent::saturating(20.0),
@@ -386,6 +391,8 @@ impl Policy {
             s.min_replicas.to_string(),
             "1 to SCALER_MAX_REPLICAS",
         );
+        let writes = self.balancer.max_writes;
+        check(writes >= 1, "BALANCER_MAX_WRITES", writes.to_string(), "at least 1");
         let f = &self.fault_tolerance;
         check(f.max_zones >= 1, "FT_MAX_ZONES", f.max_zones.to_string(), "at least 1");
         check(f.max_skew >= 1, "FT_MAX_SKEW", f.max_skew.to_string(), "at least 1");

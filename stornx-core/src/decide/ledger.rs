@@ -16,6 +16,7 @@ pub(crate) struct Ledger {
     free_pods: Vec<u32>,
     counted: Vec<bool>,
     scale_actions_left: u32,
+    routing_writes_left: u32,
     moves_left: u32,
     moves_left_by_zone: Vec<u32>,
     moves_left_by_node: Vec<u32>,
@@ -62,6 +63,7 @@ impl Ledger {
                 .collect(),
             counted: vec![false; view.workloads.len()],
             scale_actions_left: view.policy.scaler.max_actions,
+            routing_writes_left: view.policy.balancer.max_writes,
             moves_left: moves.max_per_cycle.min(moves.max_in_flight.saturating_sub(in_flight)),
             moves_left_by_zone: vec![moves.max_per_zone; view.zones.len()],
             moves_left_by_node: vec![moves.max_per_node; view.nodes.len()],
@@ -105,6 +107,13 @@ impl Ledger {
     pub(crate) fn spend_scale_action(&mut self, workload: WorkloadIndex) {
         self.scale_actions_left = self.scale_actions_left.saturating_sub(1);
         self.count(workload);
+    }
+
+    /// Spends one routing write, if there is one left.
+    pub(crate) const fn spend_routing_write(&mut self) -> bool {
+        let left = self.routing_writes_left > 0;
+        self.routing_writes_left = self.routing_writes_left.saturating_sub(1);
+        left
     }
 
     /// Whether one more move may begin, out of one zone and into another.

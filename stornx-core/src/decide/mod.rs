@@ -11,6 +11,7 @@
 //! | `moves` | moves of running replicas, from begin to end |
 //! | `balance` | routing weights |
 //! | `leftovers` | what StornX left on pods and takes away again |
+//! | `pacing` | which routing writes this cycle makes |
 //! | `ledger` | what this cycle has promised already |
 
 mod balance;
@@ -18,6 +19,7 @@ mod inputs;
 mod ledger;
 mod leftovers;
 mod moves;
+mod pacing;
 mod place;
 mod safety;
 mod scale;
@@ -71,7 +73,8 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     let tidied = leftovers::decide(&view, &safety, memory, &mut ledger);
     let leaving_now = under_way.proposals.iter().chain(&scaled.proposals).chain(&moved.proposals);
     let gone = leaving(&view, leaving_now);
-    let routed = balance::decide(&view, memory, &gone);
+    let mut routed = balance::decide(&view, memory, &gone);
+    pacing::pace(&mut ledger, &mut routed);
 
     let mut planned = Planned {
         plan: Plan { at: now, ..Plan::default() },

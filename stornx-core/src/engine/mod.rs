@@ -103,11 +103,21 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// Debounce: 5 seconds, in which a rollout of ten pods is one cycle, not ten. Glance:
-    /// 15 seconds, since before the next scrape one would see the same figures again and
-    /// act on them twice.
+    /// Debounce: half a second, in which the pods of one node or of one scale action become
+    /// one change; with the longest wait and a cycle, a new rule is stored within two
+    /// seconds of a change. Glance: 15 seconds, since before the next scrape one would see
+    /// the same figures again and act on them twice.
     fn default() -> Self {
-        Self { debounce: Span::from_seconds(5), glance: Span::from_seconds(15) }
+        Self { debounce: Span::from_millis(500), glance: Span::from_seconds(15) }
+    }
+}
+
+impl Pace {
+    /// How long the first of a stream of changes waits, however many follow: twice the
+    /// debounce.
+    #[must_use]
+    pub const fn longest_wait(&self) -> Span {
+        Span::from_millis(self.debounce.as_millis().saturating_mul(2))
     }
 }
 

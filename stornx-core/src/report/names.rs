@@ -119,6 +119,7 @@ impl RouteReason {
             Self::NoTraffic { .. } => "no-traffic",
             Self::Backoff { .. } => "backoff",
             Self::RollingOut => "rolling-out",
+            Self::Waits => "waits",
         }
     }
 }

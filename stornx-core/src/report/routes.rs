@@ -152,4 +152,6 @@ pub enum RouteReason {
     /// A rollout replaces its replicas, and its routes can stand one replica fewer in any
     /// zone: they wait for its end.
     RollingOut,
+    /// A change is due, and this cycle has made as many as `BALANCER_MAX_WRITES` allows.
+    Waits,
 }

@@ -191,6 +191,7 @@ impl fmt::Display for RouteReason {
                 write!(f, "a change was taken back too recently: free again in {}", spoken(*left))
             }
             Self::RollingOut => f.write_str("a rollout is in progress"),
+            Self::Waits => f.write_str("other hosts come first in this cycle"),
         }
     }
 }

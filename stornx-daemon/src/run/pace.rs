@@ -1,7 +1,8 @@
 //! When the next cycle comes: with the schedule, early after a change of endpoints or
-//! nodes, or as a glance between. The schedule is the floor: a stream of changes puts a
-//! cycle off until its next instant and no longer. A zone that appears or vanishes does
-//! not wait: rules that stand do not name it, and cut off what comes up in it. Times of the schedule are in UTC.
+//! nodes, or as a glance between. A change waits for others to join it, and a stream of
+//! changes puts the cycle off by [`Pace::longest_wait`] and no longer. A zone that appears or
+//! vanishes does not wait: rules that stand do not name it, and cut off what comes up in it.
+//! Times of the schedule are in UTC.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -85,11 +86,14 @@ impl Wakeups {
         }
     }
 
-    /// Waits until changes have paused, or the schedule comes due.
+    /// Waits until changes have paused, have gone on for long enough, or the schedule
+    /// comes due.
     async fn quiet(&mut self, due: time::Instant) -> Cause {
         let debounce = Duration::from_millis(self.pace.debounce.as_millis());
+        let longest = Duration::from_millis(self.pace.longest_wait().as_millis());
+        let last = time::Instant::now() + longest;
         loop {
-            let quiet = time::Instant::now() + debounce;
+            let quiet = (time::Instant::now() + debounce).min(last);
             if quiet >= due {
                 time::sleep_until(due).await;
                 return Cause::Due;
@@ -163,13 +167,30 @@ mod tests {
         let (sender, mut wakeups) = wakeups(3600);
         let began = time::Instant::now();
         let changes = async {
-            for _ in 0..4 {
+            for _ in 0..2 {
                 time::sleep(Duration::from_secs(3)).await;
                 sender.send_modify(|count| *count += 1);
             }
         };
         let (cause, ()) = tokio::join!(wakeups.next(), changes);
-        assert_eq!((cause, began.elapsed().as_secs()), (Cause::Changed, 12 + 5));
+        assert_eq!((cause, began.elapsed().as_secs()), (Cause::Changed, 6 + 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_changes_waits_twice_as_long_at_most() {
+        let (sender, mut wakeups) = wakeups(3600);
+        let began = time::Instant::now();
+        let changes = async {
+            loop {
+                time::sleep(Duration::from_secs(1)).await;
+                sender.send_modify(|count| *count += 1);
+            }
+        };
+        let cause = tokio::select! {
+            cause = wakeups.next() => cause,
+            () = changes => Cause::Due,
+        };
+        assert_eq!((cause, began.elapsed().as_secs()), (Cause::Changed, 1 + 10));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,11 @@
 //! (memory), `STORNX_E2E_MOVES=500` (moves), `STORNX_E2E_REPLICAS=1000` (steering),
 //! `STORNX_E2E_CRASHES=all` (a crash at every write), `STORNX_E2E_OTHERS=all` (others at every
 //! write), `STORNX_E2E_WANDER=1000` (wandering traffic),
-//! `STORNX_E2E_DISTRIBUTIONS=200` (routes).
+//! `STORNX_E2E_DISTRIBUTIONS=200` (routes), `STORNX_E2E_CHANGES=25` (speed of reaction),
+//! `STORNX_E2E_CUT_OFF=1200` (nothing is cut off, seconds), `STORNX_E2E_OWNERS=300`
+//! (ownership, seconds), `STORNX_E2E_SLOW=120` (slow replica, seconds for each part),
+//! `STORNX_E2E_LOOP=60` (closed loop, seconds for each way), `STORNX_E2E_HOSTS=1000` (a
+//! thousand hosts).
 
 mod bare;
 mod boutique;
@@ -15,6 +19,7 @@ mod crash;
 mod faults;
 mod guards;
 mod hold;
+mod mesh;
 mod moves;
 mod nearer;
 mod odd;
@@ -55,5 +60,6 @@ fn main() -> ExitCode {
     tests.extend(odd::tests());
     tests.extend(scale::tests());
     tests.extend(routes::tests());
+    tests.extend(mesh::tests());
     harness::main(Options::default(), tests)
 }

@@ -248,9 +248,11 @@ fn next_early(world: &SimWorld, scheduled: Timestamp) -> Option<(Timestamp, Caus
         return (glance < scheduled).then_some((glance, Cause::Glance));
     }
     // Each further change begins the wait anew, but a stream of changes does not put
-    // it off for ever: the schedule does not wait.
+    // it off for ever, and the schedule does not wait.
+    let pace = Pace::default();
+    let last = world.now().after(pace.longest_wait());
     loop {
-        let quiet = world.now().after(Pace::default().debounce);
+        let quiet = world.now().after(pace.debounce).min(last);
         if quiet >= scheduled {
             world.advance_to(scheduled);
             return None;

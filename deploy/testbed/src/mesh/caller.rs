@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,6 +20,9 @@ use crate::{
     wait::until,
 };
 
+/// The header of an answer with the flags of Envoy: why there was none of a pod.
+pub(super) const FLAGS: &str = "x-flags";
+
 /// How long it may take to join.
 const JOINED: Duration = Duration::from_secs(60);
 
@@ -33,6 +38,38 @@ pub struct Place {
     pub zone: String,
 }
 
+/// Which pod a caller is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the process and its files.
+    pub name: &'static str,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Its address.
+    pub address: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Where it is.
+    pub place: Place,
+}
+
+impl Identity {
+    /// A pod that there is.
+    #[must_use]
+    pub fn of(name: &'static str, pod: &Pod, place: Place) -> Self {
+        Self {
+            name,
+            namespace: pod.namespace().unwrap_or_default(),
+            pod: pod.name_any(),
+            address: pod.status.as_ref().and_then(|s| s.pod_ip.clone()).unwrap_or_default(),
+            labels: pod.labels().clone(),
+            place,
+        }
+    }
+}
+
 /// Weight of each locality, `region/zone/subzone`, as the proxy was told.
 pub type Groups = BTreeMap<String, u64>;
 
@@ -40,8 +77,10 @@ pub type Groups = BTreeMap<String, u64>;
 #[derive(Debug)]
 pub struct Caller {
     _process: Process,
-    listener: u16,
+    pub(super) listener: u16,
     admin: u16,
+    /// `namespace/name` of its pod.
+    pub(super) from: String,
 }
 
 impl Caller {
@@ -57,8 +96,36 @@ impl Caller {
         place: &Place,
     ) -> Result<Self> {
         let (listener, admin) = (ports::free()?, ports::free()?);
+        let identity = Identity {
+            name,
+            namespace: namespace.to_owned(),
+            pod: name.to_owned(),
+            // An address of its own that no pod has.
+            address: format!("10.255.0.{}", listener % 250 + 1),
+            labels: [("app".to_owned(), name.to_owned())].into(),
+            place: place.clone(),
+        };
+        Self::join(bed, istiod, &identity, listener, admin).await
+    }
+
+    /// Starts an Envoy as the sidecar of a pod that there is.
+    ///
+    /// # Errors
+    /// When it does not join in time.
+    pub async fn of_pod(bed: &TestBed, istiod: &Istiod, identity: &Identity) -> Result<Self> {
+        Self::join(bed, istiod, identity, ports::free()?, ports::free()?).await
+    }
+
+    async fn join(
+        bed: &TestBed,
+        istiod: &Istiod,
+        identity: &Identity,
+        listener: u16,
+        admin: u16,
+    ) -> Result<Self> {
+        let name = identity.name;
         let file = bed.folder().join(format!("{name}.json"));
-        let text = configuration(istiod.port, listener, admin, name, namespace, place);
+        let text = configuration(istiod.port, listener, admin, identity);
         dirs::write(&file, text.to_string())?;
         let process = Process::start(Start {
             name,
@@ -74,7 +141,8 @@ impl Caller {
             ],
             folder: bed.folder().to_path_buf(),
         })?;
-        let caller = Self { _process: process, listener, admin };
+        let from = format!("{}/{}", identity.namespace, identity.pod);
+        let caller = Self { _process: process, listener, admin, from };
         let ready = || async {
             let text = caller.ask("ready").await?;
             if text.trim() == "LIVE" { Ok(()) } else { Err(text) }
@@ -176,23 +244,17 @@ async fn send(port: u16, host: Arc<str>, requests: u64) -> Result<BTreeMap<IpAdd
     Ok(counts)
 }
 
-fn length(head: &str) -> Option<usize> {
+pub(super) fn length(head: &str) -> Option<usize> {
     let line = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     line.trim().parse().ok()
 }
 
 /// Clusters and endpoints come from istiod, the listener is our own: which cluster a
-/// request is for is said in a header.
-fn configuration(
-    istiod: u16,
-    listener: u16,
-    admin: u16,
-    name: &str,
-    namespace: &str,
-    place: &Place,
-) -> Value {
-    // An address of its own that no pod has.
-    let address = format!("10.255.0.{}", listener % 250 + 1);
+/// request is for is said in a header, and why one failed in a header of the answer. Of its
+/// own workload it knows the pods, as with `ISTIO_META_ENABLE_SELF_DISCOVERY`.
+fn configuration(istiod: u16, listener: u16, admin: u16, identity: &Identity) -> Value {
+    let Identity { name, namespace, pod, address, labels, place } = identity;
+    let workload = labels.get("app").cloned().unwrap_or_default();
     let at = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
     let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
     let http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -200,15 +262,16 @@ fn configuration(
     let http2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     json!({
         "node": {
-            "id": format!("sidecar~{address}~{name}.{namespace}~{namespace}.svc.cluster.local"),
+            "id": format!("sidecar~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
             "cluster": name,
             "locality": {"region": place.region, "zone": place.zone},
             "metadata": {
-                "NAMESPACE": namespace, "INSTANCE_IPS": address,
-                "LABELS": {"app": name}, "CLUSTER_ID": "Kubernetes"
+                "NAMESPACE": namespace, "INSTANCE_IPS": address, "WORKLOAD_NAME": workload,
+                "LABELS": labels, "CLUSTER_ID": "Kubernetes", "ENABLE_SELF_DISCOVERY": "true"
             }
         },
         "admin": {"address": at(admin)},
+        "cluster_manager": {"local_cluster_name": "local_cluster"},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "GRPC", "transport_api_version": "V3",
@@ -217,27 +280,40 @@ fn configuration(
             "cds_config": ads
         },
         "static_resources": {
-            "clusters": [{
-                "name": "istiod", "type": "STATIC", "connect_timeout": "5s",
-                "typed_extension_protocol_options": {
-                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                        "@type": http2, "explicit_http_config": {"http2_protocol_options": {}}
-                    }
+            "clusters": [
+                {
+                    "name": "istiod", "type": "STATIC", "connect_timeout": "5s",
+                    "typed_extension_protocol_options": {
+                        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                            "@type": http2, "explicit_http_config": {"http2_protocol_options": {}}
+                        }
+                    },
+                    "load_assignment": {"cluster_name": "istiod", "endpoints": [
+                        {"lb_endpoints": [{"endpoint": {"address": at(istiod)}}]}
+                    ]}
                 },
-                "load_assignment": {"cluster_name": "istiod", "endpoints": [
-                    {"lb_endpoints": [{"endpoint": {"address": at(istiod)}}]}
-                ]}
-            }],
+                {
+                    "name": "local_cluster", "type": "EDS", "connect_timeout": "1s",
+                    "lb_policy": "LEAST_REQUEST",
+                    "common_lb_config": {"zone_aware_lb_config": {"min_cluster_size": "1"}},
+                    "eds_cluster_config": {"eds_config": ads, "service_name": "local_cluster"}
+                }
+            ],
             "listeners": [{
                 "name": "calls", "address": at(listener),
                 "filter_chains": [{"filters": [{
                     "name": "http",
                     "typed_config": {
                         "@type": http, "stat_prefix": "calls",
-                        "route_config": {"virtual_hosts": [{
-                            "name": "all", "domains": ["*"],
-                            "routes": [{"match": {"prefix": "/"}, "route": {"cluster_header": "x-to"}}]
-                        }]},
+                        "route_config": {
+                            "response_headers_to_add": [
+                                {"header": {"key": FLAGS, "value": "%RESPONSE_FLAGS%"}}
+                            ],
+                            "virtual_hosts": [{
+                                "name": "all", "domains": ["*"],
+                                "routes": [{"match": {"prefix": "/"}, "route": {"cluster_header": "x-to"}}]
+                            }]
+                        },
                         "http_filters": [{"name": "router", "typed_config": {"@type": router}}]
                     }
                 }]}]

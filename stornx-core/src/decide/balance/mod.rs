@@ -48,7 +48,8 @@ mod tests;
 mod verify;
 mod worth;
 
-#[cfg(test)]
-pub(crate) use self::decide::Routed;
 pub use self::effective::{EndpointGroups, effective_shares, effective_weight, nearest_weights};
-pub(crate) use self::{decide::decide, remember::remember_hosts};
+pub(crate) use self::{
+    decide::{Routed, decide},
+    remember::remember_hosts,
+};

@@ -10,6 +10,7 @@ pub(crate) mod pods;
 pub(crate) mod proxy;
 pub(crate) mod rights;
 pub(crate) mod seen;
+pub(crate) mod tape;
 pub(crate) mod writes;
 
 use std::time::Duration;
