@@ -243,7 +243,7 @@ fn long_one_move_with_a_held_minimum_under_late_watches() {
         ..COARSE
     };
     let name = "one move, its minimum held, one fault, watches always late";
-    visit_if_long(name, bounds, 1);
+    visit_if_long(name, bounds, 2_400_000);
 }
 
 #[test]
