@@ -15,6 +15,7 @@
 //! | --- | --- |
 //! | `names` | every id exists, every action has its reason, nothing is done twice |
 //! | `routes`, `steps` | 1 (coverage) and 2 (steps) |
+//! | `knowledge` | routes that rest on traffic, while it is not known |
 //! | `counts`, `spread` | 3 (minimum, maximum, disruption budget, zones and skew) |
 //! | `moves` | 4 (replacement first, counts conserved) |
 //! | `zone_loss` | 5 |
@@ -27,6 +28,7 @@
 mod budgets;
 mod counts;
 mod ground;
+mod knowledge;
 mod leftovers;
 mod moves;
 mod names;
@@ -66,6 +68,7 @@ pub fn check(
     }
     routes::check(&ground, &mut violations);
     steps::check(&ground, &mut violations);
+    knowledge::check(&ground, &mut violations);
     counts::check(&ground, &mut violations);
     spread::check(&ground, &mut violations);
     moves::check(&ground, &mut violations);

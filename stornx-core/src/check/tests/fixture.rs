@@ -436,7 +436,13 @@ pub(super) fn first_write() -> Fixture {
 pub(super) fn decay() -> Fixture {
     let to = table([[50, 30, 20], [40, 40, 20], [40, 30, 30]]);
     let why = route(RoutePurpose::Decay, 120.0, 20.0);
-    set(fixture(), live(), to, RoutePurpose::Decay, why)
+    let mut fixture = fixture();
+    fixture.snapshot.traffic = Facts::Missing { reason: "nobody answers".to_owned() };
+    let host = fixture.snapshot.hosts[0].name.clone();
+    let stale_since = NOW.as_millis() - fixture.policy.balancer.stale_after.as_millis();
+    fixture.memory.hosts.entry(host).or_default().stale_since =
+        Some(Timestamp::from_millis(stale_since));
+    set(fixture, live(), to, RoutePurpose::Decay, why)
 }
 
 /// A step towards every replica alike while the workload is rolled out.

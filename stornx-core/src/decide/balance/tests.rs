@@ -1,5 +1,6 @@
 //! The room as a whole, in closed loop with a small world.
 
+mod stale;
 mod world;
 
 use self::world::{World, zone};
