@@ -1,6 +1,7 @@
 //! What is not known is not decided on: routes are improved, undone or led around a rollout
 //! only on fresh traffic, and return to the replica-proportional split only when traffic
-//! has been stale for the configured time and weights of ours stand.
+//! has been stale for the configured time and weights of ours stand. What is undone has
+//! been seen for a full window.
 //!
 //! How long traffic has been stale is what the memory says: a restart neither shortens the
 //! wait nor begins a decay by itself.
@@ -8,9 +9,13 @@
 use super::{Violation, ground::Ground};
 use crate::{
     ids::HostName,
-    model::Rule,
+    model::{Facts, Rule},
     plan::{Action, RoutePurpose},
+    units::Span,
 };
+
+/// Rates over less than a minute tell too little to undo anything.
+const LEAST_WINDOW: Span = Span::from_seconds(60);
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     let known = ground.snapshot.traffic.fresh().is_some();
@@ -23,6 +28,10 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
                 if !known {
                     let (host, purpose) = (host.clone(), *purpose);
                     violations.push(Violation::TrafficNotKnown { host, purpose });
+                } else if *purpose == RoutePurpose::Undo
+                    && let Some(detail) = hasty(ground, host)
+                {
+                    violations.push(Violation::UndoneUnseen { host: host.clone(), detail });
                 }
             }
             RoutePurpose::Decay => {
@@ -33,6 +42,21 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             }
         }
     }
+}
+
+/// Why it cannot be known yet what a run of writes has done.
+fn hasty(ground: &Ground<'_>, host: &HostName) -> Option<&'static str> {
+    let memory = ground.memory.hosts.get(host);
+    if memory.is_none_or(|memory| memory.expectation.is_none()) {
+        return Some("what stood before it is not known");
+    }
+    let Facts::Fresh { as_of, value, .. } = &ground.snapshot.traffic else { return None };
+    let window = value.window.max(LEAST_WINDOW);
+    let seen_until = (*as_of).min(ground.planned.plan.at);
+    let written = memory.and_then(|memory| memory.written_at);
+    written
+        .is_some_and(|at| seen_until < at.after(window))
+        .then_some("the window of the metrics does not lie after the last write")
 }
 
 /// Why weights may not decay.

@@ -229,6 +229,14 @@ pub enum Violation {
         /// What it is for.
         purpose: RoutePurpose,
     },
+    /// An undo of what cannot have been seen.
+    #[error("{host}: its last change is undone, but {detail}")]
+    UndoneUnseen {
+        /// Of which host.
+        host: HostName,
+        /// What stands against it.
+        detail: &'static str,
+    },
     /// A decay that nothing asks for.
     #[error("{host}: its weights decay, but {detail}")]
     DecayUnfounded {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     ids::{PodName, WorkloadRef, ZoneName},
-    memory::{Memory, MoveInFlight},
+    memory::{Expectation, Memory, MoveInFlight},
     model::{
         ApiVersion, Autoscaler, AutoscalerKind, DefaultSplit, Distribution, Edge, Facts,
         HeldMinimum, Host, Latency, Mesh, Node, Pod, PodPhase, PodTraffic, PodUsage, Protocol,
@@ -261,6 +261,7 @@ pub(super) fn route(purpose: RoutePurpose, delta: f64, step: f64) -> Why {
         cross_zone_after: Percent::ZERO,
         peak_before: None,
         peak_after: None,
+        effect: None,
     })
 }
 
@@ -471,7 +472,16 @@ pub(super) fn undo() -> Fixture {
     let mut fixture = fixture();
     let before = table([[90, 5, 5], [5, 90, 5], [5, 5, 90]]);
     let host = fixture.snapshot.hosts[0].name.clone();
-    fixture.memory.hosts.entry(host).or_default().before = Some(before.clone());
+    let memory = fixture.memory.hosts.entry(host).or_default();
+    memory.before = Some(before.clone());
+    memory.written_at = Some(Timestamp::from_millis(NOW.as_millis() - 60_000));
+    memory.expectation = Some(Expectation {
+        since: Timestamp::from_millis(NOW.as_millis() - 300_000),
+        p95_before: None,
+        errors_before: Share::ZERO,
+        others_p95_before: None,
+        demand_before: Rps::saturating(200.0),
+    });
     let why = route(RoutePurpose::Undo, 220.0, 20.0);
     set(fixture, live(), before, RoutePurpose::Undo, why)
 }

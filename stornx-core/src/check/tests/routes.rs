@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     check::Violation,
+    memory::HostMemory,
     model::{Facts, Rollout, Rule},
     plan::Action,
     units::{MilliCpu, Percent, Rps, Span, Timestamp},
@@ -146,6 +147,45 @@ fn what_rests_on_traffic_waits_for_it() {
     caught(undo(), missing, unknown);
     caught(rollout(), missing, unknown);
     passes(cover(), missing);
+}
+
+#[test]
+fn what_is_undone_has_been_seen_for_a_whole_window() {
+    let hasty = |v: &Violation| matches!(v, Violation::UndoneUnseen { .. });
+    let memory = |f: &mut Fixture| {
+        let host = f.snapshot.hosts[0].name.clone();
+        f.memory.hosts.remove(&host).unwrap()
+    };
+    let set = |f: &mut Fixture, memory| {
+        let host = f.snapshot.hosts[0].name.clone();
+        f.memory.hosts.insert(host, memory);
+    };
+    caught(
+        undo(),
+        |f| {
+            let later = Timestamp::from_millis(super::fixture::NOW.as_millis() - 59_999);
+            let known = HostMemory { written_at: Some(later), ..memory(f) };
+            set(f, known);
+        },
+        hasty,
+    );
+    // The metrics describe an instant before this cycle.
+    caught(
+        undo(),
+        |f| match &mut f.snapshot.traffic {
+            Facts::Fresh { as_of, .. } => *as_of = Timestamp::from_millis(as_of.as_millis() - 1),
+            other => panic!("{other:?}"),
+        },
+        hasty,
+    );
+    caught(
+        undo(),
+        |f| {
+            let unknown = HostMemory { expectation: None, ..memory(f) };
+            set(f, unknown);
+        },
+        hasty,
+    );
 }
 
 #[test]

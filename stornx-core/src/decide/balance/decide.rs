@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     capacity::Estimate,
+    follow,
     hold::hold_back,
     host::HostState,
-    observe::{CallerView, Changing},
+    observe::Changing,
     proportional::{self, Score},
     split::Split,
     step::{Step, advance},
     table::{Standing, by_replicas, standing, to_split, to_table},
     target::{HostWorld, Value, Workshop, whole_reserve},
-    verify,
+    untouched, verify,
     worth::weigh,
 };
 use crate::{
@@ -23,7 +24,8 @@ use crate::{
     plan::{Action, GiveBackCause, RoutePurpose},
     policy::TargetRule,
     report::{
-        ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, TidyWhy, Why,
+        ActionReport, DestinationReport, Effect, Expected, HostReport, RouteReason, RouteWhy,
+        TidyWhy, Verification, Why,
     },
     units::{Millis, Percent, Rps, Span},
     view::{HostIndex, View, WorkloadIndex, ZoneIndex},
@@ -45,7 +47,6 @@ pub(crate) struct Routed {
 pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodName>) -> Routed {
     let mut routed = Routed { proposals: Vec::new(), reports: BTreeMap::new() };
     let mut workshop = Workshop::default();
-    let everything = CallerView::of_all(view);
     for at in 0..view.hosts.len() {
         let host = HostIndex::new(at);
         let name = view.hosts[at].host.name.clone();
@@ -53,11 +54,13 @@ pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodNam
             view,
             host,
             memory: memory.hosts.get(&name),
+            hosts: &memory.hosts,
             workloads: &memory.workloads,
             leaving,
-            everything,
+            verification: None,
         };
-        let decision = room.decide(&mut workshop);
+        let mut decision = room.decide(&mut workshop);
+        decision.report.verification = room.verification;
         routed.proposals.extend(decision.proposal);
         routed.reports.insert(name, decision.report);
     }
@@ -69,9 +72,11 @@ struct Room<'a> {
     view: &'a View<'a>,
     host: HostIndex,
     memory: Option<&'a HostMemory>,
+    hosts: &'a BTreeMap<HostName, HostMemory>,
     workloads: &'a BTreeMap<WorkloadRef, WorkloadMemory>,
     leaving: &'a BTreeSet<PodName>,
-    everything: CallerView,
+    /// What came of the weights that stand, once that is known.
+    verification: Option<Verification>,
 }
 
 struct Decision {
@@ -122,6 +127,11 @@ impl Room<'_> {
         if standing.broken {
             return self.repair(workload, &standing);
         }
+        if matches!(host.rule, Rule::Ours(_)) {
+            let (split, memory) = (&standing.split, self.memory);
+            let following = follow::following(view, self.host, workload, memory, split);
+            self.verification = Some(Verification { following, effect: None });
+        }
         // A rule of ours that stands may not cut a zone off even when nothing is improved.
         if !view.policy.balancer.enabled {
             return leave(RouteReason::Disabled);
@@ -148,10 +158,14 @@ impl Room<'_> {
             world: &world,
             estimates: &estimates,
         };
+        let effect = self.effect(situation);
+        if let Some(verification) = &mut self.verification {
+            verification.effect = effect.clone();
+        }
         if view.workloads[workload.at()].workload.rollout == Rollout::InProgress {
             return self.sit_out(situation);
         }
-        if let Some(decision) = self.undo(situation) {
+        if let Some(decision) = self.undo(situation, effect) {
             return decision;
         }
         self.improve(situation, workshop)
@@ -295,29 +309,39 @@ impl Room<'_> {
         self.take(workload, standing, step, RoutePurpose::Rollout, Some(&numbers))
     }
 
-    /// Takes a run of writes back that made things worse.
-    fn undo(&self, situation: Situation<'_>) -> Option<Decision> {
-        let Situation { workload, standing, state, world, estimates } = situation;
-        let memory = self.memory?;
+    /// What the run of writes under way has done; `None` when none is.
+    fn effect(&self, situation: Situation<'_>) -> Option<Effect> {
+        let Situation { workload, standing, state, world, .. } = situation;
+        let (view, memory) = (self.view, self.memory?);
         let (expectation, before) = (memory.expectation.as_ref()?, memory.before.as_ref()?);
-        if !verify::shows_last_write(memory, self.view) {
-            return None;
+        let left = verify::too_early(memory, view);
+        if left > Span::ZERO {
+            return Some(Effect::TooEarly { left });
         }
-        let mine = CallerView::of_host(self.view, self.host);
-        let others = self.everything.p95.without(mine.p95).get();
-        let window = verify::window(self.view);
-        if !verify::regressed(expectation, &state.seen, others, state.threshold, window) {
-            return None;
-        }
+        let common = untouched::common(view, self.hosts, memory, expectation.since);
+        let before = to_split(view, before, &standing.split);
+        let ours = || {
+            let (then, now) = (world.loads(&before), world.loads(&standing.split));
+            let split = &standing.split;
+            verify::ours_to_blame(&then, &now, &state.seen.zones)
+                && !follow::as_before(view, self.host, workload, &before, split)
+        };
+        let window = verify::window(view);
+        let threshold = state.threshold;
+        Some(verify::effect(expectation, &state.seen, common, threshold, window, ours))
+    }
+
+    /// Takes a run of writes back that made things worse.
+    fn undo(&self, situation: Situation<'_>, effect: Option<Effect>) -> Option<Decision> {
+        let Situation { workload, standing, state, world, estimates } = situation;
+        let before = self.memory?.before.as_ref()?;
+        let effect = effect.filter(|effect| matches!(effect, Effect::Worse { ours: true, .. }))?;
         // What stood before, if it still names the zones that there are.
         let next = to_split(self.view, before, &standing.split);
         if to_table(self.view, &next).as_ref() != Some(before) || next == standing.split {
             return None;
         }
         let (now, then) = (world.value(&standing.split, 0.0), world.value(&next, 0.0));
-        if !verify::ours_to_blame(&then.loads, &now.loads, &state.seen.zones) {
-            return None;
-        }
         // The load may have moved since: what was good then must not overload a zone now.
         if world.excess(&then.loads, 0.0) > world.excess(&now.loads, 0.0) {
             return None;
@@ -325,7 +349,11 @@ impl Room<'_> {
         let delta = standing.split.distance(&next);
         let change = Change { purpose: RoutePurpose::Undo, next, delta, step: f64::from(delta) };
         let numbers = Numbers { state, world, estimates, now: &now, urgent: false };
-        Some(self.change(workload, standing, &change, Some(&numbers)))
+        let mut decision = self.change(workload, standing, &change, Some(&numbers));
+        if let Some(Why::Route(why)) = decision.proposal.as_mut().map(|p| &mut p.report.why) {
+            why.effect = Some(effect);
+        }
+        Some(decision)
     }
 
     /// One step towards the target, if the target is worth it.
@@ -410,7 +438,8 @@ impl Room<'_> {
     fn stay(&self, numbers: &Numbers<'_>, delta: u32, reason: RouteReason) -> Decision {
         let destinations = self.destinations(numbers, &numbers.now.loads);
         let pressing = numbers.state.beliefs.growing;
-        let report = HostReport { destinations, delta: f64::from(delta), reason, pressing };
+        let delta = f64::from(delta);
+        let report = HostReport { destinations, delta, reason, verification: None, pressing };
         Decision { report, proposal: None }
     }
 
@@ -447,6 +476,7 @@ impl Room<'_> {
             cross_zone_after: cross(after.as_ref()),
             peak_before: before.and_then(peak),
             peak_after: after.as_ref().and_then(peak),
+            effect: None,
         };
         let expected = match (numbers, &after) {
             (Some(numbers), Some(after)) => {
@@ -472,6 +502,7 @@ impl Room<'_> {
             destinations,
             delta: f64::from(change.delta),
             reason: RouteReason::Changed,
+            verification: None,
             pressing: numbers.is_some_and(|n| n.urgent || n.state.beliefs.growing),
         };
         Decision { report, proposal: Some(proposal) }
@@ -537,7 +568,7 @@ const SECONDS_PER_MONTH: f64 = 730.0 * 3600.0;
 /// A report without numbers.
 fn leave(reason: RouteReason) -> Decision {
     let (destinations, pressing) = (BTreeMap::new(), false);
-    let report = HostReport { destinations, delta: 0.0, reason, pressing };
+    let report = HostReport { destinations, delta: 0.0, reason, verification: None, pressing };
     Decision { report, proposal: None }
 }
 

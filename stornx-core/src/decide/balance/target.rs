@@ -261,9 +261,7 @@ impl HostWorld {
     /// The share of a row that each destination really gets: the mesh shares weights of
     /// zones without an endpoint over the others.
     pub(crate) fn shares(&self, row: &[u8]) -> Vec<f64> {
-        let weight = |zone: usize| if self.is_ready(zone) { f64::from(row[zone]) } else { 0.0 };
-        let total: f64 = (0..row.len()).map(weight).sum();
-        (0..row.len()).map(|zone| if total > 0.0 { weight(zone) / total } else { 0.0 }).collect()
+        shares_of(row, |zone| self.is_ready(zone))
     }
 
     /// Requests per second that reach each destination.
@@ -301,6 +299,14 @@ impl HostWorld {
         let cross_zone = if total > 0.0 { crossing / total } else { 0.0 };
         Value { cost, loads, time, cross_zone }
     }
+}
+
+/// The share of a row that each destination gets, 0 to 1: those without an endpoint get
+/// nothing.
+pub(crate) fn shares_of(row: &[u8], is_ready: impl Fn(usize) -> bool) -> Vec<f64> {
+    let weight = |zone: usize| if is_ready(zone) { f64::from(row[zone]) } else { 0.0 };
+    let total: f64 = (0..row.len()).map(weight).sum();
+    (0..row.len()).map(|zone| if total > 0.0 { weight(zone) / total } else { 0.0 }).collect()
 }
 
 /// The reserve in whole points. Half of a row at most: every zone must fit into it.

@@ -1,6 +1,7 @@
 //! The room as a whole, in closed loop with a small world.
 
 mod stale;
+mod verified;
 mod world;
 
 use self::world::{World, zone};

@@ -63,6 +63,12 @@ pub(super) struct World {
     pub(super) leaving: BTreeSet<PodName>,
     /// Zones that exist; the first so many of the lists.
     pub(super) zones: usize,
+    /// Whether callers do what the rule says, or call every replica alike.
+    pub(super) obeys: bool,
+    /// How long ago the metrics are of.
+    pub(super) lag: Span,
+    /// p95 of another host that nobody here touches, if there is one.
+    pub(super) other: Option<f64>,
 }
 
 /// What a cycle did.
@@ -99,6 +105,9 @@ impl World {
             random: Random::new(seed),
             leaving: BTreeSet::new(),
             zones,
+            obeys: true,
+            lag: Span::ZERO,
+            other: None,
         }
     }
 
@@ -109,7 +118,7 @@ impl World {
                 let weights: Vec<f64> = (0..self.zones)
                     .map(|to| match (&self.rule, self.replicas[to]) {
                         (_, 0) => 0.0,
-                        (Rule::Ours(table), _) => {
+                        (Rule::Ours(table), _) if self.obeys => {
                             f64::from(table.get(&zone(from)).map_or(0, |row| row.weight(&zone(to))))
                         }
                         (_, replicas) => f64::from(replicas),
@@ -226,7 +235,8 @@ impl World {
         let callee = self.workload("svc", pods);
         let (caller_id, callee_id) = (caller.id.clone(), callee.id.clone());
         let fresh = |now| (now, Source::Simulator);
-        let (as_of, source) = fresh(self.now);
+        let as_of = Timestamp::from_millis(self.now.as_millis() - self.lag.as_millis());
+        let (as_of, source) = fresh(as_of);
         let missing = || "no answer".to_owned();
         let mut snapshot = Snapshot {
             api_version: ApiVersion::V1Alpha1,
@@ -266,8 +276,59 @@ impl World {
             warnings: Vec::new(),
             memory: crate::memory::Memory::default(),
         };
+        if let Some(p95) = self.other {
+            self.add_other(&mut snapshot, p95);
+        }
         snapshot.sort();
         snapshot
+    }
+
+    /// A host beside the one that is decided about, with a caller of its own; it is left
+    /// alone by its owner.
+    fn add_other(&self, snapshot: &mut Snapshot, p95: f64) {
+        let [caller, callee] = ["elsewhere", "other"].map(|name| {
+            let pod = Pod {
+                name: PodName::new(&namespace(), &format!("{name}-0")).unwrap(),
+                node: Some(node_name(0)),
+                phase: PodPhase::Ready,
+                created_at: Timestamp::from_millis(0),
+                ready_since: Some(Timestamp::from_millis(0)),
+                traces: Traces::default(),
+            };
+            let mut workload = self.workload(name, vec![pod]);
+            workload.policy.opted_out = true;
+            workload
+        });
+        let host = Host {
+            name: self.other_host(),
+            backends: vec![callee.id.clone()],
+            ..snapshot.hosts[0].clone()
+        };
+        let route = RouteTraffic {
+            from: zone(0),
+            to: zone(0),
+            requests: Rps::saturating(50.0),
+            request_bytes: BytesPerSecond::ZERO,
+            response_bytes: BytesPerSecond::ZERO,
+            p95: Some(Millis::saturating(p95)),
+            errors: Share::ZERO,
+        };
+        let edge = Edge {
+            caller: caller.id.clone(),
+            callee: callee.id.clone(),
+            host: host.name.clone(),
+            protocol: Protocol::Http,
+            routes: vec![route],
+        };
+        snapshot.hosts.push(Host { rule: Rule::None, ..host });
+        snapshot.workloads.extend([caller, callee]);
+        if let Facts::Fresh { value, .. } = &mut snapshot.traffic {
+            value.edges.push(edge);
+        }
+    }
+
+    pub(super) fn other_host(&self) -> HostName {
+        HostName::of_service(&namespace(), "other").unwrap()
     }
 
     fn latency(&mut self) -> Latency {
