@@ -20,6 +20,7 @@
 //! | `moves` | 4 (replacement first, counts conserved) |
 //! | `zone_loss` | 5 |
 //! | `utilisation` | 6 |
+//! | `shares` | what weights come to where zones are divided |
 //! | `ownership` | 7 and 9 (whose it is, and where) |
 //! | `budgets` | 8 |
 //! | `placement` | a new replica can run where it is put |
@@ -35,6 +36,7 @@ mod names;
 mod ownership;
 mod placement;
 mod routes;
+mod shares;
 mod spread;
 mod steps;
 #[cfg(test)]

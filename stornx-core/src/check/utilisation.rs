@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Violation,
     ground::{Ground, cpu_base},
+    shares::Subzones,
 };
 use crate::{
     ids::{HostName, PodName, ZoneName},
@@ -101,7 +102,9 @@ fn predicted(
         }
     }
     let destinations = destinations(ground, host, workload, removed);
-    let (before, after) = (loads(&demand, from, &destinations), loads(&demand, to, &destinations));
+    let subzones = Subzones::of(ground, workload);
+    let loads = |table| loads(&demand, table, &destinations, subzones.as_ref());
+    let (before, after) = (loads(from), loads(to));
     let (mut excess_before, mut excess_after, mut slack) = (0.0, 0.0, 0.0);
     // Loads as a share of what a zone can serve at the cap; at least 1, since below the
     // cap every distribution is as good as another.
@@ -219,12 +222,16 @@ fn loads<'a>(
     demand: &BTreeMap<&ZoneName, f64>,
     table: &RouteTable,
     destinations: &BTreeMap<&'a ZoneName, Destination>,
+    subzones: Option<&Subzones<'_>>,
 ) -> BTreeMap<&'a ZoneName, f64> {
     let mut loads = BTreeMap::new();
     for (caller, rate) in demand {
         let distribution = table.get(*caller);
         let weight = |zone: &ZoneName| {
-            distribution.map_or(1.0, |d: &Distribution| f64::from(d.weight(zone)))
+            distribution.map_or(1.0, |d: &Distribution| match subzones {
+                Some(subzones) => subzones.weight(zone, d.weight(zone)),
+                None => f64::from(d.weight(zone)),
+            })
         };
         let sum: f64 = destinations.keys().map(|zone| weight(zone)).sum();
         for zone in destinations.keys() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     capacity::Estimate,
+    effective::approach,
     follow,
     hold::hold_back,
     host::HostState,
@@ -28,7 +29,7 @@ use crate::{
         TidyWhy, Verification, Why,
     },
     units::{Millis, Percent, Rps, Span},
-    view::{HostIndex, View, WorkloadIndex, ZoneIndex},
+    view::{HostIndex, View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
 
 /// Weights are whole and at least 1: more zones cannot be named.
@@ -140,7 +141,7 @@ impl Room<'_> {
             return leave(reason);
         }
         if !view.has_traffic {
-            return self.without_traffic(workload, &standing, ready);
+            return self.without_traffic(workload, &standing);
         }
         let state = HostState::new(view, self.host, workload, self.memory, self.changing(workload));
         if state.seen.total() <= 0.0 {
@@ -255,12 +256,7 @@ impl Room<'_> {
     }
 
     /// Waits while traffic is stale; after the configured time, back to an even split.
-    fn without_traffic(
-        &self,
-        workload: WorkloadIndex,
-        standing: &Standing,
-        ready: &[u32],
-    ) -> Decision {
+    fn without_traffic(&self, workload: WorkloadIndex, standing: &Standing) -> Decision {
         let view = self.view;
         let since = self.memory.and_then(|memory| memory.stale_since);
         let since = since.map_or(Span::ZERO, |since| view.now.since(since));
@@ -270,10 +266,36 @@ impl Room<'_> {
         }
         let mut even = standing.split.clone();
         for row in 0..even.rows() {
-            by_replicas(ready, even.row_mut(row));
+            self.even(workload, even.row_mut(row));
         }
         let step = advance(&standing.split, &even, &view.policy.balancer);
         self.take(workload, standing, step, RoutePurpose::Decay, None)
+    }
+
+    /// A row that comes to every ready replica alike.
+    fn even(&self, workload: WorkloadIndex, row: &mut [u8]) {
+        let WorkloadView { ready, groups, .. } = &self.view.workloads[workload.at()];
+        by_replicas(ready, row);
+        if !groups.is_empty() {
+            let parts: Vec<f64> = ready.iter().map(|ready| f64::from(*ready)).collect();
+            approach(&parts, groups, row);
+        }
+    }
+
+    /// The weights that come nearest to a target where zones are divided; the target
+    /// itself where they are not. Rows that keep what stands do so.
+    fn weights(&self, workload: WorkloadIndex, world: &HostWorld, target: Split) -> Split {
+        let groups = &self.view.workloads[workload.at()].groups;
+        if groups.is_empty() {
+            return target;
+        }
+        let mut weights = target;
+        for row in (0..weights.rows()).filter(|row| world.decides(*row)) {
+            let row = weights.row_mut(row);
+            let wished: Vec<f64> = row.iter().map(|weight| f64::from(*weight)).collect();
+            approach(&wished, groups, row);
+        }
+        weights
     }
 
     /// The time that is left of a back-off. A zone that is seen to be driven above its
@@ -300,10 +322,9 @@ impl Room<'_> {
         if world.can_lose_one(&standing.split) {
             return self.stay(&numbers, 0, RouteReason::RollingOut);
         }
-        let ready = &self.view.workloads[workload.at()].ready;
         let mut even = standing.split.clone();
         for row in (0..even.rows()).filter(|row| world.demand[*row] > 0.0) {
-            by_replicas(ready, even.row_mut(row));
+            self.even(workload, even.row_mut(row));
         }
         let step = advance(&standing.split, &even, &self.view.policy.balancer);
         self.take(workload, standing, step, RoutePurpose::Rollout, Some(&numbers))
@@ -365,6 +386,7 @@ impl Room<'_> {
             TargetRule::Proportional => Some(self.proportional(standing, state)),
         };
         let Some(target) = target else { return leave(RouteReason::NoDemand) };
+        let target = self.weights(workload, world, target);
         let worth = weigh(
             world,
             &standing.split,

@@ -13,13 +13,13 @@
 //! the metrics of Istio, which know no zones), the weights are the first guess of that:
 //! then only what contradicts those sums is seen.
 
-use super::{split::Split, target::shares_of};
+use super::{effective::shares_of, split::Split};
 use crate::{
     memory::HostMemory,
     model::{PodPhase, Rollout},
     report::{Following, Unverified},
     units::{Percent, Span},
-    view::{HostIndex, View, WorkloadIndex},
+    view::{HostIndex, View, WorkloadIndex, WorkloadView},
 };
 
 /// Percentage points that a route may differ beyond what counts vary by: rates are of
@@ -114,7 +114,7 @@ fn worst(
     standing: &Split,
 ) -> Option<Worst> {
     let seen = requests(view, host);
-    let ready = &view.workloads[workload.at()].ready;
+    let WorkloadView { ready, groups, .. } = &view.workloads[workload.at()];
     let zones = view.zones.len();
     let window = view.window.as_seconds_f64();
     let mut worst: Option<Worst> = None;
@@ -125,7 +125,7 @@ fn worst(
         if counted < LEAST_COUNTED {
             continue;
         }
-        let written = shares_of(standing.row(from), |zone| ready[zone] > 0);
+        let written = shares_of(standing.row(from), groups, |zone| ready[zone] > 0);
         for (to, written) in written.into_iter().enumerate() {
             let seen = 100.0 * row[to] / rate;
             let deviation = 100.0 * (written * (1.0 - written) / counted).sqrt();
@@ -166,13 +166,13 @@ pub(crate) fn as_before(
     standing: &Split,
 ) -> bool {
     let seen = requests(view, host);
-    let ready = &view.workloads[workload.at()].ready;
+    let WorkloadView { ready, groups, .. } = &view.workloads[workload.at()];
     let zones = view.zones.len();
     let distance = |split: &Split| -> f64 {
         let of_row = |from: usize| -> f64 {
             let row = &seen[from * zones..(from + 1) * zones];
             let rate: f64 = row.iter().sum();
-            let shares = shares_of(split.row(from), |zone| ready[zone] > 0);
+            let shares = shares_of(split.row(from), groups, |zone| ready[zone] > 0);
             row.iter().zip(shares).map(|(seen, share)| (seen - rate * share).abs()).sum()
         };
         (0..zones).map(of_row).sum()

@@ -1,5 +1,6 @@
 //! The room as a whole, in closed loop with a small world.
 
+mod divided;
 mod stale;
 mod verified;
 mod world;
