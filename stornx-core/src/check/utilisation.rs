@@ -12,7 +12,8 @@
 //! - one point of weight for each caller, since weights are whole,
 //! - [`MODEL_SLACK`] of what a zone can serve.
 //!
-//! Replicas that are still warming up tell nothing. A zone with too little load to tell
+//! Replicas that are still warming up, or that the window of the metrics has not seen whole,
+//! tell nothing. A zone with too little load to tell
 //! what it can serve is taken to serve per replica what the others do, what is remembered
 //! of it, or what its little load points to, whichever is most. Where no zone tells, or
 //! traffic is not fresh, nothing is predicted. An undo goes back to what was, a cover
@@ -155,7 +156,10 @@ fn destinations<'a>(
     workload: &'a Workload,
     removed: &BTreeSet<&PodName>,
 ) -> BTreeMap<&'a ZoneName, Destination> {
-    let (now, warmup) = (ground.planned.plan.at, ground.policy.balancer.warmup);
+    let now = ground.planned.plan.at;
+    // Averages of a younger one are of a time in which it started, or was not there.
+    let window = ground.snapshot.traffic.fresh().map_or(Span::ZERO, |traffic| traffic.window);
+    let youth = ground.policy.balancer.warmup.max(window);
     let mut sums: BTreeMap<&ZoneName, Sums> = BTreeMap::new();
     for pod in workload.pods.iter().filter(|pod| ground.serves(pod)) {
         let Some(zone) = ground.zone_of_pod(pod) else { continue };
@@ -163,7 +167,7 @@ fn destinations<'a>(
         sums.replicas += if removed.contains(&pod.name) { 0.0 } else { 1.0 };
         let rate = ground.rates.get(&pod.name).copied();
         sums.rate += rate.unwrap_or(0.0);
-        let warm = pod.ready_since.is_none_or(|since| now.since(since) >= warmup);
+        let warm = pod.ready_since.is_none_or(|since| now.since(since) >= youth);
         if let (Some(usage), Some(rate), true) = (ground.usage.get(&pod.name), rate, warm) {
             sums.telling += 1.0;
             sums.telling_rate += rate;

@@ -321,6 +321,23 @@ fn the_cap_holds_after_a_step() {
 }
 
 #[test]
+fn a_replica_that_the_window_has_not_seen_whole_tells_nothing() {
+    let broken = |v: &Violation| matches!(v, Violation::CapBroken { .. });
+    let flood = |f: &mut Fixture, ready: u64| {
+        use_cpu(f, 690);
+        flood_z3(f);
+        let since = Timestamp::from_millis(super::fixture::NOW.as_millis() - ready);
+        for pod in &mut f.workload("cart").pods {
+            pod.ready_since = Some(since);
+        }
+    };
+    caught(improve(), |f| flood(f, 60_000), broken);
+    // A part of the minute lies before they were there: what is averaged over it is not
+    // what they do.
+    passes(improve(), |f| flood(f, 59_999));
+}
+
+#[test]
 fn beyond_the_cap_it_does_not_get_worse() {
     let worse = |v: &Violation| matches!(v, Violation::BusiestZoneWorse { .. });
     // All above the cap: a shift towards the busiest, the single replica of z3, makes it
