@@ -231,6 +231,20 @@ pub struct PenaltyMemory {
     pub slow_since: Option<Timestamp>,
 }
 
+/// What callers saw of a host whose routes were not touched when a run of writes began.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Untouched {
+    /// p95.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95: Option<Millis>,
+    /// Share of failures.
+    pub errors: Share,
+    /// Requests per second: what it counts by.
+    pub requests: Rps,
+}
+
 /// What is remembered of a host.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -245,6 +259,12 @@ pub struct HostMemory {
     /// What the last write was expected to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expectation: Option<Expectation>,
+    /// Hosts that the run of writes does not touch, as they were before it; eight at most.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub untouched: BTreeMap<HostName, Untouched>,
+    /// Since when requests have been seen not to fall as its weights say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub astray_since: Option<Timestamp>,
     /// No improvement until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,

@@ -3,7 +3,8 @@
 //! Refuses rows of pods that were not heard of for too long, rows of callees that are gone,
 //! and rows whose caller or callee is not a workload of the cluster. A row whose reporter is
 //! none of the caller's pods counts for the caller without a zone: a proxy that several
-//! share (waypoint, ztunnel), or a pod that is gone. After a rollout of the caller most of
+//! share (ztunnel), or a pod that is gone. That of a waypoint counts for the caller in the
+//! zone of the waypoint, which is the one that weights are for. After a rollout of the caller most of
 //! the window was reported by pods that are gone; without their rows the edge would seem to
 //! carry what the new pods sent in their short life.
 
@@ -76,7 +77,8 @@ impl Joins<'_> {
         self.places.workload(row.label("source_workload_namespace"), row.label("source_workload"))
     }
 
-    /// The calling workload, and its zone where the reporter is one of its pods.
+    /// The calling workload, and the zone of what chose the endpoint, where the reporter is one
+    /// of its pods or a waypoint.
     fn caller(&self, row: &Row<'_>, reporter: &Reporter) -> Option<(usize, Option<usize>)> {
         let source = self.source(row);
         match *reporter {
@@ -85,7 +87,9 @@ impl Joins<'_> {
                 let own = source.is_none_or(|source| source == place.workload);
                 Some((if own { place.workload } else { source? }, place.zone.filter(|_| own)))
             }
-            Reporter::Pod(_) | Reporter::Other => Some((source?, None)),
+            // It is the waypoint that chooses among endpoints: weights are for where it is.
+            Reporter::Pod(pod) => Some((source?, self.places.pods[pod].zone)),
+            Reporter::Other => Some((source?, None)),
             Reporter::TooOld => None,
         }
     }

@@ -206,6 +206,22 @@ async fn a_waypoint_counts_where_callers_say_nothing() {
 }
 
 #[tokio::test]
+async fn requests_through_a_waypoint_come_from_the_zone_that_it_is_in() {
+    // The waypoint in a, and not its caller with replicas in a and b, chooses the endpoint:
+    // its weights are those for callers in a. Here a replica of `cart` stands in for it, as
+    // any pod of the cluster would.
+    let row = sent("requests", "cart-1", "front", "redis").replace("=source,", "=waypoint,");
+    let mut answers = answers();
+    answers.insert("requests_sent", Rows::default().add(&row, 6));
+    for query in ["requests_served", "p95_edges", "bytes_sent", "tcp_sent", "tcp_served"] {
+        answers.remove(query);
+    }
+    let snapshot = joined(&answers, &cluster()).await;
+    let found = rates(traffic(&snapshot), "front", "redis");
+    assert_eq!(found, map(&[("aa", 6.0)]));
+}
+
+#[tokio::test]
 async fn what_is_unknown_is_dropped() {
     let mut answers = answers();
     let rows = Rows::default()

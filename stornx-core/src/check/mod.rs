@@ -15,10 +15,12 @@
 //! | --- | --- |
 //! | `names` | every id exists, every action has its reason, nothing is done twice |
 //! | `routes`, `steps` | 1 (coverage) and 2 (steps) |
+//! | `knowledge` | routes that rest on traffic, while it is not known |
 //! | `counts`, `spread` | 3 (minimum, maximum, disruption budget, zones and skew) |
 //! | `moves` | 4 (replacement first, counts conserved) |
 //! | `zone_loss` | 5 |
 //! | `utilisation` | 6 |
+//! | `shares` | what weights come to where zones are divided |
 //! | `ownership` | 7 and 9 (whose it is, and where) |
 //! | `budgets` | 8 |
 //! | `placement` | a new replica can run where it is put |
@@ -27,12 +29,14 @@
 mod budgets;
 mod counts;
 mod ground;
+mod knowledge;
 mod leftovers;
 mod moves;
 mod names;
 mod ownership;
 mod placement;
 mod routes;
+mod shares;
 mod spread;
 mod steps;
 #[cfg(test)]
@@ -66,6 +70,7 @@ pub fn check(
     }
     routes::check(&ground, &mut violations);
     steps::check(&ground, &mut violations);
+    knowledge::check(&ground, &mut violations);
     counts::check(&ground, &mut violations);
     spread::check(&ground, &mut violations);
     moves::check(&ground, &mut violations);

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Violation, ground::Ground};
+use super::{Violation, ground::Ground, shares::Subzones};
 use crate::{
     ids::{HostName, ZoneName},
     model::{DefaultSplit, Distribution, Host, Rollout, RouteTable, Rule},
@@ -31,7 +31,11 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         };
         let Some(known) = ground.hosts.get(host) else { continue };
         let shares = replica_shares(ground, known);
-        let write = Write { ground, host: known, from, to, why, shares };
+        let subzones = match known.backends.as_slice() {
+            [one] => ground.workloads.get(one).and_then(|one| Subzones::of(ground, one)),
+            _ => None,
+        };
+        let write = Write { ground, host: known, from, to, why, shares, subzones };
         write.stands(violations);
         write.claims(violations);
         match purpose {
@@ -62,6 +66,8 @@ struct Write<'a> {
     why: &'a RouteWhy,
     /// Percentage of its replicas in each zone; `None` while nothing serves.
     shares: Option<BTreeMap<&'a ZoneName, f64>>,
+    /// Where its endpoints are within their zones; `None` where a weight is a share.
+    subzones: Option<Subzones<'a>>,
 }
 
 fn replica_shares<'a>(ground: &Ground<'a>, host: &Host) -> Option<BTreeMap<&'a ZoneName, f64>> {
@@ -195,12 +201,34 @@ impl Write<'_> {
         let room = 50.0 / points(self.ground.zones.len());
         let reserve = self.ground.policy.balancer.reserve.get().min(room).floor();
         for (caller, zone, before, after) in self.routes() {
-            let spent = after < before && f64::from(after) < reserve;
+            let lowered = after < before && f64::from(after) < reserve;
+            let spent = lowered
+                && self
+                    .subzones
+                    .as_ref()
+                    .is_none_or(|subzones| self.spends(subzones, caller, zone, reserve));
             if spent && shares.contains_key(zone) && !self.is_excused(zone, reserve) {
                 let (host, caller, zone) = (self.name(), caller.clone(), zone.clone());
                 violations.push(Violation::ReserveSpent { host, caller, zone, after });
             }
         }
+    }
+
+    /// Whether a zone really gets less of a caller than before, and less than the reserve to
+    /// the point that whole numbers take.
+    fn spends(
+        &self,
+        subzones: &Subzones<'_>,
+        caller: &ZoneName,
+        zone: &ZoneName,
+        reserve: f64,
+    ) -> bool {
+        let of = |table: &RouteTable| {
+            let row = table.get(caller)?;
+            subzones.percentages(row).get(zone).copied()
+        };
+        let (Some(before), Some(after)) = (of(self.from), of(self.to)) else { return false };
+        after < before - EXACT && after < reserve - 1.0
     }
 
     fn is_excused(&self, zone: &ZoneName, reserve: f64) -> bool {
@@ -232,7 +260,8 @@ impl Write<'_> {
                 goal.iter().map(|(z, p)| (f64::from(distribution.weight(z)) - p).abs()).sum()
             };
             // The goal in whole numbers lies up to a point away from it on each zone.
-            if distance(after) > distance(before) + points(goal.len()) {
+            let away = distance(after) > distance(before) + points(goal.len());
+            if away && self.subzones.as_ref().is_none_or(|s| drifts(s, shares, before, after)) {
                 let (host, caller) = (self.name(), caller.clone());
                 violations.push(Violation::WrongDirection { host, caller });
             }
@@ -310,6 +339,22 @@ impl Write<'_> {
             violations.push(Violation::NotWhatStoodBefore { host: self.name() });
         }
     }
+}
+
+/// Whether what zones really get goes away from the shares of replicas, by more than
+/// rounding up can do. Weights may: those that come nearest are not the shares. And what
+/// zones get may, where weight is led away from a zone without endpoints; not both.
+fn drifts(
+    subzones: &Subzones<'_>,
+    shares: &BTreeMap<&ZoneName, f64>,
+    before: &Distribution,
+    after: &Distribution,
+) -> bool {
+    let distance = |row: &Distribution| -> f64 {
+        let real = subzones.percentages(row);
+        real.iter().map(|(zone, p)| (p - shares.get(zone).unwrap_or(&0.0)).abs()).sum()
+    };
+    distance(after) > distance(before) + points(shares.len()) + subzones.rounding()
 }
 
 /// Whether `stated` is `ruled`, or `ruled` with the zones that are gone left out and

@@ -12,7 +12,8 @@
 //! - one point of weight for each caller, since weights are whole,
 //! - [`MODEL_SLACK`] of what a zone can serve.
 //!
-//! Replicas that are still warming up tell nothing. A zone with too little load to tell
+//! Replicas that are still warming up, or that the window of the metrics has not seen whole,
+//! tell nothing. A zone with too little load to tell
 //! what it can serve is taken to serve per replica what the others do, what is remembered
 //! of it, or what its little load points to, whichever is most. Where no zone tells, or
 //! traffic is not fresh, nothing is predicted. An undo goes back to what was, a cover
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Violation,
     ground::{Ground, cpu_base},
+    shares::Subzones,
 };
 use crate::{
     ids::{HostName, PodName, ZoneName},
@@ -101,7 +103,9 @@ fn predicted(
         }
     }
     let destinations = destinations(ground, host, workload, removed);
-    let (before, after) = (loads(&demand, from, &destinations), loads(&demand, to, &destinations));
+    let subzones = Subzones::of(ground, workload);
+    let loads = |table| loads(&demand, table, &destinations, subzones.as_ref());
+    let (before, after) = (loads(from), loads(to));
     let (mut excess_before, mut excess_after, mut slack) = (0.0, 0.0, 0.0);
     // Loads as a share of what a zone can serve at the cap; at least 1, since below the
     // cap every distribution is as good as another.
@@ -152,7 +156,10 @@ fn destinations<'a>(
     workload: &'a Workload,
     removed: &BTreeSet<&PodName>,
 ) -> BTreeMap<&'a ZoneName, Destination> {
-    let (now, warmup) = (ground.planned.plan.at, ground.policy.balancer.warmup);
+    let now = ground.planned.plan.at;
+    // Averages of a younger one are of a time in which it started, or was not there.
+    let window = ground.snapshot.traffic.fresh().map_or(Span::ZERO, |traffic| traffic.window);
+    let youth = ground.policy.balancer.warmup.max(window);
     let mut sums: BTreeMap<&ZoneName, Sums> = BTreeMap::new();
     for pod in workload.pods.iter().filter(|pod| ground.serves(pod)) {
         let Some(zone) = ground.zone_of_pod(pod) else { continue };
@@ -160,7 +167,7 @@ fn destinations<'a>(
         sums.replicas += if removed.contains(&pod.name) { 0.0 } else { 1.0 };
         let rate = ground.rates.get(&pod.name).copied();
         sums.rate += rate.unwrap_or(0.0);
-        let warm = pod.ready_since.is_none_or(|since| now.since(since) >= warmup);
+        let warm = pod.ready_since.is_none_or(|since| now.since(since) >= youth);
         if let (Some(usage), Some(rate), true) = (ground.usage.get(&pod.name), rate, warm) {
             sums.telling += 1.0;
             sums.telling_rate += rate;
@@ -219,12 +226,16 @@ fn loads<'a>(
     demand: &BTreeMap<&ZoneName, f64>,
     table: &RouteTable,
     destinations: &BTreeMap<&'a ZoneName, Destination>,
+    subzones: Option<&Subzones<'_>>,
 ) -> BTreeMap<&'a ZoneName, f64> {
     let mut loads = BTreeMap::new();
     for (caller, rate) in demand {
         let distribution = table.get(*caller);
         let weight = |zone: &ZoneName| {
-            distribution.map_or(1.0, |d: &Distribution| f64::from(d.weight(zone)))
+            distribution.map_or(1.0, |d: &Distribution| match subzones {
+                Some(subzones) => subzones.weight(zone, d.weight(zone)),
+                None => f64::from(d.weight(zone)),
+            })
         };
         let sum: f64 = destinations.keys().map(|zone| weight(zone)).sum();
         for zone in destinations.keys() {

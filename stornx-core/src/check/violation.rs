@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     model::{AutoscalerKind, ForeignRule, Rollout},
+    plan::RoutePurpose,
     units::Span,
 };
 
@@ -219,6 +220,30 @@ pub enum Violation {
         host: HostName,
         /// The caller zone.
         caller: ZoneName,
+    },
+    /// A change of routes that rests on traffic, while that is not known.
+    #[error("{host}: {purpose:?} rests on traffic, which is stale or missing")]
+    TrafficNotKnown {
+        /// Of which host.
+        host: HostName,
+        /// What it is for.
+        purpose: RoutePurpose,
+    },
+    /// An undo of what cannot have been seen.
+    #[error("{host}: its last change is undone, but {detail}")]
+    UndoneUnseen {
+        /// Of which host.
+        host: HostName,
+        /// What stands against it.
+        detail: &'static str,
+    },
+    /// A decay that nothing asks for.
+    #[error("{host}: its weights decay, but {detail}")]
+    DecayUnfounded {
+        /// Of which host.
+        host: HostName,
+        /// What stands against it.
+        detail: &'static str,
     },
     /// A cover of a split that is whole.
     #[error("{host}: every zone is named already, there is nothing to cover")]

@@ -242,8 +242,13 @@ fn nothing_is_saved_when_nothing_changed() {
 /// An engine whose plan scales `a`, and says whether that cannot wait.
 fn glance(world: World, pressing: bool) -> (Arc<World>, Option<CycleOutcome>) {
     let world = Arc::new(world);
-    let host =
-        HostReport { destinations: [].into(), delta: 0.0, reason: RouteReason::NoDemand, pressing };
+    let host = HostReport {
+        destinations: [].into(),
+        delta: 0.0,
+        reason: RouteReason::NoDemand,
+        verification: None,
+        pressing,
+    };
     let engine = engine(&world, vec![], false).with_planner(Arc::new(
         move |_: &Snapshot, _: &Policy, _: &Memory, at| Planned {
             plan: Plan { at, actions: vec![scale("a")], ..Plan::default() },

@@ -14,7 +14,9 @@ pub use routing::{
     DefaultSplit, Distribution, DistributionError, ForeignRule, Host, Mesh, RouteTable, Rule,
 };
 pub use snapshot::{ApiVersion, ClusterFacts, MetricsFacts, Snapshot, Steering};
-pub use topology::{Labels, Latency, Node, NodeRoundTrip, Taint, TaintEffect, ZoneRoundTrip};
+pub use topology::{
+    Labels, Latency, Node, NodeRoundTrip, SUBZONE, Taint, TaintEffect, ZoneRoundTrip,
+};
 pub use traffic::{Edge, PodTraffic, Protocol, RouteTraffic, Traffic};
 pub use validate::Problem;
 pub use workload::{

@@ -77,6 +77,19 @@ pub struct Node {
     pub taints: Vec<Taint>,
 }
 
+/// The label that divides a zone, as Istio reads it.
+pub const SUBZONE: &str = "topology.istio.io/subzone";
+
+impl Node {
+    /// The part of its zone that it is in; empty where zones are not divided.
+    #[must_use]
+    pub fn subzone(&self) -> &str {
+        // Found by text: a key that is looked up must be made first, for every node.
+        let found = self.labels.iter().find(|(key, _)| key.as_str() == SUBZONE);
+        found.map_or("", |(_, value)| value.as_str())
+    }
+}
+
 /// A measured round-trip time from one node to another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -6,6 +6,7 @@ mod moves;
 mod names;
 mod routes;
 mod scale;
+mod verified;
 mod words;
 
 use std::{collections::BTreeMap, fmt};
@@ -16,6 +17,7 @@ pub use self::{
     moves::{MoveReason, MoveWhy},
     routes::{DestinationReport, RouteReason, RouteWhy},
     scale::{PlacementReason, PlacementStrategy, ScaleReason, ScaleWhy, Trigger},
+    verified::{Effect, Following, Unverified, Verification},
 };
 use crate::{
     ids::{HostName, NodeName, WorkloadRef, ZoneName},
@@ -121,6 +123,9 @@ pub struct HostReport {
     pub delta: f64,
     /// Why its routes change or stay.
     pub reason: RouteReason,
+    /// What came of the weights that stand; absent where none of ours do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// Its demand is growing faster than noise explains, or its routes are on the way to
     /// relieve a zone above the cap: the next cycle should not wait for the schedule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

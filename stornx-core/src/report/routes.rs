@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::verified::Effect;
 use crate::{
     ids::{HostName, ZoneName},
     model::ForeignRule,
@@ -58,6 +59,9 @@ pub struct RouteWhy {
     pub peak_before: Option<Percent>,
     /// The same after this step.
     pub peak_after: Option<Percent>,
+    /// What the change did that is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
 }
 
 impl fmt::Display for RouteWhy {
@@ -78,7 +82,12 @@ impl fmt::Display for RouteWhy {
                 f,
                 "{host} is being rolled out: its calls go to every replica alike for a while"
             )?,
-            RoutePurpose::Undo => write!(f, "the last change to {host} made it worse: taken back")?,
+            RoutePurpose::Undo => {
+                write!(f, "the last change to {host} made it worse: taken back")?;
+                if let Some(effect) = &self.effect {
+                    write!(f, "; {effect}")?;
+                }
+            }
         }
         if let (Some(before), Some(after)) = (self.peak_before, self.peak_after) {
             write!(f, ", its busiest zone from {:.0} % to {:.0} %", before.get(), after.get())?;

@@ -13,7 +13,7 @@ use crate::{
 
 /// A span as people say it: seconds below two minutes, minutes below two hours, hours
 /// above.
-fn spoken(span: Span) -> String {
+pub(super) fn spoken(span: Span) -> String {
     let seconds = span.as_millis().div_ceil(1000);
     match seconds {
         0..120 => format!("{seconds} s"),

@@ -10,6 +10,7 @@
 
 pub mod contract;
 mod memories;
+mod places;
 mod random;
 mod traces;
 pub mod worlds;

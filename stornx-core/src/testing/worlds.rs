@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{SplitMix64, memories::random_memory, traces};
+use super::{SplitMix64, memories::random_memory, places, traces};
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
     memory::Memory,
@@ -52,6 +52,7 @@ pub fn random_case(seed: u64) -> Case {
     let memory = random_memory(&mut random, &snapshot);
     let mut case = Case { snapshot, policy, memory, now: NOW };
     traces::leave(seed, &mut case);
+    places::add(seed, &mut case);
     case
 }
 

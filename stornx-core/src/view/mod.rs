@@ -64,6 +64,8 @@ pub(crate) struct ZoneView<'a> {
 pub(crate) struct NodeView<'a> {
     pub(crate) node: &'a Node,
     pub(crate) zone: ZoneIndex,
+    /// The part of its zone that it is in; empty where zones are not divided.
+    pub(crate) subzone: &'a str,
     /// What all pods bound here ask for, those outside the snapshot included.
     pub(crate) requested: Resources,
     /// How many pods are bound here.
@@ -105,6 +107,9 @@ pub(crate) struct WorkloadView<'a> {
     pub(crate) pods: Vec<PodView<'a>>,
     /// Replicas that serve, by zone.
     pub(crate) ready: Vec<u32>,
+    /// The same by zone and, within it, by subzone. Empty where no zone of it has two: then
+    /// a weight is a share.
+    pub(crate) groups: Vec<Vec<u32>>,
     /// Edges on which it is the callee.
     pub(crate) called_by: Vec<EdgeIndex>,
     /// Edges on which it is the caller.
@@ -264,14 +269,34 @@ impl<'a> View<'a> {
                 }
                 pods.push(view);
             }
+            let groups = self.groups(&pods);
             self.workloads.push(WorkloadView {
                 workload,
                 pods,
                 ready,
+                groups,
                 called_by: Vec::new(),
                 calls: Vec::new(),
             });
         }
+    }
+
+    /// Replicas that serve by subzone, in the order of their names.
+    fn groups(&self, pods: &[PodView<'_>]) -> Vec<Vec<u32>> {
+        let divided = |node: NodeIndex| !self.nodes[node.at()].subzone.is_empty();
+        if !pods.iter().filter_map(|pod| pod.node).any(divided) {
+            return Vec::new();
+        }
+        let mut by_zone = vec![BTreeMap::<&str, u32>::new(); self.zones.len()];
+        for pod in pods.iter().filter(|pod| pod.serves()) {
+            if let (Some(zone), Some(node)) = (pod.zone, pod.node) {
+                *by_zone[zone.at()].entry(self.nodes[node.at()].subzone).or_insert(0) += 1;
+            }
+        }
+        if by_zone.iter().all(|zone| zone.len() < 2) {
+            return Vec::new();
+        }
+        by_zone.into_iter().map(|zone| zone.into_values().collect()).collect()
     }
 
     fn join_hosts(&mut self) {
@@ -397,7 +422,8 @@ fn nodes<'a>(snapshot: &'a Snapshot, zones: &[ZoneView<'a>]) -> Vec<NodeView<'a>
         .into_iter()
         .filter_map(|node| {
             let zone = find(zones, |zone| zone.name, &node.zone).map(ZoneIndex::new)?;
-            Some(NodeView { node, zone, requested: node.reserved, pods: node.reserved_pods })
+            let (requested, pods) = (node.reserved, node.reserved_pods);
+            Some(NodeView { node, zone, subzone: node.subzone(), requested, pods })
         })
         .collect()
 }

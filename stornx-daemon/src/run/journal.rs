@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use stornx_core::{
     engine::CycleOutcome,
     ids::{HostName, WorkloadRef},
-    plan::{Action, ActionKind, MoveEnd, MoveEnding},
+    plan::{Action, ActionKind, MoveEnd, MoveEnding, RoutePurpose},
     ports::PortError,
-    report::{Input, Report},
+    report::{Effect, Following, Input, Report},
 };
 use tracing::Level;
 
@@ -21,6 +21,10 @@ enum Subject {
     Scale(WorkloadRef),
     Move(WorkloadRef),
     Route(HostName),
+    /// Whether requests fall as written.
+    Following(HostName),
+    /// What a run of writes has done.
+    Effect(HostName),
     Input(Input),
     Warnings,
     /// What went wrong with a whole cycle: at which step, and the text without numbers.
@@ -31,7 +35,8 @@ enum Subject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Note {
     pub(crate) level: Level,
-    /// What kind of thing it is: `action`, `scale`, `move`, `route`, `input`, `cycle`.
+    /// What kind of thing it is: `action`, `scale`, `move`, `route`, `verify`, `input`,
+    /// `cycle`.
     pub(crate) about: &'static str,
     /// The workload that it is about, if it is about one.
     pub(crate) workload: Option<WorkloadRef>,
@@ -76,6 +81,7 @@ impl Journal {
             self.actions(outcome, &mut notes);
             self.workloads(&planned.report, &mut notes);
             self.hosts(&planned.report, &mut notes);
+            self.verifications(outcome, &planned.report, &mut notes);
         }
         notes
     }
@@ -226,7 +232,9 @@ impl Journal {
 
     fn hosts(&mut self, report: &Report, notes: &mut Vec<Note>) {
         self.said.retain(|subject, _| match subject {
-            Subject::Route(host) => report.hosts.contains_key(host),
+            Subject::Route(host) | Subject::Following(host) | Subject::Effect(host) => {
+                report.hosts.contains_key(host)
+            }
             _ => true,
         });
         for (host, report) in &report.hosts {
@@ -239,6 +247,54 @@ impl Journal {
                     text: format!("{host}: {}", report.reason),
                     event: None,
                 });
+            }
+        }
+    }
+}
+
+/// Of these it is told: everything else means "wait".
+const fn tells(following: &Following) -> bool {
+    matches!(following, Following::AsWritten { .. } | Following::Astray { .. })
+}
+
+impl Journal {
+    /// What came of weights that were written. That it is too early, or a first doubt, is
+    /// no news; that the mesh does not follow is one for the owner of the workload.
+    fn verifications(&mut self, outcome: &CycleOutcome, report: &Report, notes: &mut Vec<Note>) {
+        let hosts = outcome.snapshot.iter().flat_map(|snapshot| &snapshot.hosts);
+        let backends: BTreeMap<&HostName, &WorkloadRef> =
+            hosts.filter_map(|host| Some((&host.name, host.backends.first()?))).collect();
+        for (host, report) in &report.hosts {
+            let Some(found) = &report.verification else { continue };
+            let workload = backends.get(host).map(|workload| (*workload).clone());
+            let mut note = |level, name: &str, text: String, event| {
+                notes.push(Note {
+                    level,
+                    about: "verify",
+                    workload: workload.clone(),
+                    reason: name.to_owned(),
+                    text: format!("{host}: {text}"),
+                    event,
+                });
+            };
+            let following = &found.following;
+            let unverified = matches!(following, Following::Unverified { .. });
+            if (tells(following) || unverified)
+                && self.news(Subject::Following(host.clone()), following.name())
+            {
+                let astray = matches!(following, Following::Astray { .. });
+                let level = if astray { Level::WARN } else { Level::DEBUG };
+                let event = if astray { EventReason::warning("RoutesNotFollowed") } else { None };
+                note(level, following.name(), following.to_string(), event);
+            }
+            let Some(effect) = &found.effect else { continue };
+            if !matches!(effect, Effect::TooEarly { .. })
+                && self.news(Subject::Effect(host.clone()), effect.name())
+            {
+                let worse = matches!(effect, Effect::Worse { .. });
+                let level = if worse { Level::WARN } else { Level::DEBUG };
+                // Where it is undone, the undo tells.
+                note(level, effect.name(), effect.to_string(), None);
             }
         }
     }
@@ -287,7 +343,12 @@ fn event_of(action: &Action, result: &Result<(), PortError>) -> Option<EventReas
         }),
         (ActionKind::Unmark, Ok(())) => EventReason::normal("MarkRemoved"),
         (ActionKind::Release, Ok(())) => EventReason::warning("ReplicaReleased"),
-        (ActionKind::SetRoutes, Ok(())) => EventReason::normal("RoutesChanged"),
+        (ActionKind::SetRoutes, Ok(())) => match action {
+            Action::SetRoutes { purpose: RoutePurpose::Undo, .. } => {
+                EventReason::warning("RoutesUndone")
+            }
+            _ => EventReason::normal("RoutesChanged"),
+        },
         (ActionKind::GiveBackRoutes, Ok(())) => EventReason::normal("RoutesGivenBack"),
         (_, Err(PortError::Rejected { .. } | PortError::Conflict { .. })) => {
             EventReason::warning("ActionRefused")

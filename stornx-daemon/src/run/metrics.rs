@@ -317,6 +317,12 @@ impl Metrics {
         }
         for host in report.hosts.values() {
             count("route", host.reason.name());
+            if let Some(found) = &host.verification {
+                count("verify", found.following.name());
+                if let Some(effect) = &found.effect {
+                    count("effect", effect.name());
+                }
+            }
         }
 
         self.input_age.clear();

@@ -152,6 +152,12 @@ fn host(
             }
         }
     }
+    if let Some(found) = &report.verification {
+        let _ = writeln!(text, "  {}", words::sentence(&found.following.to_string()));
+        if let Some(effect) = &found.effect {
+            let _ = writeln!(text, "  {}", words::sentence(&effect.to_string()));
+        }
+    }
     if !report.destinations.is_empty() {
         text.push_str(&destinations(report));
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     ids::{PodName, WorkloadRef, ZoneName},
-    memory::{Memory, MoveInFlight},
+    memory::{Expectation, Memory, MoveInFlight},
     model::{
         ApiVersion, Autoscaler, AutoscalerKind, DefaultSplit, Distribution, Edge, Facts,
         HeldMinimum, Host, Latency, Mesh, Node, Pod, PodPhase, PodTraffic, PodUsage, Protocol,
@@ -261,6 +261,7 @@ pub(super) fn route(purpose: RoutePurpose, delta: f64, step: f64) -> Why {
         cross_zone_after: Percent::ZERO,
         peak_before: None,
         peak_after: None,
+        effect: None,
     })
 }
 
@@ -436,7 +437,13 @@ pub(super) fn first_write() -> Fixture {
 pub(super) fn decay() -> Fixture {
     let to = table([[50, 30, 20], [40, 40, 20], [40, 30, 30]]);
     let why = route(RoutePurpose::Decay, 120.0, 20.0);
-    set(fixture(), live(), to, RoutePurpose::Decay, why)
+    let mut fixture = fixture();
+    fixture.snapshot.traffic = Facts::Missing { reason: "nobody answers".to_owned() };
+    let host = fixture.snapshot.hosts[0].name.clone();
+    let stale_since = NOW.as_millis() - fixture.policy.balancer.stale_after.as_millis();
+    fixture.memory.hosts.entry(host).or_default().stale_since =
+        Some(Timestamp::from_millis(stale_since));
+    set(fixture, live(), to, RoutePurpose::Decay, why)
 }
 
 /// A step towards every replica alike while the workload is rolled out.
@@ -465,7 +472,16 @@ pub(super) fn undo() -> Fixture {
     let mut fixture = fixture();
     let before = table([[90, 5, 5], [5, 90, 5], [5, 5, 90]]);
     let host = fixture.snapshot.hosts[0].name.clone();
-    fixture.memory.hosts.entry(host).or_default().before = Some(before.clone());
+    let memory = fixture.memory.hosts.entry(host).or_default();
+    memory.before = Some(before.clone());
+    memory.written_at = Some(Timestamp::from_millis(NOW.as_millis() - 60_000));
+    memory.expectation = Some(Expectation {
+        since: Timestamp::from_millis(NOW.as_millis() - 300_000),
+        p95_before: None,
+        errors_before: Share::ZERO,
+        others_p95_before: None,
+        demand_before: Rps::saturating(200.0),
+    });
     let why = route(RoutePurpose::Undo, 220.0, 20.0);
     set(fixture, live(), before, RoutePurpose::Undo, why)
 }

@@ -5,6 +5,7 @@ mod holds;
 mod names;
 mod replicas;
 mod routes;
+mod subzones;
 mod systematic;
 
 use self::fixture::{Fixture, fixture, pod};

@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     check::Violation,
+    memory::HostMemory,
     model::{Facts, Rollout, Rule},
     plan::Action,
-    units::{MilliCpu, Percent, Rps},
+    units::{MilliCpu, Percent, Rps, Span, Timestamp},
 };
 
 #[test]
@@ -113,6 +114,78 @@ fn no_route_is_lowered_below_the_reserve() {
 fn a_decay_goes_towards_the_replicas() {
     let away = |v: &Violation| matches!(v, Violation::WrongDirection { .. });
     caught(decay(), |f| *f.routes() = table([[75, 12, 13], [30, 40, 30], [30, 30, 40]]), away);
+}
+
+#[test]
+fn a_decay_needs_stale_traffic_time_and_weights_of_ours() {
+    let unfounded = |v: &Violation| matches!(v, Violation::DecayUnfounded { .. });
+    caught(decay(), |f| f.snapshot.traffic = improve().snapshot.traffic, unfounded);
+    let host = |f: &mut Fixture| f.snapshot.hosts[0].name.clone();
+    caught(
+        decay(),
+        |f| {
+            let since = Timestamp::from_millis(super::fixture::NOW.as_millis() - 299_999);
+            let host = host(f);
+            f.memory.hosts.get_mut(&host).unwrap().stale_since = Some(since);
+        },
+        unfounded,
+    );
+    // A memory that was lost: the wait begins anew.
+    caught(decay(), |f| f.memory.hosts.clear(), unfounded);
+    passes(decay(), |f| {
+        f.policy.balancer.stale_after = Span::ZERO;
+        f.memory.hosts.clear();
+    });
+    caught(decay(), |f| f.host().rule = Rule::None, unfounded);
+}
+
+#[test]
+fn what_rests_on_traffic_waits_for_it() {
+    let unknown = |v: &Violation| matches!(v, Violation::TrafficNotKnown { .. });
+    let missing = |f: &mut Fixture| f.snapshot.traffic = decay().snapshot.traffic;
+    caught(improve(), missing, unknown);
+    caught(undo(), missing, unknown);
+    caught(rollout(), missing, unknown);
+    passes(cover(), missing);
+}
+
+#[test]
+fn what_is_undone_has_been_seen_for_a_whole_window() {
+    let hasty = |v: &Violation| matches!(v, Violation::UndoneUnseen { .. });
+    let memory = |f: &mut Fixture| {
+        let host = f.snapshot.hosts[0].name.clone();
+        f.memory.hosts.remove(&host).unwrap()
+    };
+    let set = |f: &mut Fixture, memory| {
+        let host = f.snapshot.hosts[0].name.clone();
+        f.memory.hosts.insert(host, memory);
+    };
+    caught(
+        undo(),
+        |f| {
+            let later = Timestamp::from_millis(super::fixture::NOW.as_millis() - 59_999);
+            let known = HostMemory { written_at: Some(later), ..memory(f) };
+            set(f, known);
+        },
+        hasty,
+    );
+    // The metrics describe an instant before this cycle.
+    caught(
+        undo(),
+        |f| match &mut f.snapshot.traffic {
+            Facts::Fresh { as_of, .. } => *as_of = Timestamp::from_millis(as_of.as_millis() - 1),
+            other => panic!("{other:?}"),
+        },
+        hasty,
+    );
+    caught(
+        undo(),
+        |f| {
+            let unknown = HostMemory { expectation: None, ..memory(f) };
+            set(f, unknown);
+        },
+        hasty,
+    );
 }
 
 #[test]
@@ -233,18 +306,35 @@ fn the_cap_holds_after_a_step() {
         use_cpu(f, 200);
         flood_z3(f);
     });
-    for unknown in [true, false] {
-        passes(improve(), |f| {
-            use_cpu(f, 690);
-            flood_z3(f);
-            let reason = "gone".to_owned();
-            if unknown {
-                f.snapshot.usage = Facts::Missing { reason };
-            } else {
-                f.snapshot.traffic = Facts::Missing { reason };
-            }
-        });
-    }
+    let gone = || "gone".to_owned();
+    passes(improve(), |f| {
+        use_cpu(f, 690);
+        flood_z3(f);
+        f.snapshot.usage = Facts::Missing { reason: gone() };
+    });
+    // Without traffic it is the decision that is wrong, not the cap.
+    let mut blind = improve();
+    use_cpu(&mut blind, 690);
+    flood_z3(&mut blind);
+    blind.snapshot.traffic = Facts::Missing { reason: gone() };
+    assert!(matches!(found(&blind).as_slice(), [Violation::TrafficNotKnown { .. }]));
+}
+
+#[test]
+fn a_replica_that_the_window_has_not_seen_whole_tells_nothing() {
+    let broken = |v: &Violation| matches!(v, Violation::CapBroken { .. });
+    let flood = |f: &mut Fixture, ready: u64| {
+        use_cpu(f, 690);
+        flood_z3(f);
+        let since = Timestamp::from_millis(super::fixture::NOW.as_millis() - ready);
+        for pod in &mut f.workload("cart").pods {
+            pod.ready_since = Some(since);
+        }
+    };
+    caught(improve(), |f| flood(f, 60_000), broken);
+    // A part of the minute lies before they were there: what is averaged over it is not
+    // what they do.
+    passes(improve(), |f| flood(f, 59_999));
 }
 
 #[test]

@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     capacity::Estimate,
+    effective::approach,
+    follow,
     hold::hold_back,
     host::HostState,
-    observe::{CallerView, Changing},
+    observe::Changing,
     proportional::{self, Score},
     split::Split,
     step::{Step, advance},
     table::{Standing, by_replicas, standing, to_split, to_table},
     target::{HostWorld, Value, Workshop, whole_reserve},
-    verify,
+    untouched, verify,
     worth::weigh,
 };
 use crate::{
@@ -23,10 +25,11 @@ use crate::{
     plan::{Action, GiveBackCause, RoutePurpose},
     policy::TargetRule,
     report::{
-        ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, TidyWhy, Why,
+        ActionReport, DestinationReport, Effect, Expected, HostReport, RouteReason, RouteWhy,
+        TidyWhy, Verification, Why,
     },
     units::{Millis, Percent, Rps, Span},
-    view::{HostIndex, View, WorkloadIndex, ZoneIndex},
+    view::{HostIndex, View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
 
 /// Weights are whole and at least 1: more zones cannot be named.
@@ -45,7 +48,6 @@ pub(crate) struct Routed {
 pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodName>) -> Routed {
     let mut routed = Routed { proposals: Vec::new(), reports: BTreeMap::new() };
     let mut workshop = Workshop::default();
-    let everything = CallerView::of_all(view);
     for at in 0..view.hosts.len() {
         let host = HostIndex::new(at);
         let name = view.hosts[at].host.name.clone();
@@ -53,11 +55,13 @@ pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodNam
             view,
             host,
             memory: memory.hosts.get(&name),
+            hosts: &memory.hosts,
             workloads: &memory.workloads,
             leaving,
-            everything,
+            verification: None,
         };
-        let decision = room.decide(&mut workshop);
+        let mut decision = room.decide(&mut workshop);
+        decision.report.verification = room.verification;
         routed.proposals.extend(decision.proposal);
         routed.reports.insert(name, decision.report);
     }
@@ -69,9 +73,11 @@ struct Room<'a> {
     view: &'a View<'a>,
     host: HostIndex,
     memory: Option<&'a HostMemory>,
+    hosts: &'a BTreeMap<HostName, HostMemory>,
     workloads: &'a BTreeMap<WorkloadRef, WorkloadMemory>,
     leaving: &'a BTreeSet<PodName>,
-    everything: CallerView,
+    /// What came of the weights that stand, once that is known.
+    verification: Option<Verification>,
 }
 
 struct Decision {
@@ -122,6 +128,11 @@ impl Room<'_> {
         if standing.broken {
             return self.repair(workload, &standing);
         }
+        if matches!(host.rule, Rule::Ours(_)) {
+            let (split, memory) = (&standing.split, self.memory);
+            let following = follow::following(view, self.host, workload, memory, split);
+            self.verification = Some(Verification { following, effect: None });
+        }
         // A rule of ours that stands may not cut a zone off even when nothing is improved.
         if !view.policy.balancer.enabled {
             return leave(RouteReason::Disabled);
@@ -130,7 +141,7 @@ impl Room<'_> {
             return leave(reason);
         }
         if !view.has_traffic {
-            return self.without_traffic(workload, &standing, ready);
+            return self.without_traffic(workload, &standing);
         }
         let state = HostState::new(view, self.host, workload, self.memory, self.changing(workload));
         if state.seen.total() <= 0.0 {
@@ -148,10 +159,14 @@ impl Room<'_> {
             world: &world,
             estimates: &estimates,
         };
+        let effect = self.effect(situation);
+        if let Some(verification) = &mut self.verification {
+            verification.effect = effect.clone();
+        }
         if view.workloads[workload.at()].workload.rollout == Rollout::InProgress {
             return self.sit_out(situation);
         }
-        if let Some(decision) = self.undo(situation) {
+        if let Some(decision) = self.undo(situation, effect) {
             return decision;
         }
         self.improve(situation, workshop)
@@ -241,12 +256,7 @@ impl Room<'_> {
     }
 
     /// Waits while traffic is stale; after the configured time, back to an even split.
-    fn without_traffic(
-        &self,
-        workload: WorkloadIndex,
-        standing: &Standing,
-        ready: &[u32],
-    ) -> Decision {
+    fn without_traffic(&self, workload: WorkloadIndex, standing: &Standing) -> Decision {
         let view = self.view;
         let since = self.memory.and_then(|memory| memory.stale_since);
         let since = since.map_or(Span::ZERO, |since| view.now.since(since));
@@ -256,10 +266,36 @@ impl Room<'_> {
         }
         let mut even = standing.split.clone();
         for row in 0..even.rows() {
-            by_replicas(ready, even.row_mut(row));
+            self.even(workload, even.row_mut(row));
         }
         let step = advance(&standing.split, &even, &view.policy.balancer);
         self.take(workload, standing, step, RoutePurpose::Decay, None)
+    }
+
+    /// A row that comes to every ready replica alike.
+    fn even(&self, workload: WorkloadIndex, row: &mut [u8]) {
+        let WorkloadView { ready, groups, .. } = &self.view.workloads[workload.at()];
+        by_replicas(ready, row);
+        if !groups.is_empty() {
+            let parts: Vec<f64> = ready.iter().map(|ready| f64::from(*ready)).collect();
+            approach(&parts, groups, row);
+        }
+    }
+
+    /// The weights that come nearest to a target where zones are divided; the target
+    /// itself where they are not. Rows that keep what stands do so.
+    fn weights(&self, workload: WorkloadIndex, world: &HostWorld, target: Split) -> Split {
+        let groups = &self.view.workloads[workload.at()].groups;
+        if groups.is_empty() {
+            return target;
+        }
+        let mut weights = target;
+        for row in (0..weights.rows()).filter(|row| world.decides(*row)) {
+            let row = weights.row_mut(row);
+            let wished: Vec<f64> = row.iter().map(|weight| f64::from(*weight)).collect();
+            approach(&wished, groups, row);
+        }
+        weights
     }
 
     /// The time that is left of a back-off. A zone that is seen to be driven above its
@@ -286,38 +322,47 @@ impl Room<'_> {
         if world.can_lose_one(&standing.split) {
             return self.stay(&numbers, 0, RouteReason::RollingOut);
         }
-        let ready = &self.view.workloads[workload.at()].ready;
         let mut even = standing.split.clone();
         for row in (0..even.rows()).filter(|row| world.demand[*row] > 0.0) {
-            by_replicas(ready, even.row_mut(row));
+            self.even(workload, even.row_mut(row));
         }
         let step = advance(&standing.split, &even, &self.view.policy.balancer);
         self.take(workload, standing, step, RoutePurpose::Rollout, Some(&numbers))
     }
 
-    /// Takes a run of writes back that made things worse.
-    fn undo(&self, situation: Situation<'_>) -> Option<Decision> {
-        let Situation { workload, standing, state, world, estimates } = situation;
-        let memory = self.memory?;
+    /// What the run of writes under way has done; `None` when none is.
+    fn effect(&self, situation: Situation<'_>) -> Option<Effect> {
+        let Situation { workload, standing, state, world, .. } = situation;
+        let (view, memory) = (self.view, self.memory?);
         let (expectation, before) = (memory.expectation.as_ref()?, memory.before.as_ref()?);
-        if !verify::shows_last_write(memory, self.view) {
-            return None;
+        let left = verify::too_early(memory, view);
+        if left > Span::ZERO {
+            return Some(Effect::TooEarly { left });
         }
-        let mine = CallerView::of_host(self.view, self.host);
-        let others = self.everything.p95.without(mine.p95).get();
-        let window = verify::window(self.view);
-        if !verify::regressed(expectation, &state.seen, others, state.threshold, window) {
-            return None;
-        }
+        let common = untouched::common(view, self.hosts, memory, expectation.since);
+        let before = to_split(view, before, &standing.split);
+        let ours = || {
+            let (then, now) = (world.loads(&before), world.loads(&standing.split));
+            let split = &standing.split;
+            verify::ours_to_blame(&then, &now, &state.seen.zones)
+                && !follow::as_before(view, self.host, workload, &before, split)
+        };
+        let window = verify::window(view);
+        let threshold = state.threshold;
+        Some(verify::effect(expectation, &state.seen, common, threshold, window, ours))
+    }
+
+    /// Takes a run of writes back that made things worse.
+    fn undo(&self, situation: Situation<'_>, effect: Option<Effect>) -> Option<Decision> {
+        let Situation { workload, standing, state, world, estimates } = situation;
+        let before = self.memory?.before.as_ref()?;
+        let effect = effect.filter(|effect| matches!(effect, Effect::Worse { ours: true, .. }))?;
         // What stood before, if it still names the zones that there are.
         let next = to_split(self.view, before, &standing.split);
         if to_table(self.view, &next).as_ref() != Some(before) || next == standing.split {
             return None;
         }
         let (now, then) = (world.value(&standing.split, 0.0), world.value(&next, 0.0));
-        if !verify::ours_to_blame(&then.loads, &now.loads, &state.seen.zones) {
-            return None;
-        }
         // The load may have moved since: what was good then must not overload a zone now.
         if world.excess(&then.loads, 0.0) > world.excess(&now.loads, 0.0) {
             return None;
@@ -325,7 +370,11 @@ impl Room<'_> {
         let delta = standing.split.distance(&next);
         let change = Change { purpose: RoutePurpose::Undo, next, delta, step: f64::from(delta) };
         let numbers = Numbers { state, world, estimates, now: &now, urgent: false };
-        Some(self.change(workload, standing, &change, Some(&numbers)))
+        let mut decision = self.change(workload, standing, &change, Some(&numbers));
+        if let Some(Why::Route(why)) = decision.proposal.as_mut().map(|p| &mut p.report.why) {
+            why.effect = Some(effect);
+        }
+        Some(decision)
     }
 
     /// One step towards the target, if the target is worth it.
@@ -337,6 +386,7 @@ impl Room<'_> {
             TargetRule::Proportional => Some(self.proportional(standing, state)),
         };
         let Some(target) = target else { return leave(RouteReason::NoDemand) };
+        let target = self.weights(workload, world, target);
         let worth = weigh(
             world,
             &standing.split,
@@ -410,7 +460,8 @@ impl Room<'_> {
     fn stay(&self, numbers: &Numbers<'_>, delta: u32, reason: RouteReason) -> Decision {
         let destinations = self.destinations(numbers, &numbers.now.loads);
         let pressing = numbers.state.beliefs.growing;
-        let report = HostReport { destinations, delta: f64::from(delta), reason, pressing };
+        let delta = f64::from(delta);
+        let report = HostReport { destinations, delta, reason, verification: None, pressing };
         Decision { report, proposal: None }
     }
 
@@ -447,6 +498,7 @@ impl Room<'_> {
             cross_zone_after: cross(after.as_ref()),
             peak_before: before.and_then(peak),
             peak_after: after.as_ref().and_then(peak),
+            effect: None,
         };
         let expected = match (numbers, &after) {
             (Some(numbers), Some(after)) => {
@@ -472,6 +524,7 @@ impl Room<'_> {
             destinations,
             delta: f64::from(change.delta),
             reason: RouteReason::Changed,
+            verification: None,
             pressing: numbers.is_some_and(|n| n.urgent || n.state.beliefs.growing),
         };
         Decision { report, proposal: Some(proposal) }
@@ -537,7 +590,7 @@ const SECONDS_PER_MONTH: f64 = 730.0 * 3600.0;
 /// A report without numbers.
 fn leave(reason: RouteReason) -> Decision {
     let (destinations, pressing) = (BTreeMap::new(), false);
-    let report = HostReport { destinations, delta: 0.0, reason, pressing };
+    let report = HostReport { destinations, delta: 0.0, reason, verification: None, pressing };
     Decision { report, proposal: None }
 }
 

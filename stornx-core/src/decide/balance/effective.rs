@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::split::proportional_row;
+use super::split::{WHOLE, proportional_row};
 use crate::{ids::ZoneName, model::Distribution};
 
 /// Endpoints by zone, one number for each group in it.
@@ -35,9 +35,13 @@ pub fn effective_shares(row: &Distribution, groups: &EndpointGroups) -> BTreeMap
     weights.into_iter().map(|(zone, weight)| (zone.clone(), share(weight, total))).collect()
 }
 
-#[allow(clippy::cast_precision_loss)] // Sums of weights and groups, far below 2^52.
 fn share(weight: u64, total: u64) -> f64 {
-    weight as f64 / total.max(1) as f64
+    whole(weight) / whole(total.max(1))
+}
+
+#[allow(clippy::cast_precision_loss)] // Sums of weights and groups, far below 2^52.
+fn whole(weight: u64) -> f64 {
+    weight as f64
 }
 
 /// The whole numbers whose effective shares are near the wished ones (any positive scale):
@@ -52,51 +56,78 @@ pub fn nearest_weights(
     wished: &BTreeMap<ZoneName, f64>,
     groups: &EndpointGroups,
 ) -> Option<Distribution> {
-    /// Most points that one move takes.
-    const FARTHEST: u8 = 4;
     let zones: Vec<&ZoneName> = wished.keys().collect();
     if zones.is_empty() || zones.len() > 100 {
         return None;
     }
-    let none = Vec::new();
-    let groups: Vec<&[u32]> =
-        zones.iter().map(|zone| groups.get(*zone).unwrap_or(&none).as_slice()).collect();
+    let groups: Vec<Vec<u32>> =
+        zones.iter().map(|zone| groups.get(*zone).cloned().unwrap_or_default()).collect();
     let parts: Vec<f64> = wished.values().map(|part| part.max(0.0)).collect();
     let mut row = vec![0_u8; zones.len()];
     proportional_row(&parts, 1, &mut row);
-    let live = |at: usize| !groups[at].is_empty();
-    let sum: f64 = (0..zones.len()).filter(|at| live(*at)).map(|at| parts[at]).sum();
-    let distance = |row: &[u8]| {
-        let weights: Vec<u64> = row
-            .iter()
-            .zip(&groups)
-            .map(|(weight, groups)| effective_weight(*weight, groups))
-            .collect();
+    approach(&parts, &groups, &mut row);
+    Distribution::new(zones.into_iter().cloned().zip(row).collect()).ok()
+}
+
+/// Moves points of a row until the shares that it comes to are as near to `wished` as
+/// moves of two zones bring them. Zones without endpoints keep their weights: what they
+/// have changes no share, and would all count once a replica comes there.
+pub(crate) fn approach(wished: &[f64], groups: &[Vec<u32>], row: &mut [u8]) {
+    /// Most points that one move takes.
+    const FARTHEST: u8 = 4;
+    let live: Vec<usize> = (0..row.len()).filter(|zone| !groups[*zone].is_empty()).collect();
+    let sum: f64 = live.iter().map(|zone| wished[*zone]).sum();
+    let wanted = |zone: usize| wished[zone] / sum.max(f64::MIN_POSITIVE);
+    let mut weights: Vec<u64> =
+        row.iter().zip(groups).map(|(weight, groups)| effective_weight(*weight, groups)).collect();
+    let distance = |weights: &[u64]| -> f64 {
         let total: u64 = weights.iter().sum();
-        let off =
-            |at: usize| (share(weights[at], total) - parts[at] / sum.max(f64::MIN_POSITIVE)).abs();
-        (0..zones.len()).filter(|at| live(*at)).map(off).sum::<f64>()
+        live.iter().map(|zone| (share(weights[*zone], total) - wanted(*zone)).abs()).sum()
     };
-    let mut best = distance(&row);
-    loop {
-        let mut better: Option<(f64, Vec<u8>)> = None;
-        for from in 0..row.len() {
-            for to in (0..row.len()).filter(|to| *to != from) {
+    let mut best = distance(&weights);
+    // Each round comes nearer; there are not more rounds than points to move.
+    for _ in 0..10 * u16::from(WHOLE) {
+        let mut better: Option<(f64, usize, usize, u8)> = None;
+        for from in live.iter().copied() {
+            for to in live.iter().copied().filter(|to| *to != from) {
+                let (had, has) = (weights[from], weights[to]);
                 for points in 1..=FARTHEST.min(row[from] - 1) {
-                    let mut next = row.clone();
-                    next[from] -= points;
-                    next[to] += points;
-                    let found = distance(&next);
-                    if found < better.as_ref().map_or(best, |(found, _)| *found) - 1e-12 {
-                        better = Some((found, next));
+                    weights[from] = effective_weight(row[from] - points, &groups[from]);
+                    weights[to] = effective_weight(row[to] + points, &groups[to]);
+                    let found = distance(&weights);
+                    if found < better.map_or(best, |(found, ..)| found) - 1e-12 {
+                        better = Some((found, from, to, points));
                     }
                 }
+                (weights[from], weights[to]) = (had, has);
             }
         }
-        let Some((found, next)) = better else { break };
-        (best, row) = (found, next);
+        let Some((found, from, to, points)) = better else { return };
+        row[from] -= points;
+        row[to] += points;
+        for zone in [from, to] {
+            weights[zone] = effective_weight(row[zone], &groups[zone]);
+        }
+        best = found;
     }
-    Distribution::new(zones.into_iter().cloned().zip(row).collect()).ok()
+}
+
+/// The share of a row that each destination gets, 0 to 1: those without an endpoint get
+/// nothing. Without `groups` a weight is a share.
+pub(crate) fn shares_of(
+    row: &[u8],
+    groups: &[Vec<u32>],
+    is_ready: impl Fn(usize) -> bool,
+) -> Vec<f64> {
+    let weight = |zone: usize| match groups.get(zone) {
+        _ if !is_ready(zone) => 0.0,
+        None => f64::from(row[zone]),
+        // A replica that is only on its way has no group yet.
+        Some(groups) if groups.is_empty() => f64::from(row[zone]),
+        Some(groups) => whole(effective_weight(row[zone], groups)),
+    };
+    let total: f64 = (0..row.len()).map(weight).sum();
+    (0..row.len()).map(|zone| if total > 0.0 { weight(zone) / total } else { 0.0 }).collect()
 }
 
 #[cfg(test)]
@@ -130,6 +161,19 @@ mod tests {
         let groups = (0..3).map(|at| (zone(at), vec![2])).collect();
         let shares = effective_shares(&row(&[70, 29, 1]), &groups);
         assert!((shares[&zone(1)] - 0.29).abs() < 1e-12);
+    }
+
+    #[test]
+    fn zones_without_endpoints_keep_their_weights() {
+        let groups = [vec![1; 10], vec![], vec![3]];
+        let mut row = [47, 3, 50];
+        approach(&[50.0, 0.0, 50.0], &groups, &mut row);
+        assert_eq!(row[1], 3);
+        let shares = shares_of(&row, &groups, |zone| !groups[zone].is_empty());
+        assert!((shares[0] - 0.5).abs() < 0.01, "{row:?} {shares:?}");
+        // One of ten zones of ten subzones: a weight of 1 is ten.
+        let plain = shares_of(&[97, 1, 2], &[], |_| true);
+        assert!((plain[2] - 0.02).abs() < 1e-12);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct HostState {
     pub(crate) beliefs: Beliefs,
     /// p95 above which answers are slow.
     pub(crate) threshold: Millis,
+    /// The workload behind it.
+    workload: WorkloadIndex,
 }
 
 impl HostState {
@@ -40,7 +42,7 @@ impl HostState {
         let threshold = own.unwrap_or(view.policy.scaler.response_time);
         let seen = Observation::of(view, host, workload, changing);
         let beliefs = Beliefs::form(view, memory, &seen, threshold);
-        Self { seen, beliefs, threshold }
+        Self { seen, beliefs, threshold, workload }
     }
 
     /// What each zone can serve.
@@ -67,6 +69,7 @@ impl HostState {
             .collect();
         let travel = travel(view, self.seen.bytes_per_request);
         HostWorld::new(self.beliefs.demand.clone(), travel, destinations, &view.policy.balancer)
+            .divided(&view.workloads[self.workload.at()].groups)
     }
 }
 

@@ -17,7 +17,8 @@
 //! | `worth` | whether the target is worth a change |
 //! | `effective` | what weights come to where zones have subzones |
 //! | `step`, `hold` | how far to go in this cycle |
-//! | `verify` | whether the last change made things worse |
+//! | `follow` | whether the mesh does what was written |
+//! | `verify`, `untouched` | whether the last change made things worse, and against what |
 //! | `remember` | what the next cycle starts with |
 //!
 //! Refuses, with a reason each: hosts that are not ours to write, that have no or several
@@ -29,6 +30,7 @@ mod congestion;
 mod decide;
 mod effective;
 mod flow;
+mod follow;
 #[cfg(test)]
 mod frontier;
 mod hold;
@@ -45,6 +47,7 @@ mod target;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod untouched;
 mod verify;
 mod worth;
 

@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    decide::evidence::{Mean, Seen},
     ids::PodName,
     memory::MoveInFlight,
     model::{Rollout, Workload},
@@ -87,63 +88,9 @@ pub(crate) struct Observation {
     pub(crate) cores: f64,
 }
 
-/// A mean by weight.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Mean {
-    sum: f64,
-    weight: f64,
-}
-
-impl Mean {
-    pub(crate) fn add(&mut self, value: f64, weight: f64) {
-        self.sum += value * weight;
-        self.weight += weight;
-    }
-
-    /// Without the values of another mean that went into this one.
-    pub(crate) fn without(self, part: Self) -> Self {
-        Self { sum: self.sum - part.sum, weight: self.weight - part.weight }
-    }
-
-    pub(crate) fn get(self) -> Option<f64> {
-        (self.weight > 1e-9).then(|| self.sum / self.weight)
-    }
-}
-
-/// What callers see of a host: p95 and errors.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct CallerView {
-    pub(crate) p95: Mean,
-    pub(crate) errors: Mean,
-}
-
-impl CallerView {
-    pub(crate) fn of_host(view: &View<'_>, host: HostIndex) -> Self {
-        let mut seen = Self::default();
-        for edge in &view.hosts[host.at()].edges {
-            seen.add(view, edge.at());
-        }
-        seen
-    }
-
-    /// Over every edge of the cluster.
-    pub(crate) fn of_all(view: &View<'_>) -> Self {
-        let mut seen = Self::default();
-        for edge in 0..view.edges.len() {
-            seen.add(view, edge);
-        }
-        seen
-    }
-
-    fn add(&mut self, view: &View<'_>, edge: usize) {
-        for route in &view.edges[edge].edge.routes {
-            let weight = route.requests.get();
-            if let Some(p95) = route.p95 {
-                self.p95.add(p95.get(), weight);
-            }
-            self.errors.add(route.errors.get(), weight);
-        }
-    }
+/// What callers see of a host.
+fn callers(view: &View<'_>, host: HostIndex) -> Seen {
+    Seen::of(view.hosts[host.at()].edges.iter().map(|edge| view.edges[edge.at()].edge))
 }
 
 /// The CPU that full utilisation means.
@@ -180,7 +127,7 @@ impl Observation {
                 all_hosts += rate;
             }
         }
-        let callers = CallerView::of_host(view, host);
+        let callers = callers(view, host);
         let index = workload;
         let workload = &view.workloads[workload.at()];
         let base = base(workload.workload);

@@ -1,20 +1,16 @@
 //! What is remembered of hosts after a cycle: beliefs, the run of writes under way, and
 //! the back-off of a run that was undone.
 
-use super::{
-    host::HostState,
-    observe::{CallerView, Changing},
-    verify,
-};
+use super::{follow, host::HostState, observe::Changing, table, untouched, verify};
 use crate::{
     ids::HostName,
     memory::{HostMemory, Memory},
-    model::{RouteTable, Snapshot},
+    model::{RouteTable, Rule, Snapshot},
     plan::{Action, Planned, RoutePurpose},
     policy::Policy,
     remember::Outcomes,
     units::Timestamp,
-    view::{HostIndex, View},
+    view::{HostIndex, View, WorkloadIndex},
 };
 
 /// What was written for a host.
@@ -34,14 +30,22 @@ pub(crate) fn remember_hosts(
 ) {
     let view = View::new(snapshot, policy, now);
     let writes = writes(planned, outcomes);
-    let everything = CallerView::of_all(&view);
     let mut earlier = std::mem::take(&mut memory.hosts);
+    let done = |name| writes.binary_search_by(|(host, _)| (*host).cmp(name)).ok();
+    // When each host was written last, this cycle's writes included.
+    let written: Vec<Option<Timestamp>> = view
+        .hosts
+        .iter()
+        .map(|host| match done(&host.host.name) {
+            Some(_) => Some(now),
+            None => earlier.get(&host.host.name).and_then(|host| host.written_at),
+        })
+        .collect();
     for (at, host) in view.hosts.iter().enumerate() {
         let name = &host.host.name;
         let mut kept = earlier.remove(name).unwrap_or_default();
-        let write = writes.binary_search_by(|(host, _)| (*host).cmp(name)).ok();
-        let write = write.map(|at| &writes[at].1);
-        remember_host(&view, HostIndex::new(at), write, everything, &mut kept);
+        let write = done(name).map(|at| &writes[at].1);
+        remember_host(&view, HostIndex::new(at), write, &written, &mut kept);
         if kept != HostMemory::default() {
             memory.hosts.insert(name.clone(), kept);
         }
@@ -67,13 +71,14 @@ fn remember_host(
     view: &View<'_>,
     host: HostIndex,
     write: Option<&Write<'_>>,
-    everything: CallerView,
+    written: &[Option<Timestamp>],
     kept: &mut HostMemory,
 ) {
     let Some(workload) = view.hosts[host.at()].workload else {
         *kept = HostMemory::default();
         return;
     };
+    note_following(view, host, workload, kept);
     if view.has_traffic {
         kept.stale_since = None;
         // What is believed does not depend on what is about to change.
@@ -82,8 +87,8 @@ fn remember_host(
         if let Some(Write { from, purpose: RoutePurpose::Improve }) = write
             && kept.expectation.is_none()
         {
-            let seen = CallerView::of_host(view, host);
-            kept.expectation = Some(verify::expect(view, &state.seen, seen, everything));
+            kept.expectation = Some(verify::expect(view, &state.seen));
+            kept.untouched = untouched::record(view, host, workload, written);
             kept.before = Some((*from).clone());
         }
     } else if kept.stale_since.is_none() {
@@ -113,8 +118,29 @@ fn remember_host(
     }
 }
 
+/// Notes whether requests fall as the weights say that stand.
+fn note_following(
+    view: &View<'_>,
+    host: HostIndex,
+    workload: WorkloadIndex,
+    kept: &mut HostMemory,
+) {
+    let ready = &view.workloads[workload.at()].ready;
+    let facts = view.hosts[host.at()].host;
+    let ours = matches!(facts.rule, Rule::Ours(_));
+    let standing = table::standing(view, facts, ready).filter(|standing| ours && !standing.broken);
+    match standing {
+        Some(standing) => {
+            let found = follow::following(view, host, workload, Some(kept), &standing.split);
+            follow::remember(view, &found, kept);
+        }
+        None => kept.astray_since = None,
+    }
+}
+
 /// Forgets what a run is judged by.
 fn close_run(kept: &mut HostMemory) {
     kept.expectation = None;
+    kept.untouched.clear();
     kept.before = None;
 }

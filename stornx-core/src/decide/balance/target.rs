@@ -11,6 +11,7 @@
 
 use super::{
     congestion::{self, Queue},
+    effective::shares_of,
     flow::{Problem, Segment, Solver},
     round::Rounding,
     split::{Split, WHOLE},
@@ -55,6 +56,8 @@ pub(crate) struct HostWorld {
 
     /// The smallest difference that a choice of destination makes, milliseconds.
     distance: f64,
+    /// Replicas of each destination by subzone; empty where a weight is a share.
+    groups: Vec<Vec<u32>>,
 }
 
 /// How far a request travels between two zones.
@@ -102,7 +105,14 @@ impl HostWorld {
             .collect();
         let quickest = ready().map(|destination| destination.queue.service);
         let quickest = quickest.fold(f64::INFINITY, f64::min);
-        Self { demand, travel, destinations, curves, cap, quickest, distance }
+        let groups = Vec::new();
+        Self { demand, travel, destinations, curves, cap, quickest, distance, groups }
+    }
+
+    /// The same world, zones being divided.
+    pub(crate) fn divided(mut self, groups: &[Vec<u32>]) -> Self {
+        self.groups = groups.to_vec();
+        self
     }
 
     fn zones(&self) -> usize {
@@ -116,6 +126,12 @@ impl HostWorld {
     /// All requests per second.
     pub(crate) fn total_demand(&self) -> f64 {
         self.demand.iter().sum()
+    }
+
+    /// Whether a caller zone sends enough for its row to be decided.
+    pub(crate) fn decides(&self, caller: usize) -> bool {
+        let demand = self.demand[caller];
+        demand > 0.0 && demand >= LEAST_SHARE * self.total_demand()
     }
 
     /// Requests per second that a destination serves at the cap.
@@ -197,9 +213,8 @@ impl HostWorld {
         .weights();
 
         let mut target = current.clone();
-        let total = self.total_demand();
         for (caller, weights) in callers.iter().zip(weights.chunks(ready.len())) {
-            if self.demand[*caller] < LEAST_SHARE * total {
+            if !self.decides(*caller) {
                 continue;
             }
             let row = target.row_mut(*caller);
@@ -261,9 +276,7 @@ impl HostWorld {
     /// The share of a row that each destination really gets: the mesh shares weights of
     /// zones without an endpoint over the others.
     pub(crate) fn shares(&self, row: &[u8]) -> Vec<f64> {
-        let weight = |zone: usize| if self.is_ready(zone) { f64::from(row[zone]) } else { 0.0 };
-        let total: f64 = (0..row.len()).map(weight).sum();
-        (0..row.len()).map(|zone| if total > 0.0 { weight(zone) / total } else { 0.0 }).collect()
+        shares_of(row, &self.groups, |zone| self.is_ready(zone))
     }
 
     /// Requests per second that reach each destination.

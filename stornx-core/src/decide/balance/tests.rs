@@ -1,5 +1,9 @@
 //! The room as a whole, in closed loop with a small world.
 
+mod divided;
+mod given_back;
+mod stale;
+mod verified;
 mod world;
 
 use self::world::{World, zone};

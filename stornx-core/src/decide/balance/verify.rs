@@ -7,17 +7,24 @@
 //! judged against them, once the window of the metrics lies wholly after the last write. A
 //! run that made things worse is undone as a whole, once, and the host backs off.
 //!
-//! Worse means: the callers' p95 rose by more than a quarter and more than noise, by an
-//! amount that users notice, while the demand did not rise and the rest of the cluster
-//! did not slow down alike; or the share of failures rose likewise. And ours to blame only
-//! where the destinations to which the run sends more now answer worse than those to which
-//! it sends less: callers that move from zone to zone, a zone that drowns while the run
-//! leads its load away, a slow downstream are not of its making.
+//! Worse means: the callers' p95 rose by more than a quarter and more than noise beyond
+//! what it did for hosts that were not touched (`untouched`), by an amount that users
+//! notice, while the demand did not rise; or the share of failures rose likewise. And ours
+//! to blame only where the destinations to which the run sends more now answer worse than
+//! those to which it sends less, and the mesh has followed: callers that move from zone to
+//! zone, a zone that drowns while the run leads its load away, a slow downstream are not of
+//! its making.
 
-use super::observe::{CallerView, Observation, ZoneObservation};
+use super::{
+    observe::{Observation, ZoneObservation},
+    untouched::Common,
+};
 use crate::{
+    decide::evidence::Seen,
     memory::{Expectation, HostMemory},
+    model::Facts,
     policy,
+    report::{Effect, Unverified},
     units::{Millis, Rps, Share, Span, Timestamp},
     view::{HostIndex, View},
 };
@@ -28,8 +35,6 @@ const SLOWER: f64 = 0.25;
 const NOTICED: f64 = 0.05;
 /// Rise of the demand that explains a rise of latency, as a share.
 const MORE_DEMAND: f64 = 0.10;
-/// Rise of the rest of the cluster's p95 that explains ours, as a share.
-const OTHERS_SLOWER: f64 = 0.10;
 /// Rise of the share of failures that is a regression.
 const MORE_ERRORS: f64 = 0.01;
 /// Rates are averaged over a window; no shorter one is reckoned with than a minute.
@@ -40,18 +45,31 @@ pub(crate) fn window(view: &View<'_>) -> Span {
     view.window.max(LEAST_WINDOW)
 }
 
+/// The window that the metrics of this cycle are of: they describe an instant that may lie
+/// a scrape or two back.
+pub(crate) fn seen_window(view: &View<'_>) -> (Timestamp, Timestamp) {
+    let to = match &view.snapshot.traffic {
+        Facts::Fresh { as_of, .. } => (*as_of).min(view.now),
+        Facts::Stale { .. } | Facts::Missing { .. } => view.now,
+    };
+    let from = to.as_millis().saturating_sub(window(view).as_millis());
+    (Timestamp::from_millis(from), to)
+}
+
+/// How much longer it takes until the metrics show the last write and nothing before it.
+pub(crate) fn too_early(memory: &HostMemory, view: &View<'_>) -> Span {
+    let (from, _) = seen_window(view);
+    memory.written_at.map_or(Span::ZERO, |at| at.since(from))
+}
+
 /// What was seen before a run begins.
-pub(crate) fn expect(
-    view: &View<'_>,
-    seen: &Observation,
-    host: CallerView,
-    all: CallerView,
-) -> Expectation {
+pub(crate) fn expect(view: &View<'_>, seen: &Observation) -> Expectation {
     Expectation {
         since: view.now,
         p95_before: seen.p95.map(Millis::saturating),
         errors_before: Share::saturating(seen.errors),
-        others_p95_before: all.p95.without(host.p95).get().map(Millis::saturating),
+        // By host, beside it: what is compared must be the same ones.
+        others_p95_before: None,
         demand_before: Rps::saturating(seen.total()),
     }
 }
@@ -81,39 +99,54 @@ pub(crate) fn at_rest(memory: Option<&HostMemory>, view: &View<'_>, host: HostIn
     written.is_some_and(rests) && pods.map(|pod| pod.pod.created_at).all(rests)
 }
 
-/// Whether the metrics show the last write and nothing before it.
-pub(crate) fn shows_last_write(memory: &HostMemory, view: &View<'_>) -> bool {
-    memory.written_at.is_none_or(|at| view.now.since(at) >= window(view))
-}
-
-/// Whether a run is over: nothing was written for two windows.
+/// Whether a run is over: its last write has been seen, and nothing was written for two
+/// windows.
 pub(crate) fn run_over(memory: &HostMemory, view: &View<'_>) -> bool {
-    memory.written_at.is_none_or(|at| view.now.since(at) > window(view).times(2))
+    let rests = |at: Timestamp| view.now.since(at) > window(view).times(2);
+    too_early(memory, view) == Span::ZERO && memory.written_at.is_none_or(rests)
 }
 
-/// Whether the run made things worse.
-pub(crate) fn regressed(
+/// What the run has done. `ours` is asked only where something is worse.
+pub(crate) fn effect(
     before: &Expectation,
     seen: &Observation,
-    others: Option<f64>,
+    common: Common,
     threshold: Millis,
     window: Span,
-) -> bool {
+    ours: impl FnOnce() -> bool,
+) -> Effect {
     let total = Rps::saturating(seen.total());
-    if total.get() > before.demand_before.get() * (1.0 + MORE_DEMAND) || total.is_zero() {
-        return false;
+    let unverified = |why| Effect::Unverified { why };
+    if total.is_zero() {
+        return unverified(Unverified::FewRequests);
+    }
+    if total.get() > before.demand_before.get() * (1.0 + MORE_DEMAND) {
+        return unverified(Unverified::MoreDemand);
     }
     let noise = policy::noise(total, window).get();
-    if seen.errors > before.errors_before.get() + MORE_ERRORS.max(noise * MORE_ERRORS * 10.0) {
-        return true;
+    let failing = before.errors_before.get() + common.failures;
+    let fails = seen.errors > failing + MORE_ERRORS.max(noise * MORE_ERRORS * 10.0);
+    let p95s = seen.p95.zip(before.p95_before.map(Millis::get));
+    let slow = p95s.is_some_and(|(now, then)| {
+        let expected = then * common.slowdown;
+        let slower = now > expected * (1.0 + SLOWER + noise);
+        slower && now - expected > NOTICED * threshold.get()
+    });
+    match p95s {
+        _ if fails || slow => Effect::Worse {
+            p95_before: before.p95_before,
+            p95_expected: before
+                .p95_before
+                .map(|p95| Millis::saturating(p95.get() * common.slowdown)),
+            p95: seen.p95.map(Millis::saturating),
+            errors_before: before.errors_before,
+            errors: Share::saturating(seen.errors),
+            compared_with: common.hosts,
+            ours: ours(),
+        },
+        None => unverified(Unverified::NoLatency),
+        Some(_) => Effect::NoWorse { compared_with: common.hosts },
     }
-    let (Some(now), Some(then)) = (seen.p95, before.p95_before) else { return false };
-    let others_slower = match (others, before.others_p95_before) {
-        (Some(now), Some(then)) => now > then.get() * (1.0 + OTHERS_SLOWER),
-        _ => false,
-    };
-    let slower = now > then.get() * (1.0 + SLOWER + noise);
-    slower && now - then.get() > NOTICED * threshold.get() && !others_slower
 }
 
 /// How much worse the destinations that gained must be than those that lost.
@@ -122,7 +155,7 @@ const WORSE_THAN_LEFT: f64 = 1.1;
 /// Whether the run sent requests from better places to worse ones: `before` and `now` are
 /// the loads of each destination under the split before the run and under today's.
 pub(crate) fn ours_to_blame(before: &[f64], now: &[f64], zones: &[ZoneObservation]) -> bool {
-    let (mut gained, mut lost) = (CallerView::default(), CallerView::default());
+    let (mut gained, mut lost) = (Seen::default(), Seen::default());
     for ((before, now), zone) in before.iter().zip(now).zip(zones) {
         let seen = if now > before { &mut gained } else { &mut lost };
         let weight = (now - before).abs();
@@ -158,35 +191,61 @@ mod tests {
             since: Timestamp::from_millis(0),
             p95_before: Some(Millis::saturating(40.0)),
             errors_before: Share::saturating(0.001),
-            others_p95_before: Some(Millis::saturating(20.0)),
+            others_p95_before: None,
             demand_before: Rps::saturating(100.0),
         }
     }
 
-    fn judged(p95: f64, errors: f64, demand: f64, others: f64) -> bool {
+    fn found(p95: Option<f64>, errors: f64, demand: f64, common: Common) -> Effect {
         let seen = Observation {
             demand: vec![demand],
             enters: true,
             bytes_per_request: 0.0,
-            p95: Some(p95),
+            p95,
             errors,
             share: 1.0,
             zones: Vec::new(),
             cores: 1.0,
         };
         let threshold = Millis::saturating(100.0);
-        regressed(&before(), &seen, Some(others), threshold, Span::from_seconds(60))
+        effect(&before(), &seen, common, threshold, Span::from_seconds(60), || true)
+    }
+
+    fn worse(p95: f64, errors: f64, slowdown: f64, failures: f64) -> bool {
+        let common = Common { slowdown, failures, hosts: 1 };
+        matches!(found(Some(p95), errors, 100.0, common), Effect::Worse { .. })
     }
 
     #[test]
     fn only_a_clear_rise_that_nothing_else_explains_is_a_regression() {
-        assert!(!judged(40.0, 0.001, 100.0, 20.0));
-        assert!(judged(60.0, 0.001, 100.0, 20.0));
-        assert!(!judged(48.0, 0.001, 100.0, 20.0), "within a quarter");
-        assert!(!judged(60.0, 0.001, 120.0, 20.0), "more demand");
-        assert!(!judged(60.0, 0.001, 100.0, 30.0), "everything slower");
-        assert!(judged(40.0, 0.05, 100.0, 20.0), "failures");
-        assert!(!judged(40.0, 0.005, 100.0, 20.0), "a few failures");
+        assert!(!worse(40.0, 0.001, 1.0, 0.0));
+        assert!(worse(60.0, 0.001, 1.0, 0.0));
+        assert!(!worse(48.0, 0.001, 1.0, 0.0), "within a quarter");
+        assert!(worse(40.0, 0.05, 1.0, 0.0), "failures");
+        assert!(!worse(40.0, 0.005, 1.0, 0.0), "a few failures");
+    }
+
+    #[test]
+    fn what_the_untouched_show_as_well_is_taken_off() {
+        assert!(!worse(60.0, 0.001, 1.5, 0.0), "everything slower");
+        assert!(worse(60.0, 0.001, 1.1, 0.0), "everything a little slower");
+        assert!(worse(90.0, 0.001, 1.5, 0.0), "everything slower, and this more so");
+        assert!(!worse(40.0, 0.05, 1.0, 0.05), "everything fails");
+        assert!(worse(40.0, 0.1, 1.0, 0.05), "everything fails, and this more so");
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        let why = |found| match found {
+            Effect::Unverified { why } => Some(why),
+            _ => None,
+        };
+        let alone = Common::NONE;
+        assert_eq!(why(found(None, 0.0, 100.0, alone)), Some(Unverified::NoLatency));
+        assert_eq!(why(found(Some(60.0), 0.0, 120.0, alone)), Some(Unverified::MoreDemand));
+        assert_eq!(why(found(Some(60.0), 0.0, 0.0, alone)), Some(Unverified::FewRequests));
+        assert!(matches!(found(None, 0.2, 100.0, alone), Effect::Worse { .. }));
+        assert_eq!(found(Some(40.0), 0.0, 99.0, alone), Effect::NoWorse { compared_with: 0 });
     }
 
     #[test]

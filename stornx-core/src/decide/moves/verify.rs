@@ -6,10 +6,11 @@
 //! next time). A change of demand explains a change of latency: then nothing is said.
 
 use crate::{
+    decide::evidence::{Seen, slowdown},
     ids::WorkloadRef,
     memory::Expectation,
     model::{Edge, Traffic},
-    units::{Millis, Rps, Share, Span, Timestamp},
+    units::{Millis, Share, Span, Timestamp},
 };
 
 /// Routes follow a move over a few cycles, and the window of the metrics must lie
@@ -54,11 +55,13 @@ pub(super) enum Verdict {
 pub(super) fn expectation(traffic: &Traffic, of: &WorkloadRef, now: Timestamp) -> Expectation {
     let touches = |edge: &&Edge| edge.caller == *of || edge.callee == *of;
     let touched = || traffic.edges.iter().filter(touches);
+    let ours = Seen::of(touched());
+    let others = Seen::of(traffic.edges.iter().filter(|edge| !touches(edge)));
     Expectation {
         since: now,
-        p95_before: p95(touched()),
-        errors_before: errors(touched()),
-        others_p95_before: p95(traffic.edges.iter().filter(|edge| !touches(edge))),
+        p95_before: ours.p95.get().map(Millis::saturating),
+        errors_before: Share::saturating(ours.errors.get().unwrap_or(0.0)),
+        others_p95_before: others.p95.get().map(Millis::saturating),
         demand_before: touched().map(Edge::requests).sum(),
     }
 }
@@ -94,10 +97,8 @@ fn latency(expected: &Expectation, found: &Expectation) -> Verdict {
     };
     let (before, after) = (before.get(), after.get());
     // Where all others got slower too, that part is not of this move's making.
-    let common = match (expected.others_p95_before, found.others_p95_before) {
-        (Some(before), Some(after)) if before.get() > 0.0 => (after.get() / before.get()).max(1.0),
-        _ => 1.0,
-    };
+    let others = (expected.others_p95_before, found.others_p95_before);
+    let common = slowdown(others.0.map(Millis::get), others.1.map(Millis::get));
     let own = before * common;
     if after > CLEARLY_WORSE * own && after - own > CLEARLY_NOTICEABLE_MS {
         Verdict::Regressed
@@ -117,21 +118,4 @@ fn failures(before: Share, after: Share) -> Verdict {
     } else {
         Verdict::Unknown
     }
-}
-
-/// Mean of the routes' p95 by requests, over those that have one.
-fn p95<'a>(edges: impl Iterator<Item = &'a Edge>) -> Option<Millis> {
-    let routes = edges.flat_map(|edge| &edge.routes);
-    let known = routes.filter_map(|route| Some((route.p95?.get(), route.requests.get())));
-    let (sum, weight) = known.fold((0.0, 0.0), |(s, w), (p95, rate)| (s + p95 * rate, w + rate));
-    (weight > 0.0).then(|| Millis::saturating(sum / weight))
-}
-
-fn errors<'a>(edges: impl Iterator<Item = &'a Edge>) -> Share {
-    let routes = edges.flat_map(|edge| &edge.routes);
-    let add = |(failed, all): (f64, f64), (errors, rate): (Share, Rps)| {
-        (failed + errors.get() * rate.get(), all + rate.get())
-    };
-    let (failed, all) = routes.map(|route| (route.errors, route.requests)).fold((0.0, 0.0), add);
-    if all > 0.0 { Share::saturating(failed / all) } else { Share::ZERO }
 }

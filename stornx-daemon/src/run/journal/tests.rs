@@ -7,8 +7,8 @@ use stornx_core::{
     model::AutoscalerKind,
     plan::{Plan, Planned},
     report::{
-        ActionReport, Expected, InputReport, InputState, MoveReason, ScaleReason, ScaleWhy,
-        Trigger, Why, WorkloadReport, ZoneLoss,
+        ActionReport, Expected, HostReport, InputReport, InputState, MoveReason, RouteReason,
+        ScaleReason, ScaleWhy, Trigger, Verification, Why, WorkloadReport, ZoneLoss,
     },
     units::{Percent, Rps, Span, Timestamp},
 };
@@ -190,4 +190,44 @@ fn an_input_is_told_when_its_state_changes() {
     assert_eq!(journal.notes(&with(InputState::Missing, "no mesh: weights stay")), []);
     let notes = journal.notes(&with(InputState::Fresh, ""));
     assert_eq!(about(&notes, "input")[0].level, Level::INFO);
+}
+
+fn verified(following: Following, effect: Option<Effect>) -> CycleOutcome {
+    let host: HostName = "cart.shop.svc.cluster.local".parse().unwrap();
+    let report = HostReport {
+        destinations: BTreeMap::new(),
+        delta: 0.0,
+        reason: RouteReason::AtTarget,
+        verification: Some(Verification { following, effect }),
+        pressing: false,
+    };
+    let mut outcome = nothing_seen();
+    let report = Report { hosts: [(host, report)].into(), ..Report::default() };
+    outcome.planned = Some(Planned { report, ..Planned::default() });
+    outcome
+}
+
+#[test]
+fn a_mesh_that_does_not_follow_is_told_once_and_again_after_it_did() {
+    let mut journal = Journal::default();
+    let astray = |minutes: u64| {
+        let (from, to) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let (written, seen) = (Percent::saturating(20.0), Percent::saturating(40.0));
+        let since = Span::from_seconds(60 * minutes);
+        verified(Following::Astray { from, to, written, seen, since }, None)
+    };
+    let as_written = || verified(Following::AsWritten { off: Percent::ZERO }, None);
+    let early = || verified(Following::TooEarly { left: Span::from_seconds(3) }, None);
+    let mut told = |outcome: CycleOutcome| -> Vec<(String, Option<&'static str>)> {
+        let notes = journal.notes(&outcome);
+        let notes = about(&notes, "verify").into_iter();
+        notes.map(|note| (note.reason.clone(), note.event.map(|event| event.reason))).collect()
+    };
+    assert_eq!(told(early()), []);
+    assert_eq!(told(as_written()), [("as-written".to_owned(), None)]);
+    assert_eq!(told(astray(2)), [("astray".to_owned(), Some("RoutesNotFollowed"))]);
+    assert_eq!(told(early()), []);
+    assert_eq!(told(astray(3)), []);
+    assert_eq!(told(as_written()).len(), 1);
+    assert_eq!(told(astray(2)).len(), 1);
 }

@@ -2,7 +2,7 @@
 //! replicas that answer as queues do. Decisions see only a snapshot; what they write takes
 //! effect in the next cycle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::{
     decide::{Proposal, balance},
@@ -12,8 +12,8 @@ use crate::{
     memory::Memory,
     model::{
         ApiVersion, DefaultSplit, Edge, Facts, Host, Latency, Mesh, Node, Pod, PodPhase,
-        PodTraffic, PodUsage, Protocol, Rollout, RouteTable, RouteTraffic, Rule, Snapshot, Source,
-        Steering, Traces, Traffic, Workload, WorkloadPolicy, ZoneRoundTrip,
+        PodTraffic, PodUsage, Protocol, Rollout, RouteTable, RouteTraffic, Rule, SUBZONE, Snapshot,
+        Source, Steering, Traces, Traffic, Workload, WorkloadPolicy, ZoneRoundTrip,
     },
     plan::{Action, Plan, Planned, RoutePurpose},
     policy::Policy,
@@ -63,6 +63,19 @@ pub(super) struct World {
     pub(super) leaving: BTreeSet<PodName>,
     /// Zones that exist; the first so many of the lists.
     pub(super) zones: usize,
+    /// Whether callers do what the rule says, or call every replica alike.
+    pub(super) obeys: bool,
+    /// How long ago the metrics are of.
+    pub(super) lag: Span,
+    /// Whether something of ours stands in a rule of somebody else.
+    pub(super) leftover: bool,
+    /// Whether a second workload stands behind the host.
+    pub(super) shared: bool,
+    /// Nodes of each zone, each a subzone where there are several; replicas are dealt out to
+    /// them one by one.
+    pub(super) divided: u32,
+    /// p95 of another host that nobody here touches, if there is one.
+    pub(super) other: Option<f64>,
 }
 
 /// What a cycle did.
@@ -99,6 +112,12 @@ impl World {
             random: Random::new(seed),
             leaving: BTreeSet::new(),
             zones,
+            obeys: true,
+            lag: Span::ZERO,
+            leftover: false,
+            shared: false,
+            divided: 1,
+            other: None,
         }
     }
 
@@ -109,8 +128,9 @@ impl World {
                 let weights: Vec<f64> = (0..self.zones)
                     .map(|to| match (&self.rule, self.replicas[to]) {
                         (_, 0) => 0.0,
-                        (Rule::Ours(table), _) => {
-                            f64::from(table.get(&zone(from)).map_or(0, |row| row.weight(&zone(to))))
+                        (Rule::Ours(table), replicas) if self.obeys => {
+                            let row = table.get(&zone(from));
+                            self.weight_of(replicas, row.map_or(0, |row| row.weight(&zone(to))))
                         }
                         (_, replicas) => f64::from(replicas),
                     })
@@ -119,6 +139,16 @@ impl World {
                 weights.iter().map(|w| if total > 0.0 { w / total } else { 0.0 }).collect()
             })
             .collect()
+    }
+
+    /// What a weight of a zone comes to: each subzone gets its part by replicas, rounded up.
+    fn weight_of(&self, replicas: u32, weight: u8) -> f64 {
+        let in_subzone =
+            |at: u32| replicas / self.divided + u32::from(at < replicas % self.divided);
+        let part = |at| {
+            (f64::from(weight) * f64::from(in_subzone(at)) / f64::from(replicas) - 1e-9).ceil()
+        };
+        (0..self.divided).map(part).sum()
     }
 
     /// Requests per second at each destination.
@@ -184,7 +214,7 @@ impl World {
                 let name = PodName::new(&namespace(), &format!("svc-{to}-{replica}")).unwrap();
                 pods.push(Pod {
                     name: name.clone(),
-                    node: Some(node_name(to)),
+                    node: Some(part_name(to, replica % self.divided)),
                     phase: PodPhase::Ready,
                     created_at: Timestamp::from_millis(0),
                     ready_since: Some(self.ready_since[to]),
@@ -226,20 +256,26 @@ impl World {
         let callee = self.workload("svc", pods);
         let (caller_id, callee_id) = (caller.id.clone(), callee.id.clone());
         let fresh = |now| (now, Source::Simulator);
-        let (as_of, source) = fresh(self.now);
+        let as_of = Timestamp::from_millis(self.now.as_millis() - self.lag.as_millis());
+        let (as_of, source) = fresh(as_of);
         let missing = || "no answer".to_owned();
         let mut snapshot = Snapshot {
             api_version: ApiVersion::V1Alpha1,
             taken_at: self.now,
-            nodes: (0..self.zones).map(node).collect(),
+            nodes: (0..self.zones)
+                .flat_map(|at| (0..self.divided).map(move |part| (at, part)))
+                .map(|(at, part)| node(at, part, self.divided))
+                .collect(),
             workloads: vec![caller, callee],
             hosts: vec![Host {
                 name: host_name(),
-                backends: vec![callee_id.clone()],
+                backends: std::iter::once(callee_id.clone())
+                    .chain(self.shared.then(|| caller_id.clone()))
+                    .collect(),
                 rule: self.rule.clone(),
                 default_split: self.default_split,
                 adoptable: false,
-                leftover: false,
+                leftover: self.leftover,
             }],
             mesh: self.mesh,
             steering: Steering::default(),
@@ -266,8 +302,59 @@ impl World {
             warnings: Vec::new(),
             memory: crate::memory::Memory::default(),
         };
+        if let Some(p95) = self.other {
+            self.add_other(&mut snapshot, p95);
+        }
         snapshot.sort();
         snapshot
+    }
+
+    /// A host beside the one that is decided about, with a caller of its own; it is left
+    /// alone by its owner.
+    fn add_other(&self, snapshot: &mut Snapshot, p95: f64) {
+        let [caller, callee] = ["elsewhere", "other"].map(|name| {
+            let pod = Pod {
+                name: PodName::new(&namespace(), &format!("{name}-0")).unwrap(),
+                node: Some(node_name(0)),
+                phase: PodPhase::Ready,
+                created_at: Timestamp::from_millis(0),
+                ready_since: Some(Timestamp::from_millis(0)),
+                traces: Traces::default(),
+            };
+            let mut workload = self.workload(name, vec![pod]);
+            workload.policy.opted_out = true;
+            workload
+        });
+        let host = Host {
+            name: self.other_host(),
+            backends: vec![callee.id.clone()],
+            ..snapshot.hosts[0].clone()
+        };
+        let route = RouteTraffic {
+            from: zone(0),
+            to: zone(0),
+            requests: Rps::saturating(50.0),
+            request_bytes: BytesPerSecond::ZERO,
+            response_bytes: BytesPerSecond::ZERO,
+            p95: Some(Millis::saturating(p95)),
+            errors: Share::ZERO,
+        };
+        let edge = Edge {
+            caller: caller.id.clone(),
+            callee: callee.id.clone(),
+            host: host.name.clone(),
+            protocol: Protocol::Http,
+            routes: vec![route],
+        };
+        snapshot.hosts.push(Host { rule: Rule::None, ..host });
+        snapshot.workloads.extend([caller, callee]);
+        if let Facts::Fresh { value, .. } = &mut snapshot.traffic {
+            value.edges.push(edge);
+        }
+    }
+
+    pub(super) fn other_host(&self) -> HostName {
+        HostName::of_service(&namespace(), "other").unwrap()
     }
 
     fn latency(&mut self) -> Latency {
@@ -387,9 +474,18 @@ fn node_name(at: usize) -> NodeName {
     NodeName::new(&format!("n{at}")).unwrap()
 }
 
-fn node(at: usize) -> Node {
+fn part_name(at: usize, part: u32) -> NodeName {
+    match part {
+        0 => node_name(at),
+        part => NodeName::new(&format!("n{at}-{part}")).unwrap(),
+    }
+}
+
+fn node(at: usize, part: u32, parts: u32) -> Node {
+    let divided = (parts > 1).then(|| format!("s{part}"));
+    let label = divided.map(|name| (SUBZONE.parse().unwrap(), name.parse().unwrap()));
     Node {
-        name: node_name(at),
+        name: part_name(at, part),
         zone: zone(at),
         region: RegionName::new("r").unwrap(),
         ready: true,
@@ -398,7 +494,7 @@ fn node(at: usize) -> Node {
         pod_capacity: 110,
         reserved: Resources::default(),
         reserved_pods: 0,
-        labels: BTreeMap::new(),
+        labels: label.into_iter().collect(),
         taints: Vec::new(),
     }
 }
