@@ -4,6 +4,9 @@
 
 mod bless;
 mod chart;
+mod image;
+mod monitoring;
+mod pipelines;
 // The end-to-end tests use all of it, these tests a part.
 #[allow(dead_code)]
 #[path = "../e2e/support/mod.rs"]
@@ -24,5 +27,8 @@ fn main() -> ExitCode {
     }
     let mut tests = Vec::new();
     tests.extend(chart::tests());
+    tests.extend(image::tests());
+    tests.extend(monitoring::tests());
+    tests.extend(pipelines::tests());
     harness::main(Options::default(), tests)
 }

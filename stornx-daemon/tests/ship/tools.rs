@@ -18,6 +18,9 @@ pub(crate) const MINORS: [&str; 4] = ["1.33", "1.34", "1.35", "1.36"];
 struct Tools {
     helm: PathBuf,
     kubeconform: PathBuf,
+    promtool: PathBuf,
+    actionlint: PathBuf,
+    dockerlint: PathBuf,
     schemas: PathBuf,
 }
 
@@ -31,6 +34,9 @@ pub(crate) fn prepare() -> Result<(), Failure> {
     let tools = Tools {
         helm: Tool::Helm.ensure()?,
         kubeconform: Tool::Kubeconform.ensure()?,
+        promtool: Tool::Promtool.ensure()?,
+        actionlint: Tool::Actionlint.ensure()?,
+        dockerlint: Tool::Dockerlint.ensure()?,
         schemas: schemas::ensure(&MINORS)?,
     };
     TOOLS.set(tools).map_err(|_| "asked for twice".into())
@@ -138,4 +144,22 @@ pub(crate) fn kubeconform(minor: &str, file: &Path) -> Result<String, Failure> {
     // They have definitions of their own, which no schema of Kubernetes holds.
     command.args(["-skip", "Certificate,Issuer,ServiceMonitor,PrometheusRule"]).arg(file);
     said(&mut command)
+}
+
+/// What promtool says, in the root of the repository.
+pub(crate) fn promtool(arguments: &[&str]) -> Result<String, Failure> {
+    said(Command::new(&tools()?.promtool).env_clear().current_dir(root()).args(arguments))
+}
+
+/// What actionlint says of workflow files.
+pub(crate) fn actionlint(files: &[PathBuf]) -> Result<String, Failure> {
+    // It asks shellcheck where there is one; what it says must not depend on that.
+    let mut command = Command::new(&tools()?.actionlint);
+    command.env_clear().current_dir(root()).args(["-no-color", "-shellcheck=", "-pyflakes="]);
+    said(command.args(files))
+}
+
+/// What the linter of BuildKit says of a container file.
+pub(crate) fn dockerlint(file: &Path) -> Result<String, Failure> {
+    said(Command::new(&tools()?.dockerlint).env_clear().arg(file))
 }

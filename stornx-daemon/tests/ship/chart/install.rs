@@ -24,7 +24,7 @@ use crate::{
     support::{
         SOON, TestResult,
         audit::{Audit, Place},
-        daemon::{Daemon, wait_cycles},
+        daemon::{Daemon, stornx, wait_cycles},
         load::Load,
         seen,
     },
@@ -61,6 +61,12 @@ async fn life(bed: Arc<TestBed>, log: Audit) -> TestResult {
     release(&bed, "install", &[&values[..], &["--wait", "--timeout", "60s"]].concat())?;
     test_pod(&bed, &admin).await?;
     let mut place = Place::default();
+    // What that pod would run.
+    let (_, settings) = mounted(&bed, &admin, "plan").await?;
+    let plan = said(stornx(&bed, ACCOUNT, &settings).arg("plan"))?;
+    if !plan.contains("busy") {
+        return Err(format!("no word of the workload: {plan}").into());
+    }
     let daemon = start(&bed, &admin, "dry").await?;
     daemon.wait_ready().await?;
     wait_cycles(&daemon, 3.0).await?;
@@ -173,12 +179,21 @@ async fn test_pod(bed: &TestBed, admin: &Client) -> TestResult {
 
 /// The daemon, with the settings that its pod mounts and as its service account.
 async fn start(bed: &TestBed, admin: &Client, name: &str) -> Result<Daemon, Failure> {
-    let deployments: Api<Deployment> = Api::namespaced(admin.clone(), "stornx");
-    let deployment = serde_json::to_value(deployments.get("stornx").await?)?;
-    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let (container, settings) = mounted(bed, admin, name).await?;
     if container["args"] != json!(["run"]) || container["env"][0]["name"] != "STORNX_CONFIG" {
         return Err(format!("another container: {container}").into());
     }
+    Daemon::start(bed, ACCOUNT, name, &settings).await
+}
+
+/// Settings for a process in the place of the container.
+type Mounted = (Value, Vec<(&'static str, String)>);
+
+/// The container of the Deployment, and what it would see.
+async fn mounted(bed: &TestBed, admin: &Client, name: &str) -> Result<Mounted, Failure> {
+    let deployments: Api<Deployment> = Api::namespaced(admin.clone(), "stornx");
+    let deployment = serde_json::to_value(deployments.get("stornx").await?)?;
+    let container = deployment["spec"]["template"]["spec"]["containers"][0].clone();
     let maps: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::namespaced(admin.clone(), "stornx");
     let settings = maps.get("stornx-settings").await?.data.unwrap_or_default();
     let file = bed.folder().join(format!("{name}.yaml"));
@@ -187,13 +202,13 @@ async fn start(bed: &TestBed, admin: &Client, name: &str) -> Result<Daemon, Fail
     // A path of its own: the account has colons in its name, which part a list of paths.
     let kubeconfig = bed.folder().join("account.kubeconfig");
     std::fs::copy(bed.kubeconfig(ACCOUNT), &kubeconfig)?;
-    let settings = [
+    let settings = vec![
         ("KUBECONFIG", kubeconfig.to_string_lossy().into_owned()),
         ("STORNX_CONFIG", file),
         ("POD_IP", "10.0.0.7".to_owned()),
         ("WEBHOOK_PORT", "0".to_owned()),
     ];
-    Daemon::start(bed, ACCOUNT, name, &settings).await
+    Ok((container, settings))
 }
 
 type Rights = BTreeSet<(String, String)>;
