@@ -113,6 +113,7 @@ async fn life(bed: Arc<TestBed>, log: Audit) -> TestResult {
     }
 
     release(&bed, "uninstall", &["--wait"])?;
+    documented(&bed)?;
     until("everything of the release to be gone", SOON, || async {
         let now = everything(&admin).await.map_err(|error| error.to_string())?;
         let left: Vec<_> = now.difference(&before).filter(|id| !id.contains("/shop/")).collect();
@@ -157,6 +158,23 @@ fn release(bed: &TestBed, verb: &str, more: &[&str]) -> TestResult {
     command.args(["--namespace", "stornx"]).args(more);
     said(&mut command).map_err(|error| format!("helm {verb}: {error}"))?;
     Ok(())
+}
+
+/// The commands of docs/install.md, as somebody would copy them, uninstalling at the end.
+fn documented(bed: &TestBed) -> TestResult {
+    let text = crate::bless::file("docs/install.md")?;
+    let (mut count, mut ours) = (0, false);
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("```") {
+            ours = kind == "console";
+        }
+        let Some(words) = line.strip_prefix("$ helm ").filter(|_| ours) else { continue };
+        let mut command = helm()?;
+        command.env("KUBECONFIG", bed.kubeconfig("admin")).args(words.split_whitespace());
+        said(&mut command).map_err(|error| format!("docs/install.md: {line}: {error}"))?;
+        count += 1;
+    }
+    if count < 6 { Err(format!("{count} commands").into()) } else { Ok(()) }
 }
 
 /// `helm test`, in which the pod is ended as its container would: nothing runs here.
