@@ -10,4 +10,6 @@ linker="${2:-cc}"
 name="$(printf %s "$target" | tr 'a-z-' 'A-Z_')"
 export "CARGO_TARGET_${name}_RUSTFLAGS=-C target-feature=+crt-static -C relocation-model=pic"
 export "CARGO_TARGET_${name}_LINKER=$linker"
+# For the one crate with C in it.
+export "CC_$(printf %s "$target" | tr - _)=$linker"
 exec cargo build --locked --profile image --package stornx-daemon --bin stornx --target "$target"

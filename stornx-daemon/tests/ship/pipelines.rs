@@ -58,10 +58,9 @@ fn recipes() -> TestResult {
             }
             for step in job["steps"].as_array().into_iter().flatten() {
                 let run = step["run"].as_str().unwrap_or(".ci/");
-                if let Some(name) = run.strip_prefix(".ci/run ") {
-                    if !sections.contains(&format!("\n    {name})")) {
-                        return Err(format!(".ci/run knows no {name}").into());
-                    }
+                let section = run.strip_prefix(".ci/run ");
+                if section.is_some_and(|name| !sections.contains(&format!("\n    {name})"))) {
+                    return Err(format!(".ci/run knows no {run}").into());
                 }
                 if !run.starts_with(".ci/") && !OTHER.iter().any(|other| run.starts_with(other)) {
                     return Err(format!("{}: {run}", path.display()).into());
