@@ -87,6 +87,12 @@ async fn life(bed: Arc<TestBed>, log: Audit) -> TestResult {
         if up.is_empty() || down.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
     })
     .await?;
+    // As the notes of the chart look for them.
+    let events: Api<k8s_openapi::api::core::v1::Event> = Api::all(admin.clone());
+    let ours = ListParams::default().fields("reportingComponent=stornx.io/stornx");
+    if events.list(&ours).await?.items.is_empty() {
+        return Err("the notes of the chart do not find the events".into());
+    }
     until("the webhook to be registered", SOON, || async {
         match registered(&admin).await.map_err(|error| error.to_string())? {
             (namespaces, true, 1) if namespaces == json!([SHOP]) => Ok(()),
