@@ -22,7 +22,8 @@ Installs [StornX](../../../README.md) as a Deployment with the least rights that
 [docs/install.md](../../../docs/install.md) leads through it, with and without Istio.
 
 ```sh
-helm install stornx deploy/helm/stornx -n stornx --create-namespace --set config.namespaces=shop
+helm install stornx deploy/helm/stornx -n stornx --create-namespace \\
+  --set config.namespaces=shop --set image.repository=stornx    # the image that you have built
 ```
 
 It begins with a dry run: it says what it would do, writes nothing, and has no right to. When you have
