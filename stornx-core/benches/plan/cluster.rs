@@ -233,6 +233,7 @@ fn host(workload: &Workload) -> Host {
         default_split: DefaultSplit::ByReplicas,
         adoptable: false,
         leftover: false,
+        displaced: false,
     }
 }
 

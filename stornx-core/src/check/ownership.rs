@@ -115,6 +115,7 @@ fn may_give_back(
             GiveBackCause::Unnamed => ground.snapshot.mesh == Mesh::Unnamed,
             GiveBackCause::Zones => !(2..=100).contains(&ground.zones.len()),
             GiveBackCause::SeveralWorkloads => host.backends.len() > 1,
+            GiveBackCause::Displaced => host.displaced,
         }
 }
 

@@ -161,6 +161,12 @@ pub enum Violation {
         /// Which one.
         zone: ZoneName,
     },
+    /// An endpoint may be where no weights name it.
+    #[error("{host}: a pod behind it is elsewhere than its node, and could be cut off")]
+    EndpointElsewhere {
+        /// Of which host.
+        host: HostName,
+    },
     /// The split that the action starts from is not the one that stands.
     #[error("{host}: the weights of callers in {caller} are not what stands")]
     SplitMisread {

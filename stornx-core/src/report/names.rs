@@ -112,6 +112,7 @@ impl RouteReason {
             Self::OptedOut => "opted-out",
             Self::Foreign(_) => "foreign-rule",
             Self::NotOneWorkload { .. } => "not-one-workload",
+            Self::Displaced => "displaced-pod",
             Self::OneZone => "one-zone",
             Self::TooManyZones { .. } => "too-many-zones",
             Self::NothingReady => "nothing-ready",

@@ -137,6 +137,8 @@ pub enum RouteReason {
         /// How many it has.
         backends: u32,
     },
+    /// A label of a pod behind it puts the pod elsewhere than its node.
+    Displaced,
     /// Fewer than two zones hold or can hold an endpoint.
     OneZone,
     /// More zones than weights can name: each takes at least 1 of 100.

@@ -350,6 +350,7 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
         },
         adoptable: false,
         leftover,
+        displaced: false,
     })
 }
 

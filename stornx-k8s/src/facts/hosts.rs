@@ -20,7 +20,10 @@ use stornx_core::{
     model::{DefaultSplit, Distribution, ForeignRule, Host, RouteTable, Rule},
 };
 
-use super::{join::Joined, places::Regions};
+use super::{
+    join::Joined,
+    places::{Displaced, Regions},
+};
 use crate::{
     map::{
         namespace_of,
@@ -33,6 +36,7 @@ use crate::{
 /// The hosts of all Services with a selector.
 pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>) -> Vec<Host> {
     let rules = Rules::of(tables);
+    let displaced = Displaced::of(tables);
     let host = |(key, service): (&Arc<str>, &ServiceRecord)| {
         let candidates = joined.by_namespace.get(namespace_of(key));
         let backends = candidates
@@ -57,6 +61,7 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
             } else {
                 DefaultSplit::ByReplicas
             },
+            displaced: displaced.behind(namespace_of(key), &service.selector),
             adoptable: over.exact.iter().any(|(_, rule)| rule.share < Share::Rule),
         }
     };

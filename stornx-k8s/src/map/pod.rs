@@ -18,7 +18,12 @@ use stornx_core::{
     units::{Resources, Timestamp},
 };
 
-use super::{controller, instant, is_apps, names::Names, requests, traces};
+use super::{
+    controller, instant, is_apps,
+    locality::{self, Said},
+    names::Names,
+    requests, traces,
+};
 
 /// The label by which a StatefulSet says which revision a pod is of.
 const REVISION: &str = "controller-revision-hash";
@@ -58,6 +63,8 @@ pub(crate) struct PodRecord {
     pub(crate) traces: Option<Box<Traces>>,
     /// What it asks for.
     pub(crate) requests: Resources,
+    /// Where a label says that it is.
+    pub(crate) said: Option<Box<Said>>,
     /// What it may use; zero for a resource without a limit.
     pub(crate) limits: Option<Resources>,
 }
@@ -96,6 +103,7 @@ pub(crate) fn record(pod: &Object, names: &mut Names) -> Option<PodRecord> {
         first_ready: ready_since.filter(|_| !status.is_some_and(restarted)),
         traces: traces::traces(pod.metadata.annotations.as_ref()),
         requests: requests::requests(spec),
+        said: locality::said(pod.metadata.labels.as_ref()),
         limits: requests::limits(spec),
     })
 }

@@ -75,6 +75,7 @@ pub(crate) fn host(name: &str, backend: &str) -> Host {
         default_split: stornx_core::model::DefaultSplit::ByReplicas,
         adoptable: false,
         leftover: false,
+        displaced: false,
     }
 }
 

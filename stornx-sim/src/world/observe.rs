@@ -119,6 +119,7 @@ impl World {
             default_split,
             adoptable: false,
             leftover: false,
+            displaced: false,
         }
     }
 }

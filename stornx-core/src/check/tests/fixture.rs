@@ -168,6 +168,7 @@ pub(super) fn fixture() -> Fixture {
         default_split: DefaultSplit::ByReplicas,
         adoptable: false,
         leftover: false,
+        displaced: false,
     }];
     let pods = workloads.iter().flat_map(|w| &w.pods);
     let usage = pods.map(|pod| PodUsage {

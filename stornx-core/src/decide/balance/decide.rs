@@ -196,6 +196,9 @@ impl Room<'_> {
         if let Rule::Foreign(foreign) = host.host.rule {
             return Err(RouteReason::Foreign(foreign));
         }
+        if host.host.displaced {
+            return Err(RouteReason::Displaced);
+        }
         let bare = host.host.rule == Rule::None && !host.host.adoptable;
         if bare && !view.policy.balancer.create_rules {
             return Err(RouteReason::NoRule);
@@ -218,6 +221,7 @@ impl Room<'_> {
             RouteReason::Unnamed => GiveBackCause::Unnamed,
             RouteReason::OneZone | RouteReason::TooManyZones { .. } => GiveBackCause::Zones,
             RouteReason::NotOneWorkload { .. } => GiveBackCause::SeveralWorkloads,
+            RouteReason::Displaced => GiveBackCause::Displaced,
             _ => return leave(reason),
         };
         let stands = host.leftover || matches!(host.rule, Rule::Ours(_));

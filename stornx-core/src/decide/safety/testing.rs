@@ -104,6 +104,7 @@ impl World {
             default_split: crate::model::DefaultSplit::ByReplicas,
             adoptable: false,
             leftover: false,
+            displaced: false,
         });
         self.snapshot.workloads.last_mut().unwrap()
     }

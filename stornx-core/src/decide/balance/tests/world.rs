@@ -69,6 +69,8 @@ pub(super) struct World {
     pub(super) lag: Span,
     /// Whether something of ours stands in a rule of somebody else.
     pub(super) leftover: bool,
+    /// Whether a label puts a pod elsewhere than its node.
+    pub(super) displaced: bool,
     /// Whether a second workload stands behind the host.
     pub(super) shared: bool,
     /// Nodes of each zone, each a subzone where there are several; replicas are dealt out to
@@ -115,6 +117,7 @@ impl World {
             obeys: true,
             lag: Span::ZERO,
             leftover: false,
+            displaced: false,
             shared: false,
             divided: 1,
             other: None,
@@ -276,6 +279,7 @@ impl World {
                 default_split: self.default_split,
                 adoptable: false,
                 leftover: self.leftover,
+                displaced: self.displaced,
             }],
             mesh: self.mesh,
             steering: Steering::default(),
