@@ -35,6 +35,8 @@ pub mod ports;
 mod process;
 mod programs;
 pub mod prometheus;
+pub mod schemas;
+mod tools;
 pub mod wait;
 
 pub use cluster::{Crd, NodeSpec, Options, Server, TestBed};
@@ -42,3 +44,4 @@ pub use dirs::testbed as folder;
 pub use error::{BedError, Result};
 pub use harness::main;
 pub use programs::{Programs, left_out};
+pub use tools::Tool;

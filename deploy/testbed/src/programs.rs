@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::{
     dirs,
     error::{BedError, Result, Tried},
+    tools::{self, HELM, Tool},
 };
 
 /// Names a control plane that was built elsewhere, e.g. of another version of Kubernetes;
@@ -40,20 +41,27 @@ pub(crate) enum Program {
     Prometheus,
     /// Istio's control plane and its validation; built only where a mesh is needed.
     Istiod,
+    /// A tool that judges what we ship; built only where it is asked for.
+    Tool(Tool),
 }
 
+/// Without the service discoveries of cloud providers and their libraries.
+pub(crate) const PROMETHEUS_TAGS: &str = "remove_all_sd,enable_kubernetes_sd";
+
 /// How a program is built.
-struct Recipe {
-    /// Folder under `programs/`, and name of the program.
-    name: &'static str,
+pub(crate) struct Recipe {
+    /// Name of the program.
+    pub(crate) name: &'static str,
+    /// Folder under `programs/`.
+    pub(crate) module: &'static str,
     /// What is built.
-    package: &'static str,
+    pub(crate) package: &'static str,
     /// Build tags.
-    tags: &'static str,
+    pub(crate) tags: &'static str,
     /// The module whose version the program names when asked, if it would not by itself.
-    named_by: Option<&'static str>,
+    pub(crate) named_by: Option<&'static str>,
     /// How long it took from nothing on two cores, for people who wait.
-    cold: &'static str,
+    pub(crate) cold: &'static str,
 }
 
 impl Program {
@@ -64,6 +72,7 @@ impl Program {
             // A Kubernetes that is not built by its own scripts calls itself 0.0.0.
             Self::ControlPlane => Recipe {
                 name: "controlplane",
+                module: "controlplane",
                 package: ".",
                 tags: "",
                 named_by: Some("k8s.io/kubernetes"),
@@ -71,28 +80,35 @@ impl Program {
             },
             Self::Kwok => Recipe {
                 name: "kwok",
+                module: "kwok",
                 package: "sigs.k8s.io/kwok/cmd/kwok",
                 tags: "",
                 named_by: None,
                 cold: "1 minute",
             },
-            // Without the service discoveries of cloud providers and their libraries.
             Self::Prometheus => Recipe {
                 name: "prometheus",
+                module: "prometheus",
                 package: "github.com/prometheus/prometheus/cmd/prometheus",
-                tags: "remove_all_sd,enable_kubernetes_sd",
+                tags: PROMETHEUS_TAGS,
                 named_by: None,
                 cold: "5 minutes",
             },
-            Self::Istiod => {
-                Recipe { name: "istiod", package: ".", tags: "", named_by: None, cold: "5 minutes" }
-            }
+            Self::Istiod => Recipe {
+                name: "istiod",
+                module: "istiod",
+                package: ".",
+                tags: "",
+                named_by: None,
+                cold: "5 minutes",
+            },
+            Self::Tool(tool) => tool.recipe(),
         }
     }
 
     fn path(self) -> Result<PathBuf> {
         let recipe = self.recipe();
-        let key = key_of(&module(recipe.name), &format!("{} {}", recipe.tags, recipe.link()?))?;
+        let key = key_of(&module(recipe.module), &format!("{} {}", recipe.tags, recipe.link()?))?;
         Ok(bin().join(format!("{}-{key:016x}", recipe.name)))
     }
 }
@@ -103,13 +119,16 @@ impl Recipe {
         let Some(named_by) = self.named_by else {
             return Ok("-s -w".to_owned());
         };
-        let file = module(self.name).join("go.mod");
+        let file = module(self.module).join("go.mod");
         let version = version_of(&dirs::read(&file)?, named_by).ok_or_else(|| {
             let detail = format!("{} requires no {named_by}", file.display());
             BedError::Build { what: self.name, detail }
         })?;
         let mut parts = version.trim_start_matches('v').split('.');
         let (major, minor) = (parts.next().unwrap_or("0"), parts.next().unwrap_or("0"));
+        if named_by == HELM {
+            return Ok(tools::helm_link(&version, &dirs::read(&file)?));
+        }
         let place = "k8s.io/component-base/version";
         Ok(format!(
             "-s -w -X {place}.gitVersion={version} -X {place}.gitMajor={major} \
@@ -119,7 +138,7 @@ impl Recipe {
 }
 
 /// The version that a `go.mod` requires of a module.
-fn version_of(text: &str, module: &str) -> Option<String> {
+pub(crate) fn version_of(text: &str, module: &str) -> Option<String> {
     let mut lines = text.lines().map(str::split_whitespace);
     lines
         .find_map(|mut words| (words.next()? == module).then(|| words.next().map(str::to_owned))?)
@@ -175,6 +194,7 @@ impl Programs {
             Program::Prometheus => &self.prometheus,
             // Not one of those that every cluster has: `istiod` gives it.
             Program::Istiod => Path::new("istiod"),
+            Program::Tool(_) => Path::new("tool"),
         }
     }
 
@@ -212,14 +232,19 @@ impl Programs {
 /// # Errors
 /// As [`Programs::ensure`].
 pub(crate) fn istiod() -> Result<PathBuf> {
-    let path = Program::Istiod.path()?;
+    on_demand(Program::Istiod)
+}
+
+/// A program that not every cluster needs.
+pub(crate) fn on_demand(program: Program) -> Result<PathBuf> {
+    let path = program.path()?;
     if path.is_file() {
         return Ok(path);
     }
     let _lock = lock()?;
     if !path.is_file() {
         check_go()?;
-        build(&Program::Istiod.recipe(), &path)?;
+        build(&program.recipe(), &path)?;
     }
     Ok(path)
 }
@@ -288,7 +313,7 @@ fn check_go() -> Result<()> {
 }
 
 fn build(recipe: &Recipe, to: &Path) -> Result<()> {
-    let Recipe { name, package, tags, cold, .. } = *recipe;
+    let Recipe { name, module: folder, package, tags, cold, .. } = *recipe;
     let link = recipe.link()?;
     eprintln!("testbed: building {name} (the first time {cold} on two cores)");
     let unfinished = to.with_extension("unfinished");
@@ -298,7 +323,7 @@ fn build(recipe: &Recipe, to: &Path) -> Result<()> {
         .arg("-o")
         .arg(&unfinished)
         .arg(package)
-        .current_dir(module(name))
+        .current_dir(module(folder))
         .env("CGO_ENABLED", "0")
         .env("GOWORK", "off");
     run(name, command)?;

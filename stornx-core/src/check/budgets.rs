@@ -1,7 +1,8 @@
 //! Invariant 8: at most the configured number of moves and scale actions per cycle, per
-//! workload and per zone, and none on a workload or host that is to be left alone for a
-//! while. Taking back a move that made things worse need not wait, nor need routes that
-//! relieve a zone above the cap.
+//! workload and per zone, of routing writes per cycle unless none of them may wait, and no
+//! move on a workload or change on a host that is to be left alone for a while. Taking back
+//! a move that made things worse need not wait, nor need routes that relieve a zone above the
+//! cap.
 
 use std::collections::BTreeMap;
 
@@ -124,5 +125,15 @@ fn routes(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             let (host, left) = (host.clone(), backoff.until.since(at));
             violations.push(Violation::RoutesTooSoon { host, left });
         }
+    }
+    // Names of zones that a rule lacks, and rules that go, do not wait: they count, and alone
+    // may be more.
+    let writes = |action: &&Action| {
+        matches!(action, Action::SetRoutes { .. } | Action::GiveBackRoutes { .. })
+    };
+    let may_wait = |action: &Action| matches!(action, Action::SetRoutes { purpose, .. } if *purpose != RoutePurpose::Cover);
+    if ground.actions().any(may_wait) {
+        let used = ground.actions().filter(writes).count();
+        spent("BALANCER_MAX_WRITES", used, ground.policy.balancer.max_writes, violations);
     }
 }

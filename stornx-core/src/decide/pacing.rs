@@ -134,6 +134,7 @@ mod tests {
             cross_zone_after: Percent::ZERO,
             peak_before: None,
             peak_after: None,
+            effect: None,
         };
         let action = Action::SetRoutes { host, workload, from: table.clone(), to: table, purpose };
         Proposal { action, report: ActionReport { expected, why: Why::Route(why) } }
@@ -144,11 +145,14 @@ mod tests {
             .iter()
             .filter_map(|one| {
                 let reason = RouteReason::Changed;
-                let (destinations, pressing) = (BTreeMap::new(), false);
-                Some((
-                    host(one)?.clone(),
-                    HostReport { destinations, delta: 10.0, reason, pressing },
-                ))
+                let report = HostReport {
+                    destinations: BTreeMap::new(),
+                    delta: 10.0,
+                    reason,
+                    pressing: false,
+                    verification: None,
+                };
+                Some((host(one)?.clone(), report))
             })
             .collect();
         let mut routed = Routed { proposals, reports };

@@ -118,6 +118,7 @@ pub(crate) struct Metrics {
     zone_loss: Family<WorkloadLabels, RealGauge>,
     last_cycle: RealGauge,
     leading: Gauge,
+    dry_run: Gauge,
     lease_changes: Counter,
     events_waiting: Gauge,
     events_failed: Counter,
@@ -148,6 +149,7 @@ impl Metrics {
             zone_loss: Family::default(),
             last_cycle: RealGauge::default(),
             leading: Gauge::default(),
+            dry_run: Gauge::default(),
             lease_changes: Counter::default(),
             events_waiting: Gauge::default(),
             events_failed: Counter::default(),
@@ -212,6 +214,7 @@ impl Metrics {
             self.last_cycle.clone(),
         );
         to.register("leading", "1 while this process may write", self.leading.clone());
+        to.register("dry_run", "1 where nothing is ever written", self.dry_run.clone());
         to.register(
             "lease_changes",
             "Times that leadership was won or lost",
@@ -356,6 +359,11 @@ impl Metrics {
         self.leading.set(i64::from(leading));
     }
 
+    /// Whether this process never writes, and so never leads.
+    pub(crate) fn dry_run(&self, dry_run: bool) {
+        self.dry_run.set(i64::from(dry_run));
+    }
+
     /// Leadership was won or lost.
     pub(crate) fn lease_changed(&self) {
         self.lease_changes.inc();
@@ -446,3 +454,6 @@ fn resident_memory() -> Option<i64> {
     let kibibytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,7 @@ pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::
     let log_level = logs::start(&settings);
     let stop = stop_on_signals()?;
     let metrics = Arc::new(Metrics::new());
+    metrics.dry_run(settings.engine.dry_run);
     let (shown, showing) =
         watch::channel(Shown { stage: Stage::Syncing, turned: Instant::now(), last: None });
 

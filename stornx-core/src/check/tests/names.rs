@@ -321,6 +321,8 @@ fn budgets_are_kept() {
         over("MOVE_MAX_IN_FLIGHT"),
     );
     passes(finish(), |f| f.policy.moves.max_in_flight = 0);
+    caught(improve(), |f| f.policy.balancer.max_writes = 0, over("BALANCER_MAX_WRITES"));
+    passes(cover(), |f| f.policy.balancer.max_writes = 0);
 }
 
 #[test]
