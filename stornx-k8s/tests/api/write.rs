@@ -113,7 +113,8 @@ async fn a_status_that_moves_on_is_no_conflict_and_a_write_of_somebody_is() {
 
 #[tokio::test(start_paused = true)]
 async fn what_changes_between_marks_and_count_is_seen() {
-    let changes: [(&str, &str, &str, fn(&mut Value)); 3] = [
+    type Change = fn(&mut Value);
+    let changes: [(&str, &str, &str, Change); 3] = [
         ("", DEPLOYMENTS, "shop/cart", report),
         ("by somebody else", DEPLOYMENTS, "shop/cart", |it| it["spec"]["paused"] = json!(true)),
         ("is not ready and would go first", PODS, "shop/cart-7d9f-b", |it| {
