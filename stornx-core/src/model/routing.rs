@@ -152,6 +152,10 @@ pub struct Host {
     /// The mesh believes the label, and a rule names only places that nodes are in.
     #[serde(default, skip_serializing_if = "is_false")]
     pub displaced: bool,
+    /// The pods behind it are in ambient mode, and no waypoint is before them: what callers
+    /// without a proxy of their own send goes by no rule.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ztunnel_only: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // What serde calls.

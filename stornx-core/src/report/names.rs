@@ -113,6 +113,7 @@ impl RouteReason {
             Self::Foreign(_) => "foreign-rule",
             Self::NotOneWorkload { .. } => "not-one-workload",
             Self::Displaced => "displaced-pod",
+            Self::NoWaypoint => "no-waypoint",
             Self::OneZone => "one-zone",
             Self::TooManyZones { .. } => "too-many-zones",
             Self::NothingReady => "nothing-ready",

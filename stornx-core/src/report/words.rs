@@ -181,6 +181,9 @@ impl fmt::Display for RouteReason {
             Self::Displaced => f.write_str(
                 "a label puts a pod behind it elsewhere than its node: it could be cut off",
             ),
+            Self::NoWaypoint => f.write_str(
+                "it is in ambient mode without a waypoint, and no known caller has a proxy: nobody reads weights",
+            ),
             Self::OneZone => f.write_str("only one zone holds or can hold an endpoint"),
             Self::TooManyZones { zones } => {
                 write!(f, "{zones} zones are more than weights can name")

@@ -21,7 +21,7 @@ use stornx_core::{
 };
 
 use super::{
-    join::Joined,
+    join::{Entry, Joined},
     places::{Displaced, Regions},
 };
 use crate::{
@@ -39,18 +39,18 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
     let displaced = Displaced::of(tables);
     let host = |(key, service): (&Arc<str>, &ServiceRecord)| {
         let candidates = joined.by_namespace.get(namespace_of(key));
-        let backends = candidates
+        let behind: Vec<&Entry<'_>> = candidates
             .into_iter()
             .flatten()
             .map(|at| &joined.entries[*at])
             .filter(|entry| service.selector.matches(&entry.record.template.labels))
-            .map(|entry| entry.id.clone())
             .collect();
         let over = rules.over(service);
         let rule = over.rule(service);
         Host {
             name: service.host.clone(),
-            backends,
+            backends: behind.iter().map(|entry| entry.id.clone()).collect(),
+            ztunnel_only: !service.waypoint && ambient(&behind),
             leftover: over.leftover(&rule),
             rule: match rule {
                 Rule::Ours(table) => Rule::Ours(over.placed(table, regions)),
@@ -66,6 +66,12 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
         }
     };
     tables.services.iter().map(host).collect()
+}
+
+/// Whether what is Ready of these, and something is, goes through ztunnel.
+fn ambient(behind: &[&Entry<'_>]) -> bool {
+    behind.iter().any(|entry| entry.ready > 0)
+        && behind.iter().all(|entry| entry.ambient == entry.ready)
 }
 
 /// A rule with its key, `namespace/name`.

@@ -63,6 +63,7 @@ pub(crate) fn workload(id: &str, pods: &[(&str, &str)]) -> Workload {
         startup: None,
         min_ready: Span::ZERO,
         counted_by: stornx_core::model::CountBy::Unknown,
+        proxied: false,
         pods,
     }
 }
@@ -76,6 +77,7 @@ pub(crate) fn host(name: &str, backend: &str) -> Host {
         adoptable: false,
         leftover: false,
         displaced: false,
+        ztunnel_only: false,
     }
 }
 

@@ -62,6 +62,7 @@ impl World {
             startup: Some(Span::from_millis(model.startup / MILLISECOND)),
             min_ready: Span::ZERO,
             counted_by: stornx_core::model::CountBy::Unknown,
+            proxied: false,
             pods,
         };
         if let Some(scenario) = self.scenario.services.get(service) {
@@ -120,6 +121,7 @@ impl World {
             adoptable: false,
             leftover: false,
             displaced: false,
+            ztunnel_only: false,
         }
     }
 }

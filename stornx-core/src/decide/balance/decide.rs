@@ -140,6 +140,11 @@ impl Room<'_> {
         if let Some(reason) = nowhere_to_go(ready) {
             return leave(reason);
         }
+        // Weights of ours that stand decay all the same while it is not known who calls.
+        let ours = matches!(host.rule, Rule::Ours(_));
+        if (view.has_traffic || !ours) && view.unread(self.host) {
+            return leave(RouteReason::NoWaypoint);
+        }
         if !view.has_traffic {
             return self.without_traffic(workload, &standing);
         }

@@ -95,6 +95,7 @@ impl World {
             startup: None,
             min_ready: Span::ZERO,
             counted_by: crate::model::CountBy::Unknown,
+            proxied: false,
             pods,
         });
         self.snapshot.hosts.push(Host {
@@ -105,6 +106,7 @@ impl World {
             adoptable: false,
             leftover: false,
             displaced: false,
+            ztunnel_only: false,
         });
         self.snapshot.workloads.last_mut().unwrap()
     }

@@ -59,3 +59,33 @@ fn a_pod_that_is_said_to_be_elsewhere_displaces_the_hosts_that_it_is_behind() {
     world.apply::<Pods>(bare);
     assert_eq!(displaced(&world), [false, false], "selectors end at their namespace");
 }
+
+/// A replica of `cart` whose traffic goes through ztunnel.
+fn ambient(name: &str, node: &str) -> Value {
+    let mut pod = World::pod_object(name, node, "ReplicaSet", "cart-new");
+    pod["metadata"]["annotations"] = json!({ "ambient.istio.io/redirection": "enabled" });
+    pod["spec"]["containers"].as_array_mut().unwrap().truncate(1);
+    pod
+}
+
+#[test]
+fn ambient_pods_without_a_waypoint_are_behind_ztunnel_only() {
+    let mut world = shop();
+    assert!(!world.host().ztunnel_only && world.cart().proxied, "sidecars");
+    world.apply::<Pods>(ambient("cart-1", "n1"));
+    assert!(!world.host().ztunnel_only && world.cart().proxied, "one sidecar is left");
+    world.apply::<Pods>(ambient("cart-2", "n2"));
+    assert!(world.host().ztunnel_only && !world.cart().proxied);
+    assert!(!world.facts().hosts[1].ztunnel_only, "nothing is behind it");
+
+    let mut service = json!({
+        "metadata": { "namespace": "shop", "name": "cart",
+            "labels": { "istio.io/use-waypoint": "shop-waypoint" } },
+        "spec": { "selector": { "app": "cart" }, "clusterIP": "10.0.0.1" }
+    });
+    world.apply::<Services>(service.clone());
+    assert!(!world.host().ztunnel_only);
+    service["metadata"]["labels"] = json!({});
+    world.apply::<Services>(service);
+    assert!(world.host().ztunnel_only, "the waypoint is taken away");
+}
