@@ -122,6 +122,8 @@ pub enum GiveBackCause {
     Zones,
     /// More than one workload stands behind it now.
     SeveralWorkloads,
+    /// A label of a pod behind it puts the pod elsewhere than its node.
+    Displaced,
 }
 
 /// One thing to do.

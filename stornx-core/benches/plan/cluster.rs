@@ -212,6 +212,7 @@ fn workload(
         startup: Some(Span::from_seconds(20)),
         min_ready: Span::ZERO,
         counted_by: stornx_core::model::CountBy::Unknown,
+        proxied: false,
         pods,
     }
 }
@@ -233,6 +234,8 @@ fn host(workload: &Workload) -> Host {
         default_split: DefaultSplit::ByReplicas,
         adoptable: false,
         leftover: false,
+        displaced: false,
+        ztunnel_only: false,
     }
 }
 

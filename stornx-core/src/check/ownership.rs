@@ -115,7 +115,15 @@ fn may_give_back(
             GiveBackCause::Unnamed => ground.snapshot.mesh == Mesh::Unnamed,
             GiveBackCause::Zones => !(2..=100).contains(&ground.zones.len()),
             GiveBackCause::SeveralWorkloads => host.backends.len() > 1,
+            GiveBackCause::Displaced => host.displaced,
         }
+}
+
+/// Whether a workload with a proxy of its own is seen to call the host.
+fn has_reader(ground: &Ground<'_>, host: &Host) -> bool {
+    let edges = ground.snapshot.traffic.fresh().into_iter().flat_map(|traffic| &traffic.edges);
+    let mut callers = edges.filter(|edge| edge.host == host.name).map(|edge| &edge.caller);
+    callers.any(|id| ground.workloads.get(id).is_some_and(|caller| caller.proxied))
 }
 
 fn routes(
@@ -137,6 +145,11 @@ fn routes(
     }
     if ground.snapshot.mesh != Mesh::Routable {
         owners.push(Owner::NoMesh);
+    }
+    // What stands of ours is kept whole, and taken back by steps, whoever reads it.
+    let kept = matches!(purpose, RoutePurpose::Cover | RoutePurpose::Decay);
+    if host.ztunnel_only && !kept && !has_reader(ground, host) {
+        owners.push(Owner::NobodyReads);
     }
     if let Rule::Foreign(rule) = host.rule {
         owners.push(Owner::ForeignRule(rule));

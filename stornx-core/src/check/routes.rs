@@ -1,5 +1,6 @@
 //! Invariant 1: every caller zone has a distribution, every zone that can hold an
-//! endpoint is named in each, and no other. Whole numbers that sum to 100 are already
+//! endpoint is named in each, and no other; none is written where an endpoint is said to
+//! be in another place than its node. Whole numbers that sum to 100 are already
 //! what [`Distribution`](crate::model::Distribution) is.
 
 use super::{Violation, ground::Ground};
@@ -8,6 +9,9 @@ use crate::plan::Action;
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for action in ground.actions() {
         let Action::SetRoutes { host, to, .. } = action else { continue };
+        if ground.hosts.get(host).is_some_and(|host| host.displaced) {
+            violations.push(Violation::EndpointElsewhere { host: host.clone() });
+        }
         for caller in &ground.zones {
             let Some(distribution) = to.get(*caller) else {
                 let (host, caller) = (host.clone(), (*caller).clone());

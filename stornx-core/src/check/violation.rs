@@ -34,6 +34,8 @@ pub enum Owner {
     NoSteering,
     /// There is no mesh that would read the rule.
     NoMesh,
+    /// Nobody is known who would read the rule: no waypoint, and no caller with a proxy.
+    NobodyReads,
     /// The rule is somebody else's.
     ForeignRule(ForeignRule),
     /// The workload is not the only one behind the host.
@@ -53,6 +55,7 @@ impl fmt::Display for Owner {
             Self::QuietHour => f.write_str("it is a quiet hour"),
             Self::NoSteering => f.write_str("its replacement could not be told where to run"),
             Self::NoMesh => f.write_str("there is no mesh to carry it out"),
+            Self::NobodyReads => f.write_str("nobody is known who would read the rule"),
             Self::ForeignRule(rule) => write!(f, "the rule is not ours ({rule:?})"),
             Self::OtherBackends => f.write_str("the workload is not alone behind the host"),
         }
@@ -160,6 +163,12 @@ pub enum Violation {
         host: HostName,
         /// Which one.
         zone: ZoneName,
+    },
+    /// An endpoint may be where no weights name it.
+    #[error("{host}: a pod behind it is elsewhere than its node, and could be cut off")]
+    EndpointElsewhere {
+        /// Of which host.
+        host: HostName,
     },
     /// The split that the action starts from is not the one that stands.
     #[error("{host}: the weights of callers in {caller} are not what stands")]

@@ -148,6 +148,14 @@ pub struct Host {
     /// weights beside foreign settings, or a rule that it created beside another one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub leftover: bool,
+    /// A label of a pod behind it says that the pod is in another place than its node.
+    /// The mesh believes the label, and a rule names only places that nodes are in.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub displaced: bool,
+    /// The pods behind it are in ambient mode, and no waypoint is before them: what callers
+    /// without a proxy of their own send goes by no rule.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ztunnel_only: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // What serde calls.

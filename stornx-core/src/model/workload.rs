@@ -332,6 +332,10 @@ pub struct Workload {
     /// `spec.minReadySeconds`: a replica is available once it has been Ready for so long.
     #[serde(default, skip_serializing_if = "Span::is_zero")]
     pub min_ready: Span,
+    /// A replica of it has a proxy of its own: a sidecar, or it is a gateway. Such a caller
+    /// reads routing rules by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxied: bool,
     /// Its replicas, those being deleted included.
     pub pods: Vec<Pod>,
 }

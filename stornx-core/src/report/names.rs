@@ -112,6 +112,8 @@ impl RouteReason {
             Self::OptedOut => "opted-out",
             Self::Foreign(_) => "foreign-rule",
             Self::NotOneWorkload { .. } => "not-one-workload",
+            Self::Displaced => "displaced-pod",
+            Self::NoWaypoint => "no-waypoint",
             Self::OneZone => "one-zone",
             Self::TooManyZones { .. } => "too-many-zones",
             Self::NothingReady => "nothing-ready",

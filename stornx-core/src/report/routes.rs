@@ -137,6 +137,11 @@ pub enum RouteReason {
         /// How many it has.
         backends: u32,
     },
+    /// A label of a pod behind it puts the pod elsewhere than its node.
+    Displaced,
+    /// It is in ambient mode without a waypoint, and no caller that is known has a proxy:
+    /// nobody reads a rule.
+    NoWaypoint,
     /// Fewer than two zones hold or can hold an endpoint.
     OneZone,
     /// More zones than weights can name: each takes at least 1 of 100.

@@ -178,6 +178,12 @@ impl fmt::Display for RouteReason {
             Self::NotOneWorkload { backends } => {
                 write!(f, "{backends} workloads stand behind it; routes are planned for one")
             }
+            Self::Displaced => f.write_str(
+                "a label puts a pod behind it elsewhere than its node: it could be cut off",
+            ),
+            Self::NoWaypoint => f.write_str(
+                "it is in ambient mode without a waypoint, and no known caller has a proxy: nobody reads weights",
+            ),
             Self::OneZone => f.write_str("only one zone holds or can hold an endpoint"),
             Self::TooManyZones { zones } => {
                 write!(f, "{zones} zones are more than weights can name")
@@ -222,6 +228,7 @@ impl fmt::Display for GiveBackCause {
             Self::Unnamed => f.write_str("a node is in a place that no rule can name"),
             Self::Zones => f.write_str("there are too few or too many zones for weights"),
             Self::SeveralWorkloads => f.write_str("several workloads stand behind it now"),
+            Self::Displaced => f.write_str("a label puts a pod elsewhere than its node"),
         }
     }
 }

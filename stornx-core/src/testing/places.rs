@@ -1,5 +1,6 @@
 //! What random worlds got later: rules that weights can be added to, weights that were left
-//! behind, zones with subzones.
+//! behind, zones with subzones, pods that are said to be elsewhere, hosts
+//! without a waypoint.
 //!
 //! From a generator of its own, so that the worlds themselves stay those that their seeds
 //! have always meant.
@@ -24,5 +25,12 @@ pub(super) fn add(seed: u64, case: &mut Case) {
                 node.labels.insert(parsed(SUBZONE), parsed(&part));
             }
         }
+    }
+    for host in &mut case.snapshot.hosts {
+        host.displaced = random.chance(5);
+        host.ztunnel_only = random.chance(10);
+    }
+    for workload in &mut case.snapshot.workloads {
+        workload.proxied = random.chance(50);
     }
 }

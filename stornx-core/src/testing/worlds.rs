@@ -281,6 +281,7 @@ fn random_workload(random: &mut SplitMix64, number: usize, nodes: &[Node]) -> Wo
         startup: random.chance(50).then(|| Span::from_seconds(random.between(1, 60))),
         min_ready: Span::ZERO,
         counted_by: crate::model::CountBy::Unknown,
+        proxied: false,
         pods,
     }
 }
@@ -350,6 +351,8 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
         },
         adoptable: false,
         leftover,
+        displaced: false,
+        ztunnel_only: false,
     })
 }
 

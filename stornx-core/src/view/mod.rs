@@ -368,6 +368,17 @@ impl<'a> View<'a> {
         find(&self.hosts, |host| &host.host.name, name).map(HostIndex::new)
     }
 
+    /// Whether nobody is known who would read a rule for a host: no waypoint is before it,
+    /// and no caller has a proxy of its own.
+    pub(crate) fn unread(&self, host: HostIndex) -> bool {
+        let host = &self.hosts[host.at()];
+        let reads = |edge: &EdgeIndex| {
+            let caller = self.edges[edge.at()].caller;
+            self.workloads[caller.at()].workload.proxied
+        };
+        host.host.ztunnel_only && !host.edges.iter().any(reads)
+    }
+
     /// A replica of a workload.
     pub(crate) fn pod(&self, workload: WorkloadIndex, name: &PodName) -> Option<&PodView<'a>> {
         let pods = &self.workloads[workload.at()].pods;

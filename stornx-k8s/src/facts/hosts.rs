@@ -20,7 +20,10 @@ use stornx_core::{
     model::{DefaultSplit, Distribution, ForeignRule, Host, RouteTable, Rule},
 };
 
-use super::{join::Joined, places::Regions};
+use super::{
+    join::{Entry, Joined},
+    places::{Displaced, Regions},
+};
 use crate::{
     map::{
         namespace_of,
@@ -33,20 +36,21 @@ use crate::{
 /// The hosts of all Services with a selector.
 pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>) -> Vec<Host> {
     let rules = Rules::of(tables);
+    let displaced = Displaced::of(tables);
     let host = |(key, service): (&Arc<str>, &ServiceRecord)| {
         let candidates = joined.by_namespace.get(namespace_of(key));
-        let backends = candidates
+        let behind: Vec<&Entry<'_>> = candidates
             .into_iter()
             .flatten()
             .map(|at| &joined.entries[*at])
             .filter(|entry| service.selector.matches(&entry.record.template.labels))
-            .map(|entry| entry.id.clone())
             .collect();
         let over = rules.over(service);
         let rule = over.rule(service);
         Host {
             name: service.host.clone(),
-            backends,
+            backends: behind.iter().map(|entry| entry.id.clone()).collect(),
+            ztunnel_only: !service.waypoint && ambient(&behind),
             leftover: over.leftover(&rule),
             rule: match rule {
                 Rule::Ours(table) => Rule::Ours(over.placed(table, regions)),
@@ -57,10 +61,17 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
             } else {
                 DefaultSplit::ByReplicas
             },
+            displaced: displaced.behind(namespace_of(key), &service.selector),
             adoptable: over.exact.iter().any(|(_, rule)| rule.share < Share::Rule),
         }
     };
     tables.services.iter().map(host).collect()
+}
+
+/// Whether what is Ready of these, and something is, goes through ztunnel.
+fn ambient(behind: &[&Entry<'_>]) -> bool {
+    behind.iter().any(|entry| entry.ready > 0)
+        && behind.iter().all(|entry| entry.ambient == entry.ready)
 }
 
 /// A rule with its key, `namespace/name`.

@@ -33,6 +33,10 @@ pub(crate) struct Entry<'a> {
     pub(crate) pods: Vec<Pod>,
     /// Replicas that are Ready.
     pub(crate) ready: u32,
+    /// Of them, those whose traffic goes through ztunnel.
+    pub(crate) ambient: u32,
+    /// A replica that is not going has a proxy of its own.
+    pub(crate) proxied: bool,
     /// The ReplicaSet of the current revision is known; true for StatefulSets.
     pub(crate) has_current: bool,
     /// Replicas of the current revision that are not going.
@@ -121,6 +125,8 @@ fn entry<'a>(id: &'a WorkloadRef, record: &'a WorkloadRecord) -> Entry<'a> {
         record,
         pods: Vec::new(),
         ready: 0,
+        ambient: 0,
+        proxied: false,
         has_current: matches!(record.revision, Revision::StatefulSet { .. }),
         current: 0,
         old: 0,
@@ -175,7 +181,10 @@ impl Entry<'_> {
             (false, true) => self.old_going += 1,
             (true, true) => {}
         }
-        self.ready += u32::from(record.phase == PodPhase::Ready);
+        let ready = record.phase == PodPhase::Ready;
+        self.ready += u32::from(ready);
+        self.ambient += u32::from(ready && record.ambient);
+        self.proxied |= record.proxied && !going;
         if let Some(first) = record.first_ready {
             self.startups.push(first.since(record.created_at));
         }

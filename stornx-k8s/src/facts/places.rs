@@ -10,10 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stornx_core::{
     ids::{RegionName, ZoneName},
-    model::Node,
+    model::{Node, PodPhase},
 };
 
-use crate::{map::node::UNKNOWN, watch::kinds::Tables};
+use crate::{
+    map::{
+        namespace_of,
+        node::UNKNOWN,
+        selector::{Selector, TextLabels},
+    },
+    watch::kinds::Tables,
+};
 
 /// The regions of all zones.
 pub(crate) struct Regions<'a> {
@@ -39,6 +46,31 @@ impl<'a> Regions<'a> {
         let regions = self.by_zone.get(zone)?;
         let mut regions = regions.iter().copied();
         regions.next().filter(|_| regions.next().is_none())
+    }
+}
+
+/// Pods that a label puts elsewhere than their node: the labels of each, by namespace.
+pub(crate) struct Displaced<'a>(BTreeMap<&'a str, Vec<&'a TextLabels>>);
+
+impl<'a> Displaced<'a> {
+    /// Those that are on a node and not going. Not only replicas of a known workload: any
+    /// pod can be an endpoint.
+    pub(crate) fn of(tables: &'a Tables) -> Self {
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (name, pod) in tables.pods.iter() {
+            let (Some(said), Some(node)) = (&pod.said, &pod.node) else { continue };
+            let at_home = tables.nodes.get(&**node).is_some_and(|node| said.is_at(node));
+            if !at_home && pod.phase != PodPhase::Terminating {
+                found.entry(namespace_of(name.as_str())).or_default().push(&said.labels);
+            }
+        }
+        Self(found)
+    }
+
+    /// Whether one of them is behind a Service of this namespace.
+    pub(crate) fn behind(&self, namespace: &str, selector: &Selector) -> bool {
+        let pods = self.0.get(namespace);
+        pods.into_iter().flatten().any(|labels| selector.matches(labels))
     }
 }
 

@@ -17,6 +17,8 @@ use crate::watch::{
     },
 };
 
+mod endpoints;
+
 struct World(Shared);
 
 impl World {

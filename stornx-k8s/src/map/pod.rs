@@ -18,10 +18,20 @@ use stornx_core::{
     units::{Resources, Timestamp},
 };
 
-use super::{controller, instant, is_apps, names::Names, requests, traces};
+use super::{
+    controller, instant, is_apps,
+    locality::{self, Said},
+    names::Names,
+    requests, traces,
+};
 
 /// The label by which a StatefulSet says which revision a pod is of.
 const REVISION: &str = "controller-revision-hash";
+
+/// The annotation that Istio's CNI leaves on a pod whose traffic goes through ztunnel.
+const REDIRECTION: &str = "ambient.istio.io/redirection";
+/// The container that is a proxy: of a sidecar, a gateway or a waypoint.
+const PROXY: &str = "istio-proxy";
 
 /// Who controls a pod; keys are `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +66,14 @@ pub(crate) struct PodRecord {
     pub(crate) first_ready: Option<Timestamp>,
     /// What StornX has left on it.
     pub(crate) traces: Option<Box<Traces>>,
+    /// Its traffic goes through ztunnel.
+    pub(crate) ambient: bool,
+    /// It has a proxy of its own.
+    pub(crate) proxied: bool,
     /// What it asks for.
     pub(crate) requests: Resources,
+    /// Where a label says that it is.
+    pub(crate) said: Option<Box<Said>>,
     /// What it may use; zero for a resource without a limit.
     pub(crate) limits: Option<Resources>,
 }
@@ -95,7 +111,18 @@ pub(crate) fn record(pod: &Object, names: &mut Names) -> Option<PodRecord> {
         ready_since,
         first_ready: ready_since.filter(|_| !status.is_some_and(restarted)),
         traces: traces::traces(pod.metadata.annotations.as_ref()),
+        ambient: pod
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|all| all.get(REDIRECTION).is_some_and(|value| value == "enabled")),
+        proxied: spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .any(|container| container.name == PROXY),
         requests: requests::requests(spec),
+        said: locality::said(pod.metadata.labels.as_ref()),
         limits: requests::limits(spec),
     })
 }
@@ -216,6 +243,21 @@ mod tests {
         going["metadata"]["deletionTimestamp"] = json!("2026-11-25T13:00:00Z");
         let going = read(going).unwrap();
         assert_eq!((going.phase, going.ready_since), (PodPhase::Terminating, None));
+    }
+
+    #[test]
+    fn pods_tell_whether_a_proxy_is_theirs_or_the_nodes() {
+        let mut value = pod(conditions("True", "2026-11-25T12:00:09Z"));
+        let of = |value: &Value| read(value.clone()).map(|pod| (pod.ambient, pod.proxied)).unwrap();
+        assert_eq!(of(&value), (false, false));
+        value["metadata"]["annotations"] = json!({ REDIRECTION: "enabled" });
+        assert_eq!(of(&value), (true, false));
+        value["metadata"]["annotations"] = json!({ REDIRECTION: "disabled" });
+        value["spec"]["initContainers"] = json!([{ "name": PROXY, "restartPolicy": "Always" }]);
+        assert_eq!(of(&value), (false, true), "a sidecar of the new kind");
+        value["spec"]["initContainers"] = Value::Null;
+        value["spec"]["containers"][0]["name"] = json!(PROXY);
+        assert_eq!(of(&value), (false, true), "a gateway");
     }
 
     #[test]

@@ -11,6 +11,11 @@ use super::selector::Selector;
 /// servers.
 const ISTIO_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
+/// What Istio says, and with which label somebody asks, about a waypoint before a Service.
+/// The label may be on the namespace instead; the condition tells of both.
+const WAYPOINT_BOUND: &str = "istio.io/WaypointBound";
+const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+
 /// The identity of an object.
 pub(crate) type Uid = Box<str>;
 
@@ -28,6 +33,8 @@ pub(crate) struct ServiceRecord {
     pub(crate) plain: bool,
     /// It asks for callers to be sent to their own zone first.
     pub(crate) own_zone_first: bool,
+    /// A waypoint is before it.
+    pub(crate) waypoint: bool,
 }
 
 /// A Service; `None` when no selector says what is behind it.
@@ -50,7 +57,17 @@ pub(crate) fn record(service: &Service) -> Option<ServiceRecord> {
             distribution.map(String::as_str),
             Some("PreferClose" | "PreferSameZone" | "PreferSameNode")
         ),
+        waypoint: has_waypoint(service),
     })
+}
+
+/// What the condition says; without one (an Istio that writes none) what the label asks for.
+fn has_waypoint(service: &Service) -> bool {
+    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let bound = conditions.into_iter().flatten().find(|one| one.type_ == WAYPOINT_BOUND);
+    let asked = service.metadata.labels.as_ref().and_then(|labels| labels.get(USE_WAYPOINT));
+    let asked = || asked.is_some_and(|name| !matches!(name.as_str(), "" | "none"));
+    bound.map_or_else(asked, |condition| condition.status == "True")
 }
 
 /// What is kept of an EndpointSlice: whether the endpoints that take requests have
@@ -91,6 +108,30 @@ mod tests {
         assert_eq!(read(json!({ "clusterIP": "10.96.0.7" })), None, "nothing is known behind it");
         let external = json!({ "selector": { "a": "b" }, "type": "ExternalName" });
         assert_eq!(read(external), None);
+    }
+
+    #[test]
+    fn a_waypoint_is_told_by_its_condition_else_by_the_label() {
+        let waypoint = |label: Option<&str>, bound: Option<&str>| {
+            let condition = |status| {
+                json!([{
+                    "type": WAYPOINT_BOUND, "status": status, "reason": "r", "message": "m",
+                    "lastTransitionTime": "2026-11-25T12:00:00Z"
+                }])
+            };
+            let value = json!({
+                "metadata": { "namespace": "shop", "name": "cart",
+                    "labels": label.map(|name| json!({ USE_WAYPOINT: name })) },
+                "spec": { "selector": { "app": "cart" } },
+                "status": { "conditions": bound.map(condition) }
+            });
+            record(&serde_json::from_value(value).unwrap()).unwrap().waypoint
+        };
+        assert!(!waypoint(None, None));
+        assert!(waypoint(Some("shop-waypoint"), None));
+        assert!(!waypoint(Some("none"), None));
+        assert!(waypoint(None, Some("True")), "asked for by the namespace");
+        assert!(!waypoint(Some("gone"), Some("False")), "it does not exist");
     }
 
     #[test]

@@ -180,7 +180,12 @@ kind!(
             let place = |pod: Option<&PodRecord>| {
                 pod.filter(replica).filter(ready).map(|pod| pod.node.clone())
             };
-            is_managed(managed, key.as_str()) && place(before) != place(now)
+            // Where a label says that it is matters before it is Ready, and whoever owns it.
+            let said = |pod: Option<&PodRecord>| pod.and_then(|pod| {
+                Some((pod.said.clone()?, pod.node.clone()?))
+            });
+            is_managed(managed, key.as_str())
+                && (place(before) != place(now) || said(before) != said(now))
         }
     }
 );

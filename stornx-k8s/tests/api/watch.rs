@@ -96,6 +96,16 @@ async fn changes_are_followed_and_wake_only_for_endpoints_and_nodes() {
     api.remove(PODS, "shop/cart-7d9f-c");
     until("the pod is gone", async || facts(&cluster).await.workloads[0].pods.len() == 2).await;
     assert_eq!(*changes.borrow(), before + 3, "what a kubelet reports is no change");
+
+    let mut starting = pod("cart", "cart-7d9f-d", "n1");
+    starting["status"] = json!({ "phase": "Running" });
+    api.put(PODS, starting.clone());
+    until("it is seen", async || facts(&cluster).await.workloads[0].pods.len() == 3).await;
+    assert_eq!(*changes.borrow(), before + 3, "no endpoint yet");
+    starting["metadata"]["labels"] = json!({ "app": "cart", "istio-locality": "moon.dark" });
+    api.put(PODS, starting);
+    let told = async || *changes.borrow() == before + 4;
+    until("a place that it is said to be in is told at once", told).await;
 }
 
 #[tokio::test(start_paused = true)]

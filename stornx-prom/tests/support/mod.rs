@@ -63,6 +63,7 @@ pub(crate) fn workload(id: &str, pods: &[(&str, &str)]) -> Workload {
         startup: None,
         min_ready: Span::ZERO,
         counted_by: stornx_core::model::CountBy::Unknown,
+        proxied: false,
         pods,
     }
 }
@@ -75,6 +76,8 @@ pub(crate) fn host(name: &str, backend: &str) -> Host {
         default_split: stornx_core::model::DefaultSplit::ByReplicas,
         adoptable: false,
         leftover: false,
+        displaced: false,
+        ztunnel_only: false,
     }
 }
 

@@ -62,6 +62,7 @@ impl World {
             startup: Some(Span::from_millis(model.startup / MILLISECOND)),
             min_ready: Span::ZERO,
             counted_by: stornx_core::model::CountBy::Unknown,
+            proxied: false,
             pods,
         };
         if let Some(scenario) = self.scenario.services.get(service) {
@@ -119,6 +120,8 @@ impl World {
             default_split,
             adoptable: false,
             leftover: false,
+            displaced: false,
+            ztunnel_only: false,
         }
     }
 }

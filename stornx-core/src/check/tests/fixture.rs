@@ -141,6 +141,7 @@ fn workload(name: &str, nodes: &[&str]) -> Workload {
         startup: None,
         min_ready: Span::ZERO,
         counted_by: crate::model::CountBy::Unknown,
+        proxied: false,
         pods: pods.collect(),
     }
 }
@@ -168,6 +169,8 @@ pub(super) fn fixture() -> Fixture {
         default_split: DefaultSplit::ByReplicas,
         adoptable: false,
         leftover: false,
+        displaced: false,
+        ztunnel_only: false,
     }];
     let pods = workloads.iter().flat_map(|w| &w.pods);
     let usage = pods.map(|pod| PodUsage {

@@ -296,6 +296,24 @@ fn rules_of_others_are_left_alone() {
 }
 
 #[test]
+fn what_nobody_reads_is_not_written() {
+    for valid in [improve(), first_write(), undo()] {
+        caught(
+            valid.clone(),
+            |f| f.host().ztunnel_only = true,
+            |v| matches!(v, Violation::NotOurs { owner: Owner::NobodyReads, .. }),
+        );
+        passes(valid, |f| {
+            f.host().ztunnel_only = true;
+            f.workload("web").proxied = true;
+        });
+    }
+    for kept in [cover(), decay()] {
+        passes(kept, |f| f.host().ztunnel_only = true);
+    }
+}
+
+#[test]
 fn a_move_under_way_keeps_the_count() {
     let under_way =
         |v: &Violation| matches!(v, Violation::NotOurs { owner: Owner::MoveInFlight, .. });

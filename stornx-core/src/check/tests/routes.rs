@@ -43,6 +43,14 @@ fn callers_and_zones_are_all_named() {
 }
 
 #[test]
+fn endpoints_are_where_their_nodes_are() {
+    for valid in [first_write(), improve(), cover(), decay(), undo(), rollout()] {
+        let elsewhere = |v: &Violation| matches!(v, Violation::EndpointElsewhere { .. });
+        caught(valid, |f| f.host().displaced = true, elsewhere);
+    }
+}
+
+#[test]
 fn a_step_starts_from_what_stands() {
     let misread = |v: &Violation| matches!(v, Violation::SplitMisread { .. });
     caught(

@@ -140,6 +140,11 @@ impl Room<'_> {
         if let Some(reason) = nowhere_to_go(ready) {
             return leave(reason);
         }
+        // Weights of ours that stand decay all the same while it is not known who calls.
+        let ours = matches!(host.rule, Rule::Ours(_));
+        if (view.has_traffic || !ours) && view.unread(self.host) {
+            return leave(RouteReason::NoWaypoint);
+        }
         if !view.has_traffic {
             return self.without_traffic(workload, &standing);
         }
@@ -196,6 +201,9 @@ impl Room<'_> {
         if let Rule::Foreign(foreign) = host.host.rule {
             return Err(RouteReason::Foreign(foreign));
         }
+        if host.host.displaced {
+            return Err(RouteReason::Displaced);
+        }
         let bare = host.host.rule == Rule::None && !host.host.adoptable;
         if bare && !view.policy.balancer.create_rules {
             return Err(RouteReason::NoRule);
@@ -218,6 +226,7 @@ impl Room<'_> {
             RouteReason::Unnamed => GiveBackCause::Unnamed,
             RouteReason::OneZone | RouteReason::TooManyZones { .. } => GiveBackCause::Zones,
             RouteReason::NotOneWorkload { .. } => GiveBackCause::SeveralWorkloads,
+            RouteReason::Displaced => GiveBackCause::Displaced,
             _ => return leave(reason),
         };
         let stands = host.leftover || matches!(host.rule, Rule::Ours(_));

@@ -3,6 +3,7 @@
 mod divided;
 mod given_back;
 mod stale;
+mod unread;
 mod verified;
 mod world;
 

@@ -37,15 +37,17 @@ impl Router {
     pub(super) fn of(view: &View<'_>, workload: WorkloadIndex) -> Self {
         let callee = &view.workloads[workload.at()];
         let edges = callee.called_by.iter().map(|edge| &view.edges[edge.at()]);
-        let mut hosts = edges.filter_map(|edge| edge.host).map(|host| &view.hosts[host.at()]);
-        let Some(host) = hosts.next() else { return Self::ByReplicas };
+        let Some(at) = edges.filter_map(|edge| edge.host).next() else { return Self::ByReplicas };
+        let host = &view.hosts[at.at()];
         let settings = &callee.workload.policy;
         let may_write = view.policy.balancer.enabled
             && view.snapshot.mesh == Mesh::Routable
             && callee.workload.managed
             && !settings.opted_out
             && !settings.no_routing
-            && host.workload == Some(workload);
+            && host.workload == Some(workload)
+            && !host.host.displaced
+            && !view.unread(at);
         match (&host.host.rule, host.host.default_split) {
             (Rule::None | Rule::Ours(_), _) if may_write => Self::Ours,
             (Rule::Foreign(ForeignRule::Failover | ForeignRule::ZoneAware), _)

@@ -95,6 +95,7 @@ impl World {
             startup: None,
             min_ready: Span::ZERO,
             counted_by: crate::model::CountBy::Unknown,
+            proxied: false,
             pods,
         });
         self.snapshot.hosts.push(Host {
@@ -104,6 +105,8 @@ impl World {
             default_split: crate::model::DefaultSplit::ByReplicas,
             adoptable: false,
             leftover: false,
+            displaced: false,
+            ztunnel_only: false,
         });
         self.snapshot.workloads.last_mut().unwrap()
     }

@@ -43,7 +43,7 @@ fn given_back(change: impl FnOnce(&mut World)) -> Option<GiveBackCause> {
 
 #[test]
 fn weights_that_may_not_stand_any_more_are_given_back() {
-    use GiveBackCause::{Foreign, OptedOut, SeveralWorkloads, Unnamed, Zones};
+    use GiveBackCause::{Displaced, Foreign, OptedOut, SeveralWorkloads, Unnamed, Zones};
     let foreign = |rule, leftover| {
         given_back(|world| (world.rule, world.leftover) = (Rule::Foreign(rule), leftover))
     };
@@ -54,6 +54,7 @@ fn weights_that_may_not_stand_any_more_are_given_back() {
     assert_eq!(given_back(|world| world.mesh = Mesh::Unnamed), Some(Unnamed));
     assert_eq!(given_back(|world| world.zones = 1), Some(Zones));
     assert_eq!(given_back(|world| world.shared = true), Some(SeveralWorkloads));
+    assert_eq!(given_back(|world| world.displaced = true), Some(Displaced));
 }
 
 #[test]
@@ -68,5 +69,7 @@ fn nothing_is_given_back_that_is_followed_or_not_ours() {
     // No mesh is there that would read what stands.
     assert_eq!(given_back(|world| world.mesh = Mesh::Absent), None);
     let bare = |world: &mut World| (world.rule, world.owner.opted_out) = (Rule::None, true);
+    assert_eq!(given_back(bare), None);
+    let bare = |world: &mut World| (world.rule, world.displaced) = (Rule::None, true);
     assert_eq!(given_back(bare), None);
 }

@@ -69,6 +69,12 @@ pub(super) struct World {
     pub(super) lag: Span,
     /// Whether something of ours stands in a rule of somebody else.
     pub(super) leftover: bool,
+    /// Whether a label puts a pod elsewhere than its node.
+    pub(super) displaced: bool,
+    /// Whether the pods behind it are in ambient mode and no waypoint is before them.
+    pub(super) ztunnel_only: bool,
+    /// Whether its caller has a proxy of its own.
+    pub(super) proxied: bool,
     /// Whether a second workload stands behind the host.
     pub(super) shared: bool,
     /// Nodes of each zone, each a subzone where there are several; replicas are dealt out to
@@ -115,6 +121,9 @@ impl World {
             obeys: true,
             lag: Span::ZERO,
             leftover: false,
+            displaced: false,
+            ztunnel_only: false,
+            proxied: false,
             shared: false,
             divided: 1,
             other: None,
@@ -252,7 +261,8 @@ impl World {
             ready_since: Some(Timestamp::from_millis(0)),
             traces: Traces::default(),
         });
-        let caller = self.workload("caller", callers.collect());
+        let mut caller = self.workload("caller", callers.collect());
+        caller.proxied = self.proxied;
         let callee = self.workload("svc", pods);
         let (caller_id, callee_id) = (caller.id.clone(), callee.id.clone());
         let fresh = |now| (now, Source::Simulator);
@@ -276,6 +286,8 @@ impl World {
                 default_split: self.default_split,
                 adoptable: false,
                 leftover: self.leftover,
+                displaced: self.displaced,
+                ztunnel_only: self.ztunnel_only,
             }],
             mesh: self.mesh,
             steering: Steering::default(),
@@ -399,6 +411,7 @@ impl World {
             startup: None,
             min_ready: Span::ZERO,
             counted_by: crate::model::CountBy::Unknown,
+            proxied: false,
             pods,
         }
     }
