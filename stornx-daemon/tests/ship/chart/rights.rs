@@ -92,11 +92,12 @@ const EVENTS: &str = "events.k8s.io/events";
 
 fn least() -> TestResult {
     // Switched on, and what may then be changed of the six.
-    let cases: [(&[&str], &[&str]); 9] = [
+    // What is switched off is still finished, taken back or kept from cutting a zone off.
+    let cases: [(&[&str], &[&str]); 10] = [
         (&[], &[]),
         (&["config.dryRun=true", "rbac.all=true"], &[SCALE, EVICT, MINIMUM, ROUTES, HOOK, EVENTS]),
         (&["config.dryRun=false"], &[SCALE, EVICT, ROUTES, HOOK, EVENTS]),
-        (&["config.dryRun=false", "config.balancer.enabled=false"], &[SCALE, EVICT, HOOK, EVENTS]),
+        (&["config.dryRun=false", "config.balancer.enabled=false"], &[SCALE, EVICT, ROUTES, HOOK, EVENTS]),
         (&["config.dryRun=false", "config.webhook.enabled=false"], &[SCALE, ROUTES, EVENTS]),
         (
             &["config.dryRun=false", "config.moves.hpaWorkloads=hold"],
@@ -112,7 +113,11 @@ fn least() -> TestResult {
         ),
         (
             &["config.dryRun=false", "config.scaler.enabled=false", "config.moves.enabled=false"],
-            &[ROUTES, HOOK, EVENTS],
+            &[SCALE, EVICT, ROUTES, HOOK, EVENTS],
+        ),
+        (
+            &["config.dryRun=false", "config.moves.enabled=false", "config.moves.hpaWorkloads=hold"],
+            &[SCALE, EVICT, MINIMUM, ROUTES, HOOK, EVENTS],
         ),
         (
             &[
@@ -122,7 +127,7 @@ fn least() -> TestResult {
                 "config.balancer.enabled=false",
                 "config.webhook.enabled=false",
             ],
-            &[EVENTS],
+            &[SCALE, ROUTES, EVENTS],
         ),
     ];
     let everything = rights::granted()?;
