@@ -97,7 +97,10 @@ fn least() -> TestResult {
         (&[], &[]),
         (&["config.dryRun=true", "rbac.all=true"], &[SCALE, EVICT, MINIMUM, ROUTES, HOOK, EVENTS]),
         (&["config.dryRun=false"], &[SCALE, EVICT, ROUTES, HOOK, EVENTS]),
-        (&["config.dryRun=false", "config.balancer.enabled=false"], &[SCALE, EVICT, ROUTES, HOOK, EVENTS]),
+        (
+            &["config.dryRun=false", "config.balancer.enabled=false"],
+            &[SCALE, EVICT, ROUTES, HOOK, EVENTS],
+        ),
         (&["config.dryRun=false", "config.webhook.enabled=false"], &[SCALE, ROUTES, EVENTS]),
         (
             &["config.dryRun=false", "config.moves.hpaWorkloads=hold"],
@@ -116,7 +119,11 @@ fn least() -> TestResult {
             &[SCALE, EVICT, ROUTES, HOOK, EVENTS],
         ),
         (
-            &["config.dryRun=false", "config.moves.enabled=false", "config.moves.hpaWorkloads=hold"],
+            &[
+                "config.dryRun=false",
+                "config.moves.enabled=false",
+                "config.moves.hpaWorkloads=hold",
+            ],
             &[SCALE, EVICT, MINIMUM, ROUTES, HOOK, EVENTS],
         ),
         (
