@@ -6,7 +6,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use stornx_core::{
-    engine::EngineOptions, memory::Memory, plan::MoveWay, policy::Policy, ports::LeaderGate,
+    engine::EngineOptions,
+    memory::Memory,
+    plan::MoveWay,
+    policy::Policy,
+    ports::{LeaderGate, PortError},
     units::Span,
 };
 use stornx_k8s::{CleanOptions, Cleaned, Connection, Lease, clean, clean_lease};
@@ -47,7 +51,8 @@ async fn would_be_done(settings: &Settings) -> anyhow::Result<usize> {
     let connection = world::connect(settings).await?;
     let options = options(settings, &connection, true)?;
     let mut told = Told::new("would be done: ");
-    clean(&connection, &options, &NeverWrites, &mut |one| told.tell(&one)).await?;
+    let found = clean(&connection, &options, &NeverWrites, &mut |one| told.tell(&one)).await;
+    found.map_err(not_done)?;
     clean_lease(&connection, &options, &mut |one| told.tell(&one)).await?;
     told.end()
 }
@@ -62,10 +67,17 @@ async fn done(settings: &Settings) -> anyhow::Result<usize> {
     lead(&lease, settings.kubernetes.lease).await?;
     end_moves(&world, &settings, &lease).await?;
     let mut told = Told::new("");
-    clean(&world.connection, &options, &*lease, &mut |one| told.tell(&one)).await?;
+    let cleaned = clean(&world.connection, &options, &*lease, &mut |one| told.tell(&one)).await;
     lease.release().await;
+    cleaned.map_err(not_done)?;
     clean_lease(&world.connection, &options, &mut |one| told.tell(&one)).await?;
     told.end()
+}
+
+/// All that could not be taken back.
+fn not_done(errors: Vec<PortError>) -> anyhow::Error {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("not everything could be taken back: {}", errors.join("; "))
 }
 
 fn options(

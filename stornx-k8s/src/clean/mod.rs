@@ -8,7 +8,7 @@
 //! | `routes` | weights in routing rules, and rules of our own |
 //! | `own` | the registration of the webhook, the address behind its Service, the memory, the lease |
 //!
-//! The memory goes last: what could not be done before is still known to a next run.
+//! The memory goes last, once all else is done: what was not is still known to a next run.
 //! What a pod was told lies in its specification as well, which nobody can change; with
 //! the pod it goes.
 
@@ -68,12 +68,29 @@ struct Room<'a> {
     options: &'a CleanOptions,
     gate: &'a dyn LeaderGate,
     note: &'a mut (dyn FnMut(Cleaned) + Send),
+    /// What could not be taken back.
+    failed: Vec<PortError>,
 }
 
 impl Room<'_> {
     /// Notes what was done, or would be.
     fn note(&mut self, object: impl Into<String>, done: impl Into<String>) {
         (self.note)(Cleaned { object: object.into(), done: done.into() });
+    }
+
+    /// What one object comes to: one that cannot be taken back does not keep the others.
+    ///
+    /// # Errors
+    /// Another process may write by now: nothing else is tried.
+    fn settle(&mut self, result: Result<(), PortError>) -> Result<(), PortError> {
+        match result {
+            Err(error @ PortError::NotLeader { .. }) => Err(error),
+            Err(error) => {
+                self.failed.push(error);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Whether it is to be done; a dry run says no.
@@ -114,24 +131,43 @@ impl Room<'_> {
 }
 
 /// Takes everything back, and tells `note` of each as it is done, or with
-/// [`CleanOptions::dry_run`] what would be. Writes only while `gate` lets it.
+/// [`CleanOptions::dry_run`] what would be. Writes only while `gate` lets it. What cannot be
+/// taken back keeps the memory where it is, and nothing else.
 ///
 /// # Errors
-/// [`PortError`] for the first that could not be read or written; what was noted before it
-/// is done.
+/// Each that could not be read or written; what was noted is done.
 pub async fn clean(
     connection: &Connection,
     options: &CleanOptions,
     gate: &dyn LeaderGate,
     note: &mut (dyn FnMut(Cleaned) + Send),
-) -> Result<(), PortError> {
-    let mut room = Room { client: connection.client(), options, gate, note };
-    for namespace in &options.namespaces {
-        minima::clean(&mut room, namespace).await?;
-        pods::clean(&mut room, namespace).await?;
-        routes::clean(&mut room, namespace).await?;
+) -> Result<(), Vec<PortError>> {
+    let client = connection.client();
+    let mut room = Room { client, options, gate, note, failed: Vec::new() };
+    match everything(&mut room).await {
+        Ok(()) if room.failed.is_empty() => Ok(()),
+        Ok(()) => Err(room.failed),
+        Err(last) => {
+            room.failed.push(last);
+            Err(room.failed)
+        }
     }
-    own::clean(&mut room).await
+}
+
+async fn everything(room: &mut Room<'_>) -> Result<(), PortError> {
+    for namespace in &room.options.namespaces {
+        let done = minima::clean(room, namespace).await;
+        room.settle(done)?;
+        let done = pods::clean(room, namespace).await;
+        room.settle(done)?;
+        let done = routes::clean(room, namespace).await;
+        room.settle(done)?;
+    }
+    let done = own::registration(room).await;
+    room.settle(done)?;
+    let done = own::endpoint(room).await;
+    room.settle(done)?;
+    if room.failed.is_empty() { own::memory(room).await } else { Ok(()) }
 }
 
 /// Deletes the lease that nobody holds any more, after [`clean`] and after it was given
@@ -145,7 +181,8 @@ pub async fn clean_lease(
     note: &mut (dyn FnMut(Cleaned) + Send),
 ) -> Result<(), PortError> {
     let gate = &Nobody;
-    own::lease(&mut Room { client: connection.client(), options, gate, note }).await
+    let client = connection.client();
+    own::lease(&mut Room { client, options, gate, note, failed: Vec::new() }).await
 }
 
 /// Where the lease is given back, nothing else is written any more.

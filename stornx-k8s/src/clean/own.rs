@@ -1,5 +1,5 @@
-//! What StornX made for itself. Objects that came with the installation stay, as they came:
-//! the webhook's registration asks about no namespace and trusts nobody.
+//! What StornX keeps for itself. The webhook's registration came with the installation and
+//! stays: it asks about no namespace and trusts nobody.
 
 use k8s_openapi::api::{
     coordination::v1::Lease, core::v1::ConfigMap, discovery::v1::EndpointSlice,
@@ -21,13 +21,7 @@ use crate::{
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-pub(super) async fn clean(room: &mut Room<'_>) -> Result<(), PortError> {
-    registration(room).await?;
-    endpoint(room).await?;
-    memory(room).await
-}
-
-async fn registration(room: &mut Room<'_>) -> Result<(), PortError> {
+pub(super) async fn registration(room: &mut Room<'_>) -> Result<(), PortError> {
     let name = &room.options.name;
     let registration = Registration::new(room.client.clone());
     let what = format!("read the mutating webhook configuration {name}");
@@ -71,7 +65,7 @@ fn as_read(meta: &kube::core::ObjectMeta) -> DeleteParams {
     DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
 }
 
-async fn endpoint(room: &mut Room<'_>) -> Result<(), PortError> {
+pub(super) async fn endpoint(room: &mut Room<'_>) -> Result<(), PortError> {
     let (namespace, name) = (&room.options.namespace, webhook::service(&room.options.name));
     let api: Api<EndpointSlice> = Api::namespaced(room.client.clone(), namespace.as_str());
     let object = format!("EndpointSlice {namespace}/{name}");
@@ -86,7 +80,7 @@ async fn endpoint(room: &mut Room<'_>) -> Result<(), PortError> {
     Ok(())
 }
 
-async fn memory(room: &mut Room<'_>) -> Result<(), PortError> {
+pub(super) async fn memory(room: &mut Room<'_>) -> Result<(), PortError> {
     let (namespace, name) = (&room.options.namespace, &room.options.name);
     let api: Api<ConfigMap> = Api::namespaced(room.client.clone(), namespace.as_str());
     let object = format!("ConfigMap {namespace}/{name}");

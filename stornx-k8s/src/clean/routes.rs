@@ -25,15 +25,22 @@ pub(super) async fn clean(room: &mut Room<'_>, namespace: &Namespace) -> Result<
         Err(error) => return Err(port_error(&what, &error)),
     };
     for name in found.into_iter().filter_map(|object| object.metadata.name) {
-        let rule = format!("DestinationRule {namespace}/{name}");
-        let acts = room.acts(&rule).await?;
-        let one = give_back(client, namespace.as_str(), &name, !acts);
-        let one = tokio::time::timeout(limit, one).await;
-        match one.map_err(|_| no_answer(&rule, limit))?? {
-            GivenBack::Nothing => {}
-            GivenBack::Field => room.note(rule, "weights removed"),
-            GivenBack::Rule => room.note(rule, "created by StornX: deleted"),
-        }
+        let done = rule(room, namespace, &name).await;
+        room.settle(done)?;
+    }
+    Ok(())
+}
+
+async fn rule(room: &mut Room<'_>, namespace: &Namespace, name: &str) -> Result<(), PortError> {
+    let (client, limit) = (room.client, room.options.timeout);
+    let rule = format!("DestinationRule {namespace}/{name}");
+    let acts = room.acts(&rule).await?;
+    let one = give_back(client, namespace.as_str(), name, !acts);
+    let one = tokio::time::timeout(limit, one).await;
+    match one.map_err(|_| no_answer(&rule, limit))?? {
+        GivenBack::Nothing => {}
+        GivenBack::Field => room.note(rule, "weights removed"),
+        GivenBack::Rule => room.note(rule, "created by StornX: deleted"),
     }
     Ok(())
 }

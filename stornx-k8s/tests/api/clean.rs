@@ -75,13 +75,13 @@ async fn run(
     connection: &Connection,
     options: &CleanOptions,
     leads: bool,
-) -> (Vec<String>, Result<(), PortError>) {
+) -> (Vec<String>, Result<(), Vec<PortError>>) {
     let mut told = Vec::new();
     let gate = Gate(AtomicBool::new(leads));
     let mut note = |one: stornx_k8s::Cleaned| told.push(one.to_string());
     let mut result = clean(connection, options, &gate, &mut note).await;
     if result.is_ok() {
-        result = clean_lease(connection, options, &mut note).await;
+        result = clean_lease(connection, options, &mut note).await.map_err(|error| vec![error]);
     }
     (told, result)
 }
@@ -142,27 +142,46 @@ async fn a_dry_run_says_the_same_and_writes_nothing() {
 async fn who_may_not_write_does_not_and_a_lease_of_somebody_stays() {
     let (api, connection, options) = setup().await;
     let (told, result) = run(&connection, &options, false).await;
-    assert!(matches!(result, Err(PortError::NotLeader { .. })), "{result:?}");
+    let errors = result.unwrap_err();
+    assert!(matches!(errors.as_slice(), [PortError::NotLeader { .. }]), "{errors:?}");
     assert_eq!((told, writes(&api)), (vec![], vec![]));
 
     let mut lease = api.get(LEASES, "stornx/stornx").unwrap();
     lease["spec"]["holderIdentity"] = json!("another");
     api.put(LEASES, lease);
     let (told, result) = run(&connection, &options, true).await;
-    let text = result.unwrap_err().to_string();
+    let text = result.unwrap_err()[0].to_string();
     assert!(text.contains("another holds it"), "{text}");
     assert_eq!(told, ALL[..5]);
     assert!(api.get(LEASES, "stornx/stornx").is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_done_before_an_error_is_told_and_the_memory_stays() {
+async fn what_fails_keeps_the_memory_and_nothing_else() {
     let (api, connection, options) = setup().await;
     api.fail("PATCH", "/mutatingwebhookconfigurations", [Fault::Status(403)]);
+    api.fail("PATCH", "/horizontalpodautoscalers", [Fault::Status(409)]);
     let (told, result) = run(&connection, &options, true).await;
-    assert!(matches!(result, Err(PortError::Rejected { .. })), "{result:?}");
-    assert_eq!(told, ALL[..2]);
+    let errors = result.unwrap_err();
+    let [PortError::Conflict { .. }, PortError::Rejected { .. }] = errors.as_slice() else {
+        panic!("{errors:?}")
+    };
+    assert_eq!(told, [ALL[1], ALL[3]]);
     assert!(api.get(CONFIG_MAPS, "stornx/stornx").is_some());
+    let (told, result) = run(&connection, &options, true).await;
+    result.unwrap();
+    assert_eq!(told, [ALL[0], ALL[2], ALL[4], ALL[5]], "the next run does the rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cost_that_somebody_set_since_stays() {
+    let (api, connection, options) = setup().await;
+    let mut marked = api.get(PODS, "shop/cart-7d9f-a").unwrap();
+    marked["metadata"]["annotations"][COST] = json!("99");
+    api.put(PODS, marked);
+    run(&connection, &options, true).await.1.unwrap();
+    assert_eq!(annotation(&api, "cart-7d9f-a", COST), "99");
+    assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), Value::Null);
 }
 
 #[tokio::test(start_paused = true)]
