@@ -94,6 +94,10 @@ fn remember_host(
     } else if kept.stale_since.is_none() {
         kept.stale_since = Some(view.now);
     }
+    if write.is_some() {
+        // The doubt was about other weights.
+        kept.astray_since = None;
+    }
     match write.map(|write| write.purpose) {
         Some(RoutePurpose::Improve) => kept.written_at = Some(view.now),
         Some(RoutePurpose::Undo) => {
