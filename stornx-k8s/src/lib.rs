@@ -35,7 +35,7 @@
 //!
 //! Nothing is deleted but pods by eviction and routing rules of our own, pods are never
 //! read one by one, and events are never changed. [`clean`] takes everything back; it needs
-//! besides: list destinationrules, pods and autoscalers in managed namespaces, delete the
+//! besides: list destinationrules, pods and autoscalers in managed namespaces and get the last, delete the
 //! ConfigMap, the Lease and the EndpointSlice of the daemon.
 
 mod clean;
@@ -69,6 +69,15 @@ pub use self::{
 pub(crate) fn write_params() -> kube::api::PatchParams {
     let field_manager = Some(map::rule::MANAGER.to_owned());
     kube::api::PatchParams { field_manager, ..kube::api::PatchParams::default() }
+}
+
+/// Deletes an object only as it was read.
+pub(crate) fn as_read(meta: &kube::core::ObjectMeta) -> kube::api::DeleteParams {
+    let preconditions = kube::api::Preconditions {
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+    };
+    kube::api::DeleteParams { preconditions: Some(preconditions), ..Default::default() }
 }
 
 /// What the wall clock says, for what others wrote down by theirs.

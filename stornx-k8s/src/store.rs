@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use crate::{
     connect::Connection,
     error::{before, no_answer, port_error, within},
-    map::rule::MANAGER,
+    map::rule::{MANAGED_BY, MANAGER},
     stats::{ErrorStats, STORE},
     webhook::Webhook,
     write_params,
@@ -127,7 +127,7 @@ impl ConfigMapStore {
                 detail: "its version is not known; it is read again first".to_owned(),
             }),
             Version::Absent => {
-                let label = ("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned());
+                let label = (MANAGED_BY.to_owned(), MANAGER.to_owned());
                 let object = ConfigMap {
                     metadata: ObjectMeta {
                         name: Some(self.options.name.clone()),

@@ -10,10 +10,12 @@ use stornx_core::{
     memory::Memory,
     plan::MoveWay,
     policy::Policy,
-    ports::{LeaderGate, PortError},
+    ports::{LeaderGate, PortError, StateStore as _},
     units::Span,
 };
-use stornx_k8s::{CleanOptions, Cleaned, Connection, Lease, clean, clean_lease};
+use stornx_k8s::{
+    CleanOptions, Cleaned, ConfigMapStore, Connection, Lease, StoreOptions, clean, clean_lease,
+};
 use tokio::time::{self, Instant};
 
 use crate::{
@@ -51,6 +53,15 @@ async fn would_be_done(settings: &Settings) -> anyhow::Result<usize> {
     let connection = world::connect(settings).await?;
     let options = options(settings, &connection, true)?;
     let mut told = Told::new("would be done: ");
+    let store = StoreOptions {
+        namespace: options.namespace.clone(),
+        name: options.name.clone(),
+        timeout: options.timeout,
+    };
+    let memory = ConfigMapStore::new(&connection, store).load().await?;
+    for workload in under_way(&memory) {
+        told.tell(&Cleaned { object: workload, done: "its move finished or undone".to_owned() });
+    }
     let found = clean(&connection, &options, &NeverWrites, &mut |one| told.tell(&one)).await;
     found.map_err(not_done)?;
     clean_lease(&connection, &options, &mut |one| told.tell(&one)).await?;
@@ -64,12 +75,17 @@ async fn done(settings: &Settings) -> anyhow::Result<usize> {
     let world = World::start(&settings, None).await?;
     let options = options(&settings, &world.connection, false)?;
     let lease = Arc::new(world.lease(&settings));
-    lead(&lease, settings.kubernetes.lease).await?;
-    end_moves(&world, &settings, &lease).await?;
+    lead(&lease, settings.kubernetes.lease, &options).await?;
     let mut told = Told::new("");
-    let cleaned = clean(&world.connection, &options, &*lease, &mut |one| told.tell(&one)).await;
+    let cleaned = async {
+        end_moves(&world, &settings, &lease).await?;
+        let mut note = |one| told.tell(&one);
+        clean(&world.connection, &options, &*lease, &mut note).await.map_err(not_done)
+    };
+    let cleaned = cleaned.await;
+    // Also after an error: nobody has to wait for it to run out.
     lease.release().await;
-    cleaned.map_err(not_done)?;
+    cleaned?;
     clean_lease(&world.connection, &options, &mut |one| told.tell(&one)).await?;
     told.end()
 }
@@ -105,7 +121,7 @@ fn at_rest(policy: &Policy) -> Policy {
 }
 
 /// Waits for the lease: for as long as one that died without giving it back keeps it.
-async fn lead(lease: &Lease, duration: Span) -> anyhow::Result<()> {
+async fn lead(lease: &Lease, duration: Span, own: &CleanOptions) -> anyhow::Result<()> {
     let limit = Duration::from_millis(duration.as_millis()).saturating_mul(2);
     let mut leading = lease.leading();
     if time::timeout(limit, leading.wait_for(|leads| *leads)).await.is_ok_and(|led| led.is_ok()) {
@@ -114,7 +130,9 @@ async fn lead(lease: &Lease, duration: Span) -> anyhow::Result<()> {
     match lease.holder() {
         Some(holder) => bail!(
             "{holder} holds the lease, and would write again: stop StornX first \
-             (kubectl scale deployment stornx --replicas=0)"
+             (kubectl --namespace {} scale deployment {} --replicas 0)",
+            own.namespace,
+            own.name
         ),
         None => bail!("the lease could not be taken within {} s", limit.as_secs()),
     }

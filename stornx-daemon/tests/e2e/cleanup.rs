@@ -19,7 +19,7 @@ use stornx_core::{
     model::Snapshot,
     plan::{Action, ActionKind, MoveWay},
     policy::Policy,
-    report::{MoveWhy, Why},
+    report::Why,
 };
 use stornx_testbed::{
     Options, TestBed,
@@ -30,7 +30,7 @@ use stornx_testbed::{
 
 use crate::{
     Failure,
-    moves::{is_free, wait_steering},
+    moves::{is_free, move_within_zone, wait_steering},
     support::{
         SOON, TestResult,
         daemon::{Daemon, quick, stornx},
@@ -247,26 +247,7 @@ fn words(output: &Output) -> Result<Vec<String>, Failure> {
     Ok(said.lines().map(ToOwned::to_owned).collect())
 }
 
-/// A replica of the first goes to an empty node of its zone.
 fn some_move(snapshot: &Snapshot, memory: &Memory) -> Option<(Action, Why)> {
-    let named = |one: &&stornx_core::model::Workload| one.id.name() == MOVING;
-    let workload = snapshot.workloads.iter().find(|one| named(one) && is_free(one, memory))?;
-    let pod = workload.pods.first()?;
-    let from = pod.node.clone()?;
-    let zone = &snapshot.nodes.iter().find(|node| node.name == from)?.zone;
-    let is_empty = |node: &&stornx_core::model::Node| {
-        let empty = workload.pods.iter().all(|pod| pod.node.as_ref() != Some(&node.name));
-        empty && node.zone == *zone
-    };
-    let to = snapshot.nodes.iter().find(is_empty)?.name.clone();
-    let (id, victim, observed) = (workload.id.clone(), pod.name.clone(), workload.desired);
-    let why = MoveWhy::Undo {
-        workload: id.clone(),
-        victim: victim.clone(),
-        from: from.clone(),
-        to: to.clone(),
-    };
-    let way = MoveWay::Surge;
-    let action = Action::StartMove { workload: id, observed, way, victim, from, to };
-    Some((action, Why::Move(why)))
+    let moving = snapshot.workloads.iter().find(|one| one.id.name() == MOVING)?;
+    move_within_zone(snapshot, moving, MoveWay::Surge).filter(|_| is_free(moving, memory))
 }

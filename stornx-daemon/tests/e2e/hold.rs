@@ -19,10 +19,10 @@ use kube::{
 };
 use stornx_core::{
     memory::Memory,
-    model::{Node, Snapshot},
+    model::Snapshot,
     plan::{Action, ActionKind, MoveEnding, MoveWay},
     policy::{AutoscaledMoves, Policy},
-    report::{MoveWhy, Why},
+    report::Why,
 };
 use stornx_testbed::{
     Options, TestBed,
@@ -33,7 +33,7 @@ use stornx_testbed::{
 
 use crate::{
     Failure,
-    moves::{is_free, wait_steering},
+    moves::{is_free, move_within_zone, wait_steering},
     support::{
         SOON, TestResult,
         driver::{Driver, Setup, busy},
@@ -167,26 +167,7 @@ async fn assert_minimum(admin: &Client, expected: (i32, Option<&str>)) -> TestRe
     Ok(())
 }
 
-/// The first replica goes to an empty node of its zone: it is spread as before.
 fn some_move(snapshot: &Snapshot, memory: &Memory) -> Option<(Action, Why)> {
     let workload = snapshot.workloads.iter().find(|one| is_free(one, memory))?;
-    let pod = workload.pods.first()?;
-    let from = pod.node.clone()?;
-    let zone = &snapshot.nodes.iter().find(|node| node.name == from)?.zone;
-    let is_empty = |node: &&Node| {
-        let empty = workload.pods.iter().all(|pod| pod.node.as_ref() != Some(&node.name));
-        empty && node.zone == *zone
-    };
-    let to = snapshot.nodes.iter().find(is_empty)?.name.clone();
-    let id = workload.id.clone();
-    let why = MoveWhy::Undo {
-        workload: id.clone(),
-        victim: pod.name.clone(),
-        from: from.clone(),
-        to: to.clone(),
-    };
-    let (observed, victim) = (workload.desired, pod.name.clone());
-    let way = MoveWay::Hold;
-    let action = Action::StartMove { workload: id, observed, way, victim, from, to };
-    Some((action, Why::Move(why)))
+    move_within_zone(snapshot, workload, MoveWay::Hold)
 }

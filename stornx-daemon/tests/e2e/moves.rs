@@ -209,23 +209,43 @@ fn some_move(snapshot: &Snapshot, memory: &Memory, dice: &Dice) -> Option<(Actio
         snapshot.workloads.iter().filter(|one| is_free(one, memory)).collect();
     let workload = *free.get(dice.below(free.len()))?;
     let pod = workload.pods.get(dice.below(workload.pods.len()))?;
-    let from = pod.node.clone()?;
     let to = snapshot.nodes.get(dice.below(snapshot.nodes.len()))?.name.clone();
+    a_move(workload, pod, to, MoveWay::Surge)
+}
+
+/// The move of a replica to a node, with a reason; `None` while it is on no node.
+pub(crate) fn a_move(
+    workload: &model::Workload,
+    pod: &model::Pod,
+    to: NodeName,
+    way: MoveWay,
+) -> Option<(Action, Why)> {
+    let (id, victim, from) = (workload.id.clone(), pod.name.clone(), pod.node.clone()?);
     let why = MoveWhy::Undo {
-        workload: workload.id.clone(),
-        victim: pod.name.clone(),
+        workload: id.clone(),
+        victim: victim.clone(),
         from: from.clone(),
         to: to.clone(),
     };
-    let action = Action::StartMove {
-        workload: workload.id.clone(),
-        observed: workload.desired,
-        way: MoveWay::Surge,
-        victim: pod.name.clone(),
-        from,
-        to,
-    };
+    let observed = workload.desired;
+    let action = Action::StartMove { workload: id, observed, way, victim, from, to };
     Some((action, Why::Move(why)))
+}
+
+/// The first replica goes to an empty node of its zone: it is spread as before.
+pub(crate) fn move_within_zone(
+    snapshot: &Snapshot,
+    workload: &model::Workload,
+    way: MoveWay,
+) -> Option<(Action, Why)> {
+    let pod = workload.pods.first()?;
+    let from = pod.node.as_ref()?;
+    let zone = &snapshot.nodes.iter().find(|node| node.name == *from)?.zone;
+    let is_empty = |node: &&model::Node| {
+        let empty = workload.pods.iter().all(|pod| pod.node.as_ref() != Some(&node.name));
+        empty && node.zone == *zone
+    };
+    a_move(workload, pod, snapshot.nodes.iter().find(is_empty)?.name.clone(), way)
 }
 
 /// All its replicas are there and serve, and nothing of it is under way.

@@ -11,7 +11,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use stornx_core::{
@@ -37,6 +37,7 @@ use crate::{
         driver::Dice,
         long_form,
         rights::{self, OWN},
+        tape::destination_rules,
     },
 };
 
@@ -144,15 +145,8 @@ fn host(service: &str) -> Result<HostName, Failure> {
     Ok(HostName::of_service(&Namespace::new(HERE)?, service)?)
 }
 
-fn destination_rules(client: &Client) -> Api<DynamicObject> {
-    let resource = ApiResource {
-        group: "networking.istio.io".to_owned(),
-        version: "v1".to_owned(),
-        api_version: "networking.istio.io/v1".to_owned(),
-        kind: "DestinationRule".to_owned(),
-        plural: "destinationrules".to_owned(),
-    };
-    Api::namespaced_with(client.clone(), HERE, &resource)
+fn rules_here(client: &Client) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), HERE, &destination_rules())
 }
 
 async fn service(client: &Client, name: &str) -> TestResult {
@@ -194,7 +188,7 @@ fn zones() -> Vec<ZoneName> {
 async fn rules(bed: Arc<TestBed>) -> TestResult {
     let admin = bed.client("admin").await?;
     let writer = Writer::start(&bed).await?;
-    let (api, dice, zones) = (destination_rules(&admin), Dice::new(3), zones());
+    let (api, dice, zones) = (rules_here(&admin), Dice::new(3), zones());
     let (first, second) = (table(&dice, &zones)?, table(&dice, &zones)?);
     service(&admin, "bare").await?;
     service(&admin, "ruled").await?;
@@ -330,7 +324,7 @@ async fn obeys(bed: Arc<TestBed>) -> TestResult {
         *stands = to.clone();
         writer.sees(host, &Rule::Ours(to.clone())).await?;
         let name = format!("stornx-{}", host.service());
-        let mut rule = destination_rules(&admin).get(&name).await?;
+        let mut rule = rules_here(&admin).get(&name).await?;
         rule.metadata.managed_fields = None;
         written.push(serde_json::to_value(&rule)?);
         for (zone, caller) in &callers {

@@ -4,22 +4,18 @@
 use k8s_openapi::api::{
     coordination::v1::Lease, core::v1::ConfigMap, discovery::v1::EndpointSlice,
 };
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, Preconditions},
-};
+use kube::{Api, api::Patch};
 use serde_json::json;
 use stornx_core::ports::PortError;
 
 use super::Room;
 use crate::{
-    map::rule::MANAGER,
+    as_read,
+    map::rule::{MANAGED_BY, MANAGER},
     store::KEY,
     webhook::{self, Registration},
     write_params,
 };
-
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 pub(super) async fn registration(room: &mut Room<'_>) -> Result<(), PortError> {
     let name = &room.options.name;
@@ -56,13 +52,6 @@ pub(super) async fn lease(room: &mut Room<'_>) -> Result<(), PortError> {
     }
     room.note(object, "deleted");
     Ok(())
-}
-
-/// A precondition: the object as it was read.
-fn as_read(meta: &kube::core::ObjectMeta) -> DeleteParams {
-    let preconditions =
-        Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
-    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
 }
 
 pub(super) async fn endpoint(room: &mut Room<'_>) -> Result<(), PortError> {

@@ -24,6 +24,8 @@ use stornx_core::{
 
 /// The field manager under which StornX writes.
 pub(crate) const MANAGER: &str = "stornx";
+/// The label of objects that StornX created; its value is [`MANAGER`].
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// What is kept of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]

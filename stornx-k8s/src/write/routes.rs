@@ -18,7 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
+    api::{DynamicObject, Patch, PatchParams},
     core::ApiResource,
 };
 use serde_json::{Value, json};
@@ -29,6 +29,7 @@ use stornx_core::{
 };
 
 use crate::{
+    as_read,
     connect::DESTINATION_RULES,
     error::{is_not_found, port_error},
     facts::{
@@ -37,14 +38,11 @@ use crate::{
     },
     map::{
         name_of, namespace_of,
-        rule::{self, MANAGER, RuleRecord, Share},
+        rule::{self, MANAGED_BY, MANAGER, RuleRecord, Share},
         service::Uid,
     },
     watch::Shared,
 };
-
-/// The label of a rule that was created by us.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Writes DestinationRules.
 pub(crate) struct IstioRoutes {
@@ -196,13 +194,7 @@ pub(crate) async fn give_back(
             if dry_run {
                 return Ok(GivenBack::Rule);
             }
-            let preconditions = Preconditions {
-                uid: meta.uid.clone(),
-                resource_version: meta.resource_version.clone(),
-            };
-            let params =
-                DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            return match api.delete(name, &params).await {
+            return match api.delete(name, &as_read(meta)).await {
                 Ok(_) => Ok(GivenBack::Rule),
                 Err(error) if is_not_found(&error) => Ok(GivenBack::Nothing),
                 Err(error) => Err(failed(error)),

@@ -5,11 +5,11 @@ use stornx_core::{
     model::Workload as Seen,
     plan::{Action, MoveWay},
     policy::{AutoscaledMoves, Policy},
-    report::{MoveWhy, ScaleWhy, Trigger, Why},
+    report::{ScaleWhy, Trigger, Why},
     units::Span,
 };
 
-use crate::{Failure, support::driver::busy};
+use crate::{Failure, moves::a_move, support::driver::busy};
 
 /// What is done in a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,16 +97,8 @@ impl Scenario {
         match self {
             Self::Move | Self::UndoneMove | Self::NeverReady | Self::EvictionMove => {
                 let pod = victims.first().and_then(pod)?;
-                let (victim, from) = (pod.name.clone(), pod.node.clone()?);
-                let why = MoveWhy::Undo {
-                    workload: id.clone(),
-                    victim: victim.clone(),
-                    from: from.clone(),
-                    to: to.clone(),
-                };
                 let way = if self == Self::EvictionMove { MoveWay::Evict } else { MoveWay::Surge };
-                let action = Action::StartMove { workload: id, observed, way, victim, from, to };
-                Some((action, Why::Move(why)))
+                a_move(workload, pod, to, way)
             }
             Self::Grow | Self::Release if observed == self.replicas().0 => {
                 let new = self.replicas().1 - observed;
