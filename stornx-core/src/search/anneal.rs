@@ -9,9 +9,9 @@
 
 use super::{
     facts::Facts,
-    gain,
     layout::{Layout, sound},
     random::Random,
+    terrain::{Shift, Terrain},
 };
 
 /// How one annealing goes.
@@ -50,23 +50,51 @@ impl Cooling {
         price * within + self.price * over + over * over * 0.5 * self.slope
     }
 
-    fn cost(&self, moves: u32, away: Away, price: f64) -> f64 {
+    /// What a move costs at a price, and where its service asks for more, at that.
+    fn cost(&self, moves: u32, away: Away, price: f64, own: f64) -> f64 {
         let detour = self.detour * f64::from(away.moves + away.goal);
         if away.moves == 0 {
             return detour;
         }
         let after = moves.saturating_add_signed(away.moves);
-        detour + self.bill(after, price) - self.bill(moves, price)
+        let dearer = (own - price).max(0.0) * f64::from(away.moves);
+        detour + dearer + self.bill(after, price) - self.bill(moves, price)
     }
+}
+
+/// Who is to come to a machine.
+#[derive(Debug, Clone, Copy)]
+struct Guest {
+    service: usize,
+    container: usize,
+    from: usize,
+    to: usize,
+}
+
+impl Guest {
+    const fn shift(self) -> Shift {
+        Shift { service: self.service, from: self.from, to: self.to }
+    }
+}
+
+/// Who leaves it, and where to.
+#[derive(Debug, Clone, Copy)]
+struct Victim {
+    container: usize,
+    shift: Shift,
+    worth: f64,
+    away: Away,
 }
 
 /// Most containers that are sent away for one that comes.
 const EJECTED: usize = 4;
 
 /// Annealing from an origin.
-#[derive(Debug)]
-pub(crate) struct Annealer<'a> {
+pub(crate) struct Annealer<'a, T> {
     facts: &'a Facts,
+    /// Where it begins.
+    start: &'a T,
+    terrain: T,
     pub(crate) layout: Layout,
     /// Counts by machine and service from which distance is measured.
     origin: Vec<u16>,
@@ -82,12 +110,15 @@ pub(crate) struct Annealer<'a> {
     pub(crate) random: Random,
 }
 
-impl<'a> Annealer<'a> {
-    pub(crate) fn new(facts: &'a Facts, layout: Layout, seed: u64) -> Self {
+impl<'a, T: Terrain> Annealer<'a, T> {
+    pub(crate) fn new(facts: &'a Facts, start: &'a T, seed: u64) -> Self {
+        let layout = Layout::today(facts);
         let origin = counts(facts, &layout);
-        let worth = gain::total(facts, &layout);
+        let worth = start.worth(facts, &layout);
         Self {
             facts,
+            start,
+            terrain: start.clone(),
             layout,
             origin,
             goal: Vec::new(),
@@ -108,7 +139,8 @@ impl<'a> Annealer<'a> {
 
     pub(crate) fn restart(&mut self) {
         self.layout = Layout::today(self.facts);
-        self.worth = gain::total(self.facts, &self.layout);
+        self.terrain = self.start.clone();
+        self.worth = self.terrain.worth(self.facts, &self.layout);
         self.settle();
     }
 
@@ -153,41 +185,54 @@ impl<'a> Annealer<'a> {
                 self.layout.machine_of(companion)
             }
         };
-        if !self.allowed(service, from, to) {
+        if !self.allowed(Shift { service, from, to }) {
             return;
         }
-        let worth = gain::of_shift(facts, &self.layout, service, from, to);
-        let away = self.away(service, from, to);
-        let mut change = worth - cooling.cost(self.moves, away, self.price);
+        let guest = Guest { service, container, from, to };
+        let (worth, away) = (self.gain(guest.shift()), self.away(guest.shift()));
+        let change = worth - self.cost(service, away, cooling);
         if self.layout.fits(facts, service, to) {
             if change >= least {
-                self.layout.shift(facts, container, to);
-                self.worth += worth;
-                self.moves = self.moves.wrapping_add_signed(away.moves);
+                self.go(container, guest.shift(), worth, away);
+                self.stay();
             }
             return;
         }
         if change + cooling.price + temperature < least {
             return;
         }
-        // Make room: the guest comes first and overbooks the machine, or last.
-        let (worth_before, moves_before) = (self.worth, self.moves);
-        self.trail.clear();
+        let before = (self.worth, self.moves);
+        if self.make_room(guest, (worth, away), change, least, cooling) {
+            self.stay();
+        } else {
+            self.undo(before);
+        }
+    }
+
+    /// Sends others away for a guest, who comes first and overbooks the machine, or
+    /// last. Whether all of it together is worth it.
+    fn make_room(
+        &mut self,
+        guest: Guest,
+        (worth, away): (f64, Away),
+        mut change: f64,
+        least: f64,
+        cooling: &Cooling,
+    ) -> bool {
+        let facts = self.facts;
+        let before = self.moves;
         if !cooling.careful {
-            self.go(container, from, to, worth, away);
+            self.go(guest.container, guest.shift(), worth, away);
         }
         let mut made = false;
         for _ in 0..EJECTED {
-            let Some((victim, target, worth, away)) = self.victim(service, to, from, cooling)
-            else {
-                break;
-            };
-            change += worth - cooling.cost(self.moves, away, self.price);
-            self.go(victim, to, target, worth, away);
+            let Some(victim) = self.victim(guest, cooling) else { break };
+            change += victim.worth - self.cost(victim.shift.service, victim.away, cooling);
+            self.go(victim.container, victim.shift, victim.worth, victim.away);
             made = if cooling.careful {
-                self.layout.fits(facts, service, to)
+                self.layout.fits(facts, guest.service, guest.to)
             } else {
-                sound(self.layout.free(to))
+                sound(self.layout.free(guest.to))
             };
             if made || change + cooling.price < least {
                 break;
@@ -195,61 +240,71 @@ impl<'a> Annealer<'a> {
         }
         if made && cooling.careful {
             // What left may have been a partner: the guest is worth something else now.
-            change -= worth - cooling.cost(moves_before, away, self.price);
-            let worth = gain::of_shift(facts, &self.layout, service, from, to);
-            let away = self.away(service, from, to);
-            change += worth - cooling.cost(self.moves, away, self.price);
-            made = self.allowed(service, from, to);
-            self.go(container, from, to, worth, away);
-        }
-        if !(made && change >= least) {
-            while let Some((container, from)) = self.trail.pop() {
-                self.layout.shift(facts, container as usize, from as usize);
+            let own = facts.price[guest.service];
+            change -= worth - cooling.cost(before, away, self.price, own);
+            let (worth, away) = (self.gain(guest.shift()), self.away(guest.shift()));
+            change += worth - self.cost(guest.service, away, cooling);
+            made = self.allowed(guest.shift());
+            if made {
+                self.go(guest.container, guest.shift(), worth, away);
             }
-            (self.worth, self.moves) = (worth_before, moves_before);
         }
+        made && change >= least
     }
 
-    fn go(&mut self, container: usize, from: usize, to: usize, worth: f64, away: Away) {
-        self.layout.shift(self.facts, container, to);
-        self.trail.push((container as u32, from as u32));
-        self.worth += worth;
+    fn gain(&mut self, shift: Shift) -> f64 {
+        self.terrain.gain(self.facts, &self.layout, shift)
+    }
+
+    fn cost(&self, service: usize, away: Away, cooling: &Cooling) -> f64 {
+        cooling.cost(self.moves, away, self.price, self.facts.price[service])
+    }
+
+    fn go(&mut self, container: usize, shift: Shift, worth: f64, away: Away) {
+        self.worth += self.terrain.go(shift, worth);
+        self.layout.shift(self.facts, container, shift.to);
+        self.trail.push((container as u32, shift.from as u32));
         self.moves = self.moves.wrapping_add_signed(away.moves);
     }
 
-    /// Somebody on a machine that can go elsewhere, best of a few.
-    fn victim(
-        &mut self,
-        guest: usize,
-        machine: usize,
-        vacated: usize,
-        cooling: &Cooling,
-    ) -> Option<(usize, usize, f64, Away)> {
+    fn stay(&mut self) {
+        self.trail.clear();
+        self.terrain.keep();
+    }
+
+    fn undo(&mut self, (worth, moves): (f64, u32)) {
+        while let Some((container, from)) = self.trail.pop() {
+            self.layout.shift(self.facts, container as usize, from as usize);
+            self.terrain.back();
+        }
+        (self.worth, self.moves) = (worth, moves);
+    }
+
+    /// Somebody on the machine of a guest that can go elsewhere, best of a few.
+    fn victim(&mut self, guest: Guest, cooling: &Cooling) -> Option<Victim> {
         let facts = self.facts;
-        let mut best: Option<(f64, (usize, usize, f64, Away))> = None;
+        let mut best: Option<(f64, Victim)> = None;
         for _ in 0..3 {
-            let residents = self.layout.residents(machine);
+            let residents = self.layout.residents(guest.to);
             if residents.is_empty() {
                 return None;
             }
-            let victim = residents[self.random.below(residents.len())] as usize;
-            let service = self.layout.service_of(victim);
-            if service == guest {
+            let container = residents[self.random.below(residents.len())] as usize;
+            let service = self.layout.service_of(container);
+            if service == guest.service {
                 continue;
             }
             let home = facts.today[self.draw_container(service)] as usize;
             let anywhere = self.random.below(facts.machines);
-            for target in [vacated, home, anywhere] {
-                if !self.allowed(service, machine, target)
-                    || !self.layout.fits(facts, service, target)
-                {
+            for to in [guest.from, home, anywhere] {
+                let shift = Shift { service, from: guest.to, to };
+                if !self.allowed(shift) || !self.layout.fits(facts, service, to) {
                     continue;
                 }
-                let away = self.away(service, machine, target);
-                let worth = gain::of_shift(facts, &self.layout, service, machine, target);
-                let change = worth - cooling.cost(self.moves, away, self.price);
-                if best.is_none_or(|(known, _)| change > known) {
-                    best = Some((change, (victim, target, worth, away)));
+                let (worth, away) = (self.gain(shift), self.away(shift));
+                let change = worth - self.cost(service, away, cooling);
+                if best.as_ref().is_none_or(|(known, _)| change > *known) {
+                    best = Some((change, Victim { container, shift, worth, away }));
                 }
             }
         }
@@ -257,7 +312,7 @@ impl<'a> Annealer<'a> {
     }
 
     /// How many moves further from the origin a shift leads.
-    fn away(&self, service: usize, from: usize, to: usize) -> Away {
+    fn away(&self, Shift { service, from, to }: Shift) -> Away {
         let at = |machine: usize| machine * self.facts.services + service;
         let left = self.layout.count(self.facts, service, from);
         let entered = self.layout.count(self.facts, service, to);
@@ -270,8 +325,8 @@ impl<'a> Annealer<'a> {
         }
     }
 
-    fn allowed(&self, service: usize, from: usize, to: usize) -> bool {
-        self.layout.allowed_again(self.facts, service, from, to, &self.origin)
+    fn allowed(&self, shift: Shift) -> bool {
+        self.layout.allowed_again(self.facts, &self.terrain, shift, &self.origin)
     }
 
     fn draw_container(&mut self, service: usize) -> usize {

@@ -10,6 +10,7 @@ use super::{
     anneal::{Annealer, Cooling},
     facts::Facts,
     layout::Layout,
+    terrain::Terrain,
 };
 
 /// What one climb is asked for.
@@ -17,8 +18,6 @@ use super::{
 pub(crate) struct Goal {
     pub(crate) seed: u64,
     pub(crate) max_moves: Option<usize>,
-    /// Worth that each move must bring.
-    pub(crate) price: f64,
     /// Factor of the prices that the climb sets itself. They make it find bundles worth
     /// their moves; on small problems they hide single moves worth a little.
     pub(crate) strictness: f64,
@@ -27,8 +26,10 @@ pub(crate) struct Goal {
 }
 
 /// The placements on the way of one round.
-pub(crate) struct Climb<'a> {
+pub(crate) struct Climb<'a, T> {
     facts: &'a Facts,
+    /// Where it begins.
+    start: &'a T,
     goal: Goal,
     most_moves: u32,
     /// Worth of all traffic, by container that has any: the scale of temperatures.
@@ -37,8 +38,8 @@ pub(crate) struct Climb<'a> {
     busy: f64,
 }
 
-impl<'a> Climb<'a> {
-    pub(crate) fn new(facts: &'a Facts, goal: Goal) -> Self {
+impl<'a, T: Terrain> Climb<'a, T> {
+    pub(crate) fn new(facts: &'a Facts, start: &'a T, goal: Goal) -> Self {
         let busy: usize = (0..facts.services)
             .filter(|service| !facts.partners(*service).is_empty())
             .map(|service| facts.containers(service).len())
@@ -47,9 +48,10 @@ impl<'a> Climb<'a> {
         let most_moves = goal.max_moves.and_then(|most| u32::try_from(most).ok());
         Self {
             facts,
+            start,
             goal,
             most_moves: most_moves.unwrap_or(u32::MAX),
-            unit: (facts.machine_weight + facts.zone_weight) / busy,
+            unit: start.possible() / busy,
             busy,
         }
     }
@@ -61,7 +63,7 @@ impl<'a> Climb<'a> {
         steps: u64,
         enough: &mut dyn FnMut() -> bool,
     ) -> Option<Vec<Layout>> {
-        let mut annealer = Annealer::new(self.facts, Layout::today(self.facts), self.goal.seed);
+        let mut annealer = Annealer::new(self.facts, self.start, self.goal.seed);
         let before = annealer.worth;
         let for_summit = steps / 100 * SUMMIT_PERCENT;
         if !annealer.run(self.summit(for_summit), enough) {
@@ -94,7 +96,7 @@ impl<'a> Climb<'a> {
 
     fn summit(&self, steps: u64) -> Cooling {
         let part = f64::from(self.most_moves) / self.busy;
-        let possible = self.facts.machine_weight + self.facts.zone_weight;
+        let possible = self.start.possible();
         let price = self.goal.strictness * PRICE * 0.8 * possible / f64::from(self.most_moves);
         Cooling {
             steps,
@@ -103,8 +105,8 @@ impl<'a> Climb<'a> {
             // today.
             hot: self.unit * (20.0 * part * part).clamp(0.8, 16.0),
             cold: self.unit / COLD,
-            price: price.max(self.goal.price).max(self.goal.strictness * self.unit / COLD),
-            last_price: self.goal.price.max(self.unit / LAST),
+            price: price.max(self.goal.strictness * self.unit / COLD),
+            last_price: self.unit / LAST,
             most_moves: self.most_moves,
             // Going over the budget by 2 % doubles the price. The list is cut at the
             // budget in any case; a soft limit lets the annealing change its mind.
@@ -120,8 +122,8 @@ impl<'a> Climb<'a> {
             steps,
             hot: self.unit,
             cold: self.unit / COLD,
-            price: price.max(self.goal.price),
-            last_price: price.max(self.goal.price),
+            price,
+            last_price: price,
             most_moves: budget - climbed,
             slope: price / 10.0,
             detour,

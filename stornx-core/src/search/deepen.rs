@@ -7,7 +7,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{facts::Facts, gain, layout::Layout, order::Shift, random::Random, rounds::LEAST};
+use super::{
+    facts::Facts,
+    layout::Layout,
+    random::Random,
+    rounds::LEAST,
+    terrain::{Shift, Terrain},
+};
 
 /// Most placements that are looked at: tens of milliseconds.
 const MOST: usize = 10_000;
@@ -16,35 +22,41 @@ const MOST: usize = 10_000;
 /// completely.
 const MOST_BRANCHES: usize = 500;
 
-/// The moves (at most `most`) to the placement whose worth less `price` for each move is
-/// best, if it is better than staying.
-pub(crate) fn best_sequence(
-    facts: &Facts,
-    layout: &Layout,
-    most: usize,
-    price: f64,
-) -> Option<Vec<Shift>> {
+/// Whether there are few enough ways to go on.
+pub(crate) fn is_small(facts: &Facts, layout: &Layout) -> bool {
     let kinds: usize =
         (0..facts.machines).map(|machine| kinds(facts, layout, machine).count()).sum();
-    if kinds * facts.machines > MOST_BRANCHES {
-        return None;
-    }
+    kinds * facts.machines <= MOST_BRANCHES
+}
+
+/// The moves (at most `most`) to the placement whose worth less what the moves cost is
+/// best, if it is better than staying. `terrain` stands at `layout`, before and after.
+pub(crate) fn best_sequence(
+    facts: &Facts,
+    terrain: &mut impl Terrain,
+    layout: &Layout,
+    most: usize,
+) -> Option<Vec<Shift>> {
     let mut looked = Looked { facts, nodes: Vec::new(), seen: BTreeSet::from([0]) };
-    looked.expand(layout, None);
+    looked.expand(terrain, layout, None);
     let mut next = 0;
     while next < looked.nodes.len() && looked.nodes.len() < MOST {
         if looked.nodes[next].depth < most {
             let mut there = layout.clone();
-            for Shift { service, from, to } in looked.path(next) {
-                there.shift_one(facts, service, from, to);
+            let path = looked.path(next);
+            for shift in &path {
+                let gain = terrain.gain(facts, &there, *shift);
+                terrain.go(*shift, gain);
+                there.shift_one(facts, *shift);
             }
-            looked.expand(&there, Some(next));
+            looked.expand(terrain, &there, Some(next));
+            path.iter().for_each(|_| terrain.back());
         }
         next += 1;
     }
     let mut best = (LEAST, None);
     for (at, node) in looked.nodes.iter().enumerate() {
-        let value = node.worth - price * node.depth as f64;
+        let value = node.worth - node.price;
         // Nodes come by growing depth: longer only when it is worth more.
         if node.depth <= most && value > best.0 + LEAST {
             best = (value, Some(at));
@@ -66,6 +78,8 @@ struct Node {
     depth: usize,
     /// Against the first placement.
     worth: f64,
+    /// Of the moves.
+    price: f64,
     /// Sum of a random number for each container on each machine, against the first
     /// placement: the same for the same counts, whatever the order of moves.
     mark: u64,
@@ -78,17 +92,17 @@ struct Looked<'a> {
 }
 
 impl Looked<'_> {
-    fn expand(&mut self, layout: &Layout, parent: Option<usize>) {
+    fn expand(&mut self, terrain: &mut impl Terrain, layout: &Layout, parent: Option<usize>) {
         let facts = self.facts;
-        let (depth, worth, mark) = parent.map_or((0, 0.0, 0), |parent| {
+        let (depth, worth, price, mark) = parent.map_or((0, 0.0, 0.0, 0), |parent| {
             let node = &self.nodes[parent];
-            (node.depth, node.worth, node.mark)
+            (node.depth, node.worth, node.price, node.mark)
         });
         for from in 0..facts.machines {
             for service in kinds(facts, layout, from) {
                 for to in 0..facts.machines {
-                    if !layout.fits(facts, service, to) || !layout.allowed(facts, service, from, to)
-                    {
+                    let shift = Shift { service, from, to };
+                    if !layout.fits(facts, service, to) || !layout.allowed(facts, terrain, shift) {
                         continue;
                     }
                     let at = |machine: usize| {
@@ -96,9 +110,16 @@ impl Looked<'_> {
                     };
                     let mark = mark.wrapping_add(at(to)).wrapping_sub(at(from));
                     if self.seen.insert(mark) {
-                        let worth = worth + gain::of_shift(facts, layout, service, from, to);
-                        let shift = Shift { service, from, to };
-                        self.nodes.push(Node { parent, shift, depth: depth + 1, worth, mark });
+                        let worth = worth + terrain.gain(facts, layout, shift);
+                        let price = price + facts.price[service];
+                        self.nodes.push(Node {
+                            parent,
+                            shift,
+                            depth: depth + 1,
+                            worth,
+                            price,
+                            mark,
+                        });
                     }
                 }
             }

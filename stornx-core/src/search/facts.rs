@@ -48,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) pinned: Vec<bool>,
     pub(crate) machine_weight: f64,
     pub(crate) zone_weight: f64,
+    /// By service: worth that a move of one of its containers must bring.
+    pub(crate) price: Vec<f64>,
     /// Machine of every container today, one service after the other.
     pub(crate) today: Vec<u32>,
     /// Zones held today, by zone and service.
@@ -58,7 +60,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Assumes a valid problem.
-    pub(crate) fn new(problem: &Problem) -> Self {
+    pub(crate) fn new(problem: &Problem, price: f64) -> Self {
         let services = problem.services.len();
         let total: f64 = problem.edges.iter().map(|edge| edge.traffic).sum();
         let mut by_service: Vec<Vec<Partner>> = vec![Vec::new(); services];
@@ -148,6 +150,7 @@ impl Facts {
             pinned: problem.services.iter().map(|service| service.pinned).collect(),
             machine_weight: problem.weights.machine,
             zone_weight: problem.weights.zone,
+            price: vec![price; services],
             today,
             held: zone_counts.iter().map(|count| *count > 0).collect(),
             skew,

@@ -1,7 +1,10 @@
 //! A placement while it changes: counts by machine and zone, free resources, and the
 //! containers as lists from which one can be drawn in constant time.
 
-use super::facts::{Facts, Resources};
+use super::{
+    facts::{Facts, Resources},
+    terrain::{Shift, Terrain},
+};
 
 /// A placement while it changes.
 #[derive(Debug, Clone)]
@@ -83,8 +86,10 @@ impl Layout {
     }
 
     /// Whether a container may go from one machine to another, room aside.
-    pub(crate) fn allowed(&self, facts: &Facts, service: usize, from: usize, to: usize) -> bool {
-        self.suits(facts, service, to) && self.may_leave(facts, service, from, to)
+    pub(crate) fn allowed(&self, facts: &Facts, terrain: &impl Terrain, shift: Shift) -> bool {
+        self.suits(facts, shift.service, shift.to)
+            && self.may_leave(facts, terrain, shift)
+            && terrain.admits(shift.service, shift.to)
     }
 
     /// Whether a machine may hold one more container of a service, room aside.
@@ -98,18 +103,32 @@ impl Layout {
     pub(crate) fn allowed_again(
         &self,
         facts: &Facts,
-        service: usize,
-        from: usize,
-        to: usize,
+        terrain: &impl Terrain,
+        shift: Shift,
         origin: &[u16],
     ) -> bool {
-        (self.suits(facts, service, to)
-            || self.count(facts, service, to) < origin[to * facts.services + service])
-            && self.may_leave(facts, service, from, to)
+        let Shift { service, to, .. } = shift;
+        let was_there =
+            || self.count(facts, service, to) < origin[to * facts.services + service];
+        ((self.suits(facts, service, to) && terrain.admits(service, to)) || was_there())
+            && self.may_leave(facts, terrain, shift)
     }
 
-    fn may_leave(&self, facts: &Facts, service: usize, from: usize, to: usize) -> bool {
-        from != to && !facts.pinned[service] && self.spread_kept(facts, service, from, to)
+    fn may_leave(&self, facts: &Facts, terrain: &impl Terrain, shift: Shift) -> bool {
+        let Shift { service, from, to } = shift;
+        from != to
+            && !facts.pinned[service]
+            && self.spread_kept(facts, service, from, to)
+            && terrain.may_change(facts, self, shift)
+    }
+
+    /// Containers of a service in each zone.
+    pub(crate) fn by_zone<'a>(
+        &'a self,
+        facts: &'a Facts,
+        service: usize,
+    ) -> impl Iterator<Item = u32> + 'a {
+        (0..facts.zones).map(move |zone| self.zone_counts[zone * facts.services + service])
     }
 
     fn spread_kept(&self, facts: &Facts, service: usize, from: usize, to: usize) -> bool {
@@ -138,7 +157,7 @@ impl Layout {
     }
 
     /// Moves any one container of a service, if there is one.
-    pub(crate) fn shift_one(&mut self, facts: &Facts, service: usize, from: usize, to: usize) {
+    pub(crate) fn shift_one(&mut self, facts: &Facts, Shift { service, from, to }: Shift) {
         let there = |container: &usize| self.machine_of[*container] as usize == from;
         if let Some(container) = facts.containers(service).find(there) {
             self.shift(facts, container, to);

@@ -16,6 +16,7 @@
 //! answer in time says so through `enough`. The same problem, options and answers of
 //! `enough` give the same list.
 
+mod affinity;
 mod anneal;
 mod climb;
 mod deepen;
@@ -26,6 +27,8 @@ mod order;
 mod problem;
 mod random;
 mod rounds;
+mod terrain;
 
+pub use affinity::{Found, Lanes, Move, Options, Search, search, search_in_lanes};
 pub use problem::{Edge, Machine, Problem, ProblemError, Service, Spread, Weights};
-pub use rounds::{Found, Move, Options, Search, search};
+

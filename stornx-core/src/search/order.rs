@@ -12,28 +12,22 @@
 
 use super::{
     facts::Facts,
-    gain,
     layout::{Layout, give, holds},
+    terrain::{Shift, Terrain},
 };
 
-/// One container of a service from one machine to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shift {
-    pub(crate) service: usize,
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-}
-
 /// Moves `layout` towards the counts of `goal` and adds the moves to `list`, at most
-/// until `list` holds `most` of them. False when the way was blocked.
+/// until `list` holds `most` of them. `terrain` stands at `layout`. False when the way was
+/// blocked.
 pub(crate) fn lead(
     facts: &Facts,
+    terrain: &mut impl Terrain,
     layout: &mut Layout,
     goal: &Layout,
     most: usize,
     list: &mut Vec<Shift>,
 ) -> bool {
-    let mut way = Way::new(facts, layout, goal);
+    let mut way = Way::new(facts, terrain, layout, goal);
     let mut detours = way.left();
     while list.len() < most && way.left() > 0 {
         let bundle = way.best_bundle();
@@ -60,8 +54,9 @@ pub(crate) fn lead(
     true
 }
 
-struct Way<'a> {
+struct Way<'a, T> {
     facts: &'a Facts,
+    terrain: &'a mut T,
     layout: &'a mut Layout,
     goal: &'a Layout,
     /// By service: machines with too many, and machines with too few.
@@ -75,10 +70,16 @@ struct Way<'a> {
     left: usize,
 }
 
-impl<'a> Way<'a> {
-    fn new(facts: &'a Facts, layout: &'a mut Layout, goal: &'a Layout) -> Self {
+impl<'a, T: Terrain> Way<'a, T> {
+    fn new(
+        facts: &'a Facts,
+        terrain: &'a mut T,
+        layout: &'a mut Layout,
+        goal: &'a Layout,
+    ) -> Self {
         let mut way = Self {
             facts,
+            terrain,
             layout,
             goal,
             surplus: vec![Vec::new(); facts.services],
@@ -121,6 +122,7 @@ impl<'a> Way<'a> {
         let before = self.excess(shift.service, shift.from).max(0)
             + self.excess(shift.service, shift.to).max(0);
         self.shift(shift);
+        self.terrain.keep();
         let after = self.excess(shift.service, shift.from).max(0)
             + self.excess(shift.service, shift.to).max(0);
         self.left = (self.left as i64 + i64::from(after - before)).max(0) as usize;
@@ -149,7 +151,19 @@ impl<'a> Way<'a> {
     }
 
     fn shift(&mut self, shift: Shift) {
-        self.layout.shift_one(self.facts, shift.service, shift.from, shift.to);
+        let gain = self.terrain.gain(self.facts, self.layout, shift);
+        self.terrain.go(shift, gain);
+        self.place(shift);
+    }
+
+    /// Takes the last shift back.
+    fn unshift(&mut self, shift: Shift) {
+        self.terrain.back();
+        self.place(shift.reversed());
+    }
+
+    fn place(&mut self, shift: Shift) {
+        self.layout.shift_one(self.facts, shift);
         self.list(shift.service, shift.from);
         self.list(shift.service, shift.to);
     }
@@ -194,52 +208,55 @@ impl<'a> Way<'a> {
             }
         }
         for shift in shifts.iter().rev() {
-            self.shift(Shift { service: shift.service, from: shift.to, to: shift.from });
+            self.unshift(*shift);
         }
         shifts.truncate(best.1);
         (best.0, shifts)
     }
 
     /// The best move into a machine that has room for it.
-    fn arrival(&self, machine: usize) -> Option<(f64, Shift)> {
+    fn arrival(&mut self, machine: usize) -> Option<(f64, Shift)> {
         let mut best = None;
-        for service in &self.coming[machine] {
-            self.consider_arrivals(&mut best, *service as usize, machine);
+        for at in 0..self.coming[machine].len() {
+            let service = self.coming[machine][at] as usize;
+            self.consider_arrivals(&mut best, service, machine);
         }
         best
     }
 
-    fn consider_arrivals(&self, best: &mut Option<(f64, Shift)>, service: usize, to: usize) {
+    fn consider_arrivals(&mut self, best: &mut Option<(f64, Shift)>, service: usize, to: usize) {
         if !self.layout.fits(self.facts, service, to) {
             return;
         }
-        for from in &self.surplus[service] {
-            self.consider(best, Shift { service, from: *from as usize, to });
+        for at in 0..self.surplus[service].len() {
+            let from = self.surplus[service][at] as usize;
+            self.consider(best, Shift { service, from, to });
         }
     }
 
     /// The best move out of a machine to where there is room for it.
-    fn departure(&self, machine: usize) -> Option<(f64, Shift)> {
+    fn departure(&mut self, machine: usize) -> Option<(f64, Shift)> {
         let mut best = None;
         if self.coming[machine].is_empty() {
             return best;
         }
-        for service in &self.leaving[machine] {
-            let service = *service as usize;
-            for to in &self.deficit[service] {
-                if self.layout.fits(self.facts, service, *to as usize) {
-                    self.consider(&mut best, Shift { service, from: machine, to: *to as usize });
+        for leaving in 0..self.leaving[machine].len() {
+            let service = self.leaving[machine][leaving] as usize;
+            for at in 0..self.deficit[service].len() {
+                let to = self.deficit[service][at] as usize;
+                if self.layout.fits(self.facts, service, to) {
+                    self.consider(&mut best, Shift { service, from: machine, to });
                 }
             }
         }
         best
     }
 
-    fn consider(&self, best: &mut Option<(f64, Shift)>, shift: Shift) {
-        if !self.layout.allowed(self.facts, shift.service, shift.from, shift.to) {
+    fn consider(&mut self, best: &mut Option<(f64, Shift)>, shift: Shift) {
+        if !self.layout.allowed(self.facts, self.terrain, shift) {
             return;
         }
-        let worth = gain::of_shift(self.facts, self.layout, shift.service, shift.from, shift.to);
+        let worth = self.terrain.gain(self.facts, self.layout, shift);
         if best.is_none_or(|(known, _)| worth > known) {
             *best = Some((worth, shift));
         }
@@ -254,8 +271,9 @@ impl<'a> Way<'a> {
         };
         let mut best = None;
         for from in waited_for(self) {
-            for service in &self.leaving[from] {
-                self.consider_waiting(&mut best, *service as usize, from);
+            for at in 0..self.leaving[from].len() {
+                let service = self.leaving[from][at] as usize;
+                self.consider_waiting(&mut best, service, from);
             }
         }
         if let Some((_, shift)) = best {
@@ -271,14 +289,17 @@ impl<'a> Way<'a> {
         let Some((_, wait)) = best else { return Vec::new() };
         self.shift(wait);
         let mut arrival = None;
-        for service in self.coming[wait.from].iter().filter(|s| **s as usize != wait.service) {
-            self.consider_arrivals(&mut arrival, *service as usize, wait.from);
+        for at in 0..self.coming[wait.from].len() {
+            let service = self.coming[wait.from][at] as usize;
+            if service != wait.service {
+                self.consider_arrivals(&mut arrival, service, wait.from);
+            }
         }
-        self.shift(Shift { service: wait.service, from: wait.to, to: wait.from });
+        self.unshift(wait);
         arrival.map_or_else(Vec::new, |(_, arrival)| vec![wait, arrival])
     }
 
-    fn consider_waiting(&self, best: &mut Option<(f64, Shift)>, service: usize, from: usize) {
+    fn consider_waiting(&mut self, best: &mut Option<(f64, Shift)>, service: usize, from: usize) {
         for to in 0..self.facts.machines {
             if self.layout.fits(self.facts, service, to) {
                 self.consider(best, Shift { service, from, to });

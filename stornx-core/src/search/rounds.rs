@@ -4,154 +4,106 @@ use super::{
     climb::{Climb, Goal},
     deepen,
     facts::Facts,
-    gain,
     layout::Layout,
-    order::{self, Shift},
-    problem::{Problem, ProblemError},
+    order,
+    terrain::{Shift, Terrain},
 };
 
-/// What is wanted of a search.
+/// A step of a list.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Options {
-    /// Same seed, same moves.
-    pub seed: u64,
-    /// Most moves; `None` for no limit.
-    pub max_moves: Option<usize>,
-    /// Worth that each move must bring, in the worth of [`super::Weights`]. At least 0.
-    pub price: f64,
-}
-
-/// One move of a list.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Move {
-    /// Position of the service.
-    pub service: usize,
-    /// Position of the machine that is left.
-    pub from: usize,
-    /// Position of the machine that receives.
-    pub to: usize,
+pub(crate) struct Step {
+    pub(crate) shift: Shift,
     /// Worth of the placement once this move is complete.
-    pub worth: f64,
+    pub(crate) worth: f64,
+    /// What this move and all before it cost.
+    pub(crate) paid: f64,
 }
 
-/// What came of a search.
+/// A list of moves.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// Worth of today's placement.
-    pub before: f64,
-    /// The moves in order; every prefix is feasible.
-    pub moves: Vec<Move>,
+pub(crate) struct List {
+    /// Worth before the first move.
+    pub(crate) before: f64,
+    pub(crate) steps: Vec<Step>,
 }
 
-impl Found {
-    /// Worth after the first `moves`.
-    #[must_use]
-    pub fn worth(&self, moves: usize) -> f64 {
-        let last = moves.min(self.moves.len()).checked_sub(1);
-        last.and_then(|last| self.moves.get(last)).map_or(self.before, |last| last.worth)
+impl List {
+    /// Worth at the end, less the price of the moves.
+    fn value(&self) -> f64 {
+        self.steps.last().map_or(self.before, |last| last.worth - last.paid)
     }
 
-    /// How many of the first `moves` to make: a bundle that would be cut in the middle,
-    /// before it pays, is better left out.
-    #[must_use]
-    pub fn best_prefix(&self, moves: usize, price: f64) -> usize {
+    /// How many of the first `most` moves to make: a bundle that would be cut in the
+    /// middle, before it pays, is better left out.
+    pub(crate) fn best_prefix(&self, most: usize) -> usize {
         let mut best = (self.before, 0);
-        for (at, step) in self.moves.iter().enumerate().take(moves) {
-            let value = step.worth - price * (at + 1) as f64;
+        for (at, step) in self.steps.iter().enumerate().take(most) {
+            let value = step.worth - step.paid;
             if value > best.0 + LEAST {
                 best = (value, at + 1);
             }
         }
         best.1
     }
-
-    /// Worth at the end, less the price of the moves.
-    fn value(&self, price: f64) -> f64 {
-        self.worth(self.moves.len()) - price * self.moves.len() as f64
-    }
 }
 
 /// Worth below this is a rounding error.
 pub(crate) const LEAST: f64 = 1e-9;
 
-/// Searches with doubling rounds until `steps` are used or `enough` says so. With the
-/// same seed, more rounds never give a worse list.
-///
-/// # Errors
-/// [`ProblemError`].
-pub fn search(
-    problem: &Problem,
-    options: Options,
-    steps: u64,
-    enough: &mut dyn FnMut() -> bool,
-) -> Result<Found, ProblemError> {
-    let mut search = Search::new(problem, options)?;
-    let mut left = steps;
-    let mut round = search.first_round();
-    while left > 0 {
-        // A last round that is short is worth nothing: it joins the one before.
-        let now = if left < 3 * round { left } else { round };
-        if !search.round(now, enough) {
-            break;
-        }
-        left -= now;
-        round *= 2;
-    }
-    Ok(search.into_found())
-}
-
-/// A search that goes on in rounds.
+/// A search that goes on in rounds, from a terrain that stands at today's placement.
 #[derive(Debug)]
-pub struct Search {
+pub(crate) struct Rounds<T> {
     facts: Facts,
-    options: Options,
+    start: T,
+    seed: u64,
+    max_moves: Option<usize>,
     rounds: u64,
     /// The last summit could not be reached: swaps on full machines had no room.
     blocked: bool,
-    best: Found,
+    best: List,
 }
 
-impl Search {
+impl<T: Terrain> Rounds<T> {
     /// Begins with no move at all.
-    ///
-    /// # Errors
-    /// [`ProblemError`].
-    pub fn new(problem: &Problem, options: Options) -> Result<Self, ProblemError> {
-        problem.validate()?;
-        options.validate()?;
-        let facts = Facts::new(problem);
-        let before = gain::total(&facts, &Layout::today(&facts));
-        let best = Found { before, moves: Vec::new() };
-        Ok(Self { facts, options, rounds: 0, blocked: false, best })
+    pub(crate) fn new(facts: Facts, start: T, seed: u64, max_moves: Option<usize>) -> Self {
+        let before = start.worth(&facts, &Layout::today(&facts));
+        let best = List { before, steps: Vec::new() };
+        Self { facts, start, seed, max_moves, rounds: 0, blocked: false, best }
     }
 
     /// Steps that a first round needs to be worth its while.
-    #[must_use]
-    pub fn first_round(&self) -> u64 {
+    pub(crate) const fn first_round(&self) -> u64 {
         self.facts.today.len() as u64 * FIRST_STEPS_PER_CONTAINER + LEAST_STEPS
     }
 
     /// The best so far.
-    #[must_use]
-    pub fn found(&self) -> &Found {
+    pub(crate) const fn best(&self) -> &List {
         &self.best
     }
 
-    /// The best at the end.
-    #[must_use]
-    pub fn into_found(self) -> Found {
-        self.best
+    /// Doubling rounds until `steps` are used or `enough` says so.
+    pub(crate) fn run(&mut self, steps: u64, enough: &mut dyn FnMut() -> bool) {
+        let mut left = steps;
+        let mut round = self.first_round();
+        while left > 0 {
+            // A last round that is short is worth nothing: it joins the one before.
+            let now = if left < 3 * round { left } else { round };
+            if !self.round(now, enough) {
+                break;
+            }
+            left -= now;
+            round *= 2;
+        }
     }
 
     /// Searches once more, from today, and keeps the better result. False when `enough`
     /// cut it short: what it had not completed by then is lost, the best list stays.
-    pub fn round(&mut self, steps: u64, enough: &mut dyn FnMut() -> bool) -> bool {
+    pub(crate) fn round(&mut self, steps: u64, enough: &mut dyn FnMut() -> bool) -> bool {
         self.rounds += 1;
         let aside = steps / ASIDE;
         let goal = Goal {
-            seed: self.options.seed.wrapping_add(self.rounds.wrapping_mul(SEED_STEP)),
-            max_moves: self.options.max_moves,
-            price: self.options.price,
+            seed: self.seed.wrapping_add(self.rounds.wrapping_mul(SEED_STEP)),
+            max_moves: self.max_moves,
             strictness: 1.0,
             careful: self.blocked,
         };
@@ -163,68 +115,78 @@ impl Search {
 
     /// One climb, and whether its summit was reached; `None` when cut short.
     fn climb(&mut self, goal: Goal, steps: u64, enough: &mut dyn FnMut() -> bool) -> Option<bool> {
-        let rungs = Climb::new(&self.facts, goal).rungs(steps, enough)?;
-        let (most, price) = (self.options.max_moves.unwrap_or(usize::MAX), self.options.price);
-        let mut layout = Layout::today(&self.facts);
+        let rungs = Climb::new(&self.facts, &self.start, goal).rungs(steps, enough)?;
+        let most = self.max_moves.unwrap_or(usize::MAX);
+        let (mut layout, mut terrain) = (Layout::today(&self.facts), self.start.clone());
         let mut shifts = Vec::new();
         let mut reached = true;
         for rung in &rungs {
-            reached = order::lead(&self.facts, &mut layout, rung, most, &mut shifts);
+            reached =
+                order::lead(&self.facts, &mut terrain, &mut layout, rung, most, &mut shifts);
         }
-        let mut found = self.found_by(&shifts);
-        shifts.truncate(found.best_prefix(most, price));
-        self.go_deeper(&mut shifts);
-        found = self.found_by(&shifts);
-        if found.value(price) > self.best.value(price) + LEAST {
-            self.best = found;
+        shifts.truncate(self.list(&shifts).best_prefix(most));
+        // What a budget has been spent on may leave too little for what is better: go on
+        // from the end of the list, and from shorter and shorter beginnings of it.
+        let mut kept = shifts.len();
+        loop {
+            let mut deeper = shifts[..kept].to_vec();
+            let looked = self.go_deeper(&mut deeper);
+            let list = self.list(&deeper);
+            if list.value() > self.best.value() + LEAST {
+                self.best = list;
+            }
+            if !looked || kept == 0 {
+                return Some(reached);
+            }
+            kept /= 2;
         }
-        Some(reached)
     }
 
-    /// Adds what a few more moves can gain, as long as they gain.
-    fn go_deeper(&self, shifts: &mut Vec<Shift>) {
+    /// Adds what a few more moves can gain, as long as they gain. False where there are
+    /// too many placements to look at.
+    fn go_deeper(&self, shifts: &mut Vec<Shift>) -> bool {
         let facts = &self.facts;
-        let most = self.options.max_moves.unwrap_or(usize::MAX);
-        let mut layout = Layout::today(facts);
-        for Shift { service, from, to } in shifts.iter() {
-            layout.shift_one(facts, *service, *from, *to);
+        let most = self.max_moves.unwrap_or(usize::MAX);
+        let (mut layout, mut terrain) = (Layout::today(facts), self.start.clone());
+        for shift in shifts.iter() {
+            self.make(&mut terrain, &mut layout, *shift);
         }
-        while let Some(more) = deepen::best_sequence(
-            facts,
-            &layout,
-            most.saturating_sub(shifts.len()),
-            self.options.price,
-        ) {
-            for Shift { service, from, to } in &more {
-                layout.shift_one(facts, *service, *from, *to);
+        if !deepen::is_small(facts, &layout) {
+            return false;
+        }
+        loop {
+            let left = most.saturating_sub(shifts.len());
+            let Some(more) = deepen::best_sequence(facts, &mut terrain, &layout, left) else {
+                return true;
+            };
+            for shift in &more {
+                self.make(&mut terrain, &mut layout, *shift);
             }
             shifts.extend(more);
         }
     }
 
-    /// The worth after each move.
-    fn found_by(&self, shifts: &[Shift]) -> Found {
-        let facts = &self.facts;
-        let mut layout = Layout::today(facts);
-        let mut worth = self.best.before;
-        let moves = shifts
+    fn make(&self, terrain: &mut T, layout: &mut Layout, shift: Shift) -> f64 {
+        let gain = terrain.gain(&self.facts, layout, shift);
+        let gain = terrain.go(shift, gain);
+        terrain.keep();
+        layout.shift_one(&self.facts, shift);
+        gain
+    }
+
+    /// Worth and price after each move.
+    fn list(&self, shifts: &[Shift]) -> List {
+        let (mut layout, mut terrain) = (Layout::today(&self.facts), self.start.clone());
+        let (mut worth, mut paid) = (self.best.before, 0.0);
+        let steps = shifts
             .iter()
-            .map(|Shift { service, from, to }| {
-                worth += gain::of_shift(facts, &layout, *service, *from, *to);
-                layout.shift_one(facts, *service, *from, *to);
-                Move { service: *service, from: *from, to: *to, worth }
+            .map(|shift| {
+                worth += self.make(&mut terrain, &mut layout, *shift);
+                paid += self.facts.price[shift.service];
+                Step { shift: *shift, worth, paid }
             })
             .collect();
-        Found { before: self.best.before, moves }
-    }
-}
-
-impl Options {
-    fn validate(&self) -> Result<(), ProblemError> {
-        if self.price.is_finite() && self.price >= 0.0 {
-            return Ok(());
-        }
-        Err(ProblemError::Number { place: "options.price".to_owned(), value: self.price })
+        List { before: self.best.before, steps }
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn kept(problem: &Problem, counts: &Counts) -> (f64, f64) {
     if all > 0.0 { (machines / all, zones / all) } else { (0.0, 0.0) }
 }
 
-fn overlap(a: &[u32], b: &[u32]) -> f64 {
+pub(crate) fn overlap(a: &[u32], b: &[u32]) -> f64 {
     let (all_a, all_b) = (a.iter().sum::<u32>(), b.iter().sum::<u32>());
     if all_a == 0 || all_b == 0 {
         return 0.0;

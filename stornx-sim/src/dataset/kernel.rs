@@ -89,7 +89,7 @@ pub fn search(
         // After a round twice as long there must be time for one longer still.
         steps = if possible < 6 * steps { possible } else { 2 * steps };
     }
-    Ok(placed(dataset, &search.into_found()))
+    Ok(placed(dataset, &search.found()))
 }
 
 /// Containers where the moves lead them.
