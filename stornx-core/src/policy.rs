@@ -173,6 +173,9 @@ pub struct MovePolicy {
     /// cost of the touched edges. 5 % is above what a minute of counted requests
     /// varies by for services of 30 requests a second and more.
     pub min_gain: Percent,
+    /// `MOVE_SEARCH_STEPS`: how much is thought, in steps of a search, about moves that
+    /// pay together only; 0 for not at all.
+    pub search_steps: u32,
     /// `MOVE_SLOW_FACTOR`: a replica whose p95 is above the response time threshold
     /// and this many times the median of its siblings is slow, and worth replacing
     /// elsewhere.
@@ -198,6 +201,7 @@ impl Default for MovePolicy {
             timeout: Span::from_seconds(300),
             backoff: Span::from_seconds(600),
             min_gain: Percent::saturating(5.0),
+            search_steps: 20_000,
             slow_factor: 3.0,
         }
     }

@@ -82,6 +82,11 @@ impl Ledger {
         self.free[node.at()]
     }
 
+    /// Replicas that a node may still take after all promises.
+    pub(crate) fn free_pods(&self, node: NodeIndex) -> u32 {
+        self.free_pods[node.at()]
+    }
+
     /// Promises room for one replica on a node.
     pub(crate) fn promise(&mut self, node: NodeIndex, requests: Resources) {
         self.free[node.at()] = self.free[node.at()].saturating_sub(requests);

@@ -69,6 +69,25 @@ pub enum MoveWhy {
         /// Used share of `to` afterwards, 0 to 1.
         used_after: f64,
     },
+    /// One of several moves that pay together only.
+    Together {
+        /// The workload.
+        workload: WorkloadRef,
+        /// The replica that is replaced.
+        victim: PodName,
+        /// From where.
+        from: NodeName,
+        /// To where.
+        to: NodeName,
+        /// Whose replicas go as well.
+        with: Vec<WorkloadRef>,
+        /// How many moves it takes.
+        moves: u32,
+        /// What all of them save, requests/s x ms.
+        saving: f64,
+        /// What they cost, spread over the horizon, in the same unit.
+        price: f64,
+    },
     /// A replica leaves a full zone for one that saves more there.
     MakesRoom {
         /// The workload.
@@ -145,6 +164,17 @@ impl fmt::Display for MoveWhy {
                 used_before * 100.0,
                 used_after * 100.0
             ),
+            Self::Together { workload, from, to, with, moves, saving, price, .. } => {
+                write!(f, "a replica of {} goes from {from} to {to}", workload.name())?;
+                for (at, other) in with.iter().enumerate() {
+                    let before = if at == 0 { ", together with replicas of " } else { ", " };
+                    write!(f, "{before}{}", other.name())?;
+                }
+                write!(
+                    f,
+                    ": {moves} moves that save {saving:.1} requests/s x ms and cost {price:.1}"
+                )
+            }
             Self::MakesRoom { workload, from, to, makes_room_for, .. } => write!(
                 f,
                 "a replica of {} goes from {from} to {to} and makes room for {}",
@@ -200,6 +230,16 @@ pub enum MoveReason {
     },
     /// Better places exist, the budget of this cycle is used up.
     BudgetUsedUp,
+    /// A better place exists, but only together with moves of others, more of them than the
+    /// budgets of a cycle let begin at once.
+    NeedsOthers {
+        /// How many moves it takes.
+        moves: u32,
+        /// What all of them save, requests/s x ms.
+        saving: f64,
+        /// What they cost, spread over the horizon, in the same unit.
+        price: f64,
+    },
     /// A better place exists, its zone has no room.
     NoRoom,
     /// Moves are switched off.

@@ -78,6 +78,7 @@ impl MoveReason {
             Self::WellPlaced { .. } => "well-placed",
             Self::Confirming { .. } => "confirming",
             Self::BudgetUsedUp => "budget-used-up",
+            Self::NeedsOthers { .. } => "needs-others",
             Self::NoRoom => "no-room",
             Self::Disabled => "disabled",
             Self::NotManaged => "not-managed",

@@ -127,6 +127,11 @@ impl fmt::Display for MoveReason {
             Self::BudgetUsedUp => {
                 f.write_str("better places exist, but other moves used up the budget of this cycle")
             }
+            Self::NeedsOthers { moves, saving, price } => write!(
+                f,
+                "a better place exists if {moves} replicas move together ({saving:.1} request-ms/s \
+                 saved, {price:.1} paid), more than may begin at once"
+            ),
             Self::NoRoom => f.write_str("a better place exists, but its zone has no room"),
             Self::Disabled => f.write_str("moves are switched off"),
             Self::NotManaged => f.write_str("its namespace is not managed"),

@@ -121,7 +121,8 @@ pub fn search_in_lanes(
     options.validate()?;
     let lanes = lanes.max(1);
     let lane = |at: usize| {
-        let options = Options { seed: options.seed.wrapping_add(LANE.wrapping_mul(at as u64)), ..options };
+        let options =
+            Options { seed: options.seed.wrapping_add(LANE.wrapping_mul(at as u64)), ..options };
         search(problem, options, steps / lanes as u64, &mut || enough())
     };
     let next = std::sync::atomic::AtomicUsize::new(0);

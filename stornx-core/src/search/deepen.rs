@@ -15,9 +15,6 @@ use super::{
     terrain::{Shift, Terrain},
 };
 
-/// Most placements that are looked at: tens of milliseconds.
-const MOST: usize = 10_000;
-
 /// With more ways to go on from the first placement, not even two moves would be seen
 /// completely.
 const MOST_BRANCHES: usize = 500;
@@ -30,17 +27,18 @@ pub(crate) fn is_small(facts: &Facts, layout: &Layout) -> bool {
 }
 
 /// The moves (at most `most`) to the placement whose worth less what the moves cost is
-/// best, if it is better than staying. `terrain` stands at `layout`, before and after.
+/// best, if it is better than staying; about `looks` placements are looked at. `terrain` stands at `layout`, before and after.
 pub(crate) fn best_sequence(
     facts: &Facts,
     terrain: &mut impl Terrain,
     layout: &Layout,
     most: usize,
+    looks: usize,
 ) -> Option<Vec<Shift>> {
     let mut looked = Looked { facts, nodes: Vec::new(), seen: BTreeSet::from([0]) };
     looked.expand(terrain, layout, None);
     let mut next = 0;
-    while next < looked.nodes.len() && looked.nodes.len() < MOST {
+    while next < looked.nodes.len() && looked.nodes.len() < looks {
         if looked.nodes[next].depth < most {
             let mut there = layout.clone();
             let path = looked.path(next);

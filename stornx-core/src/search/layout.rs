@@ -108,8 +108,7 @@ impl Layout {
         origin: &[u16],
     ) -> bool {
         let Shift { service, to, .. } = shift;
-        let was_there =
-            || self.count(facts, service, to) < origin[to * facts.services + service];
+        let was_there = || self.count(facts, service, to) < origin[to * facts.services + service];
         ((self.suits(facts, service, to) && terrain.admits(service, to)) || was_there())
             && self.may_leave(facts, terrain, shift)
     }

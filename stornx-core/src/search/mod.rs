@@ -30,5 +30,8 @@ mod rounds;
 mod terrain;
 
 pub use affinity::{Found, Lanes, Move, Options, Search, search, search_in_lanes};
+pub(crate) use facts::Facts;
+pub(crate) use layout::Layout;
 pub use problem::{Edge, Machine, Problem, ProblemError, Service, Spread, Weights};
-
+pub(crate) use rounds::Rounds;
+pub(crate) use terrain::{Shift as Step, Terrain};

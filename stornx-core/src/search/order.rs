@@ -71,12 +71,7 @@ struct Way<'a, T> {
 }
 
 impl<'a, T: Terrain> Way<'a, T> {
-    fn new(
-        facts: &'a Facts,
-        terrain: &'a mut T,
-        layout: &'a mut Layout,
-        goal: &'a Layout,
-    ) -> Self {
+    fn new(facts: &'a Facts, terrain: &'a mut T, layout: &'a mut Layout, goal: &'a Layout) -> Self {
         let mut way = Self {
             facts,
             terrain,

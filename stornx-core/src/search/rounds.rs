@@ -57,6 +57,8 @@ pub(crate) struct Rounds<T> {
     start: T,
     seed: u64,
     max_moves: Option<usize>,
+    /// Placements that are looked at one by one where there are few.
+    looks: usize,
     rounds: u64,
     /// The last summit could not be reached: swaps on full machines had no room.
     blocked: bool,
@@ -68,12 +70,23 @@ impl<T: Terrain> Rounds<T> {
     pub(crate) fn new(facts: Facts, start: T, seed: u64, max_moves: Option<usize>) -> Self {
         let before = start.worth(&facts, &Layout::today(&facts));
         let best = List { before, steps: Vec::new() };
-        Self { facts, start, seed, max_moves, rounds: 0, blocked: false, best }
+        Self { facts, start, seed, max_moves, looks: LOOKS, rounds: 0, blocked: false, best }
+    }
+
+    /// Another number of placements to look at one by one where there are few.
+    pub(crate) fn looking_at(mut self, looks: usize) -> Self {
+        self.looks = looks;
+        self
     }
 
     /// Steps that a first round needs to be worth its while.
     pub(crate) const fn first_round(&self) -> u64 {
         self.facts.today.len() as u64 * FIRST_STEPS_PER_CONTAINER + LEAST_STEPS
+    }
+
+    /// Where it begins.
+    pub(crate) const fn start(&self) -> &T {
+        &self.start
     }
 
     /// The best so far.
@@ -121,8 +134,7 @@ impl<T: Terrain> Rounds<T> {
         let mut shifts = Vec::new();
         let mut reached = true;
         for rung in &rungs {
-            reached =
-                order::lead(&self.facts, &mut terrain, &mut layout, rung, most, &mut shifts);
+            reached = order::lead(&self.facts, &mut terrain, &mut layout, rung, most, &mut shifts);
         }
         shifts.truncate(self.list(&shifts).best_prefix(most));
         // What a budget has been spent on may leave too little for what is better: go on
@@ -156,7 +168,8 @@ impl<T: Terrain> Rounds<T> {
         }
         loop {
             let left = most.saturating_sub(shifts.len());
-            let Some(more) = deepen::best_sequence(facts, &mut terrain, &layout, left) else {
+            let Some(more) = deepen::best_sequence(facts, &mut terrain, &layout, left, self.looks)
+            else {
                 return true;
             };
             for shift in &more {
@@ -189,6 +202,9 @@ impl<T: Terrain> Rounds<T> {
         List { before: self.best.before, steps }
     }
 }
+
+/// Placements that are looked at one by one: tens of milliseconds for a function of counts.
+const LOOKS: usize = 10_000;
 
 /// The part of a round (one in so many steps) that tries what the rest of it does not:
 /// careful steps, which reach all that they see, at low prices.

@@ -205,6 +205,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "how long a workload is left alone after a move; doubled by each move that disappoints"),
     setting!(Moves, "MOVE_MIN_GAIN_PERCENT", policy.moves.min_gain, "a percentage, at least 0",
         "least predicted saving in % of the travel cost of the touched edges"),
+    setting!(Moves, "MOVE_SEARCH_STEPS", policy.moves.search_steps, "a whole number, at least 0",
+        "most steps of the search for moves that pay together only, in one cycle; small clusters take fewer, 0 switches it off"),
     setting!(Moves, "MOVE_SLOW_FACTOR", policy.moves.slow_factor, "a number above 1",
         "how many times the median p95 of its siblings makes a replica slow and worth replacing elsewhere"),
 

@@ -139,8 +139,20 @@ pub(super) fn layout_allowed(
     to: ZoneIndex,
 ) -> bool {
     let workload = &view.workloads[at.at()];
+    change_allowed(view, safety, at, (&bound_by_zone(workload), &workload.ready), (from, to))
+}
+
+/// The same from another layout: replicas by zone that are bound there, and that are
+/// ready.
+pub(super) fn change_allowed(
+    view: &View<'_>,
+    safety: &Safety,
+    at: WorkloadIndex,
+    (bound, ready): (&[u32], &[u32]),
+    (from, to): (ZoneIndex, ZoneIndex),
+) -> bool {
+    let workload = &view.workloads[at.at()];
     if let Some(max) = workload.workload.constraints.max_zone_skew {
-        let bound = bound_by_zone(workload);
         let emptiest = bound.iter().copied().min().unwrap_or(0);
         if bound[to.at()] + 1 > emptiest.saturating_add(max) {
             return false;
@@ -149,15 +161,14 @@ pub(super) fn layout_allowed(
     if from == to {
         return true;
     }
-    let before = &workload.ready;
-    let mut after = before.clone();
+    let mut after = ready.to_vec();
     after[from.at()] = after[from.at()].saturating_sub(1);
     after[to.at()] += 1;
     let facts = safety.of(at);
     let noise = 1.5 * policy::noise(facts.requests, view.window).get();
     let mut floors = facts.floors;
     floors.needed = floors.needed.map(|needed| needed * (1.0 + noise.max(LEAST_DOUBT)));
-    floors.change_allowed(before, &after).is_ok()
+    floors.change_allowed(ready, &after).is_ok()
 }
 
 fn bound_by_zone(workload: &WorkloadView<'_>) -> Vec<u32> {

@@ -7,6 +7,7 @@
 //! | `objective`, `split` | what a layout costs, and what one replica elsewhere changes |
 //! | `destinations` | the few nodes of a zone that are worth a look |
 //! | `search` | which moves would lower the cost most |
+//! | `bundles` | moves that pay together only, however many |
 //! | `eviction` | who leaves a full zone for a replica that saves more there |
 //! | `payback` | whether a move is worth it; back-off |
 //! | `doubt` | how much more it must save, and for how long, where it was looked at before |
@@ -18,6 +19,7 @@
 //! slow replicas are replaced, then ways are shortened.
 
 mod advance;
+mod bundles;
 mod destinations;
 mod doubt;
 mod eviction;
@@ -46,7 +48,7 @@ use self::{
     doubt::Doubt,
     eviction::Eviction,
     objective::{Objective, Shift},
-    search::{Chosen, Effect, Found, Search},
+    search::{Candidate, Chosen, Effect, Found, Search},
 };
 use super::{Proposal, ledger::Ledger, safety::Safety};
 use crate::{
@@ -210,17 +212,18 @@ impl<'v> Room<'_, 'v> {
         let mut held = BTreeSet::new();
         let memory = self.memory;
         let chosen = search.choose(&mut objective, self.ledger, &found, memory, |candidate| {
-            let Some(lead) = candidate.lead() else { return false };
-            let confirmed = is_confirmed(view, memory, &doubts, lead);
+            // A bundle was wished for when one of its workloads was.
+            let wishes = || candidate.shifts.iter().map(|shift| shift.workload);
+            let confirmed = wishes().any(|at| is_confirmed(view, memory, &doubts, at));
             if !confirmed {
-                held.insert(lead);
+                held.extend(wishes());
             }
             confirmed
         });
         self.explain(&found, &held, &chosen, &doubts, moved);
-        for (_, effects) in &chosen.begun {
+        for (candidate, effects) in &chosen.begun {
             for effect in effects {
-                self.propose_shift(effect, moved);
+                self.propose_shift(effect, candidate, moved);
             }
         }
         if let Some(eviction) = &chosen.eviction {
@@ -247,6 +250,14 @@ impl<'v> Room<'_, 'v> {
             let no_room = !worth_it && found[at.at()].blocked.is_some();
             let confirmed = is_confirmed(self.view, self.memory, doubts, at);
             let wish = held.contains(&at) || ((worth_it || no_room) && !confirmed);
+            if let Some(bundle) = chosen.too_large.iter().find(|b| b.touches(at)) {
+                *reason = MoveReason::NeedsOthers {
+                    moves: u32::try_from(bundle.shifts.len()).unwrap_or(u32::MAX),
+                    saving: bundle.saving,
+                    price: bundle.price,
+                };
+                continue;
+            }
             *reason = if chosen.refuted.contains(&at) || !(wish || worth_it || no_room) {
                 MoveReason::WellPlaced { best: best.map(|best| best.saving - best.price) }
             } else if wish {
@@ -289,16 +300,42 @@ impl<'v> Room<'_, 'v> {
         on_node.max_by(|a, b| (a.pod.created_at, &b.pod.name).cmp(&(b.pod.created_at, &a.pod.name)))
     }
 
-    fn propose_shift(&self, effect: &Effect, moved: &mut Moved) {
+    fn propose_shift(&self, effect: &Effect, candidate: &Candidate, moved: &mut Moved) {
         let shift = effect.shift;
         let Some(pod) = self.youngest(shift) else { return };
         let expected = Expected {
             request_ms_per_second: effect.saving,
             usd_per_month: (effect.before.usd - effect.after.usd) * MONTH_SECONDS,
         };
-        let why = self.why(effect, pod);
+        let why = match candidate.shifts.len() {
+            1 => self.why(effect, pod),
+            _ => self.why_together(effect, candidate, pod),
+        };
         let Shift { workload: at, from, to } = shift;
         self.propose(Beginning { at, pod, from, to, expected, why }, moved);
+    }
+
+    fn why_together(&self, effect: &Effect, candidate: &Candidate, pod: &PodView<'v>) -> MoveWhy {
+        let view = self.view;
+        let name = |node: NodeIndex| view.nodes[node.at()].node.name.clone();
+        let id = |at: WorkloadIndex| view.workloads[at.at()].workload.id.clone();
+        let Shift { workload, from, to } = effect.shift;
+        let others: BTreeSet<WorkloadIndex> = candidate
+            .shifts
+            .iter()
+            .map(|shift| shift.workload)
+            .filter(|o| *o != workload)
+            .collect();
+        MoveWhy::Together {
+            workload: id(workload),
+            victim: pod.pod.name.clone(),
+            from: name(from),
+            to: name(to),
+            with: others.into_iter().map(id).collect(),
+            moves: u32::try_from(candidate.shifts.len()).unwrap_or(u32::MAX),
+            saving: candidate.saving,
+            price: candidate.price,
+        }
     }
 
     fn why(&self, effect: &Effect, pod: &PodView<'v>) -> MoveWhy {

@@ -253,7 +253,6 @@ impl<'v> Objective<'v> {
     }
 
     /// What the layout costs now.
-    #[cfg(test)]
     pub(super) const fn total(&self) -> f64 {
         self.total
     }
@@ -386,6 +385,15 @@ impl<'v> Objective<'v> {
             self.replace(shift.workload, shift.to, shift.from);
         }
         self.total = total;
+    }
+
+    /// All changes so far stand: they can no longer be taken back.
+    pub(super) fn keep(&mut self) {
+        let journal = &mut self.journal;
+        journal.entries.clear();
+        journal.saved.clear();
+        journal.shifts.clear();
+        journal.marks.clear();
     }
 
     /// The cost computed from nothing: what the running total must equal.

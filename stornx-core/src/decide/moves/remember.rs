@@ -161,6 +161,7 @@ impl Cycle<'_> {
                 report.moves,
                 MoveReason::Confirming { .. }
                     | MoveReason::BudgetUsedUp
+                    | MoveReason::NeedsOthers { .. }
                     | MoveReason::NoRoom
                     | MoveReason::Started
             );

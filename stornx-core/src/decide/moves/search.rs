@@ -6,6 +6,9 @@
 //! - two replicas of a caller and its callee together into one zone, where neither
 //!   pays alone: a front that goes first lengthens its own calls, a back that goes
 //!   first lengthens those to it. Both begin in the same plan;
+//! - bundles of any number that pay together only ([`super::bundles`]); where the budgets
+//!   of a cycle do not let all of them begin, the first ones do if going back would not
+//!   pay;
 //! - a replica that makes room in a full zone for another ([`super::eviction`]).
 //!
 //! Candidates are ranked by what changes at the workload and its direct callees, and
@@ -19,6 +22,7 @@
 //! checked through the graph.
 
 use super::{
+    bundles,
     destinations::{self, Destinations},
     doubt::Doubt,
     eviction::{self, Eviction},
@@ -52,7 +56,7 @@ const NEIGHBOURS: usize = 6;
 const PLACES: usize = 16;
 
 /// A move with what it saves and must save, requests/s x ms.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Candidate {
     pub(super) shifts: Vec<Shift>,
     pub(super) saving: f64,
@@ -64,6 +68,11 @@ pub(super) struct Candidate {
 impl Candidate {
     pub(super) fn net(&self) -> f64 {
         self.saving - self.bar
+    }
+
+    /// Whether it moves a replica of a workload.
+    pub(super) fn touches(&self, at: WorkloadIndex) -> bool {
+        self.shifts.iter().any(|shift| shift.workload == at)
     }
 
     /// The workload that it was found for.
@@ -99,8 +108,12 @@ pub(super) struct Found {
 /// What a search decided.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Chosen {
-    /// The moves to begin, with what each changes.
+    /// What is begun, with what each move that begins now changes. Of a bundle these may
+    /// be the first only.
     pub(super) begun: Vec<(Candidate, Vec<Effect>)>,
+    /// Bundles that would pay, of which the budgets of a cycle do not let enough begin at
+    /// once.
+    pub(super) too_large: Vec<Candidate>,
     /// Workloads whose candidate did not stand the check through the whole graph.
     pub(super) refuted: Vec<WorkloadIndex>,
     /// A replica that makes room for another.
@@ -288,46 +301,70 @@ impl Search<'_> {
         best_first(&mut queue);
         queue.truncate(CHECKED);
         queue.extend(self.pairs(objective, ledger, found));
+        if ledger.moves_left() > 0 {
+            queue.extend(bundles::find(self, objective, ledger));
+        }
         best_first(&mut queue);
         let mut lookalikes: Option<Vec<Objective<'_>>> = None;
         let mut chosen = Chosen::default();
         for candidate in queue {
-            if !willing(&candidate) || !self.affordable(ledger, &candidate) {
+            if !willing(&candidate) {
+                continue;
+            }
+            let affordable = self.affordable(ledger, &candidate);
+            if affordable == 0 {
                 continue;
             }
             // Made before anything is tried, for the first candidate that they judge.
             let lookalikes = lookalikes.get_or_insert_with(|| self.lookalikes(objective));
-            let bars: Vec<Bar> =
-                candidate.shifts.iter().map(|shift| self.bar(objective, *shift)).collect();
-            let mut effects = Vec::new();
-            let mut saving = 0.0;
-            for shift in &candidate.shifts {
-                let effect = Effect::before(self.view, objective, *shift);
-                let saved = -objective.shift(*shift, Depth::All);
-                effects.push(effect.after(objective, saved));
-                saving += saved;
+            let (candidate, effects) = self.carried_out(objective, candidate);
+            let made = candidate.shifts.len();
+            let begins = begins(&effects, affordable);
+            let pays = candidate.net() > 0.0;
+            if pays && begins == 0 {
+                chosen.too_large.push(candidate.clone());
             }
-            for (effect, bar) in effects.iter_mut().zip(&bars) {
-                effect.price = bar.price;
-            }
-            let candidate = Candidate {
-                saving,
-                bar: bars.iter().map(|bar| bar.total()).sum(),
-                price: bars.iter().map(|bar| bar.price).sum(),
-                ..candidate
-            };
-            if candidate.net() > 0.0 && pays_everywhere(lookalikes, &candidate) {
-                for shift in &candidate.shifts {
-                    self.spend(ledger, *shift);
+            if pays && begins > 0 && pays_everywhere(lookalikes, &candidate) {
+                for _ in begins..made {
+                    objective.take_back();
+                    lookalikes.iter_mut().for_each(Objective::take_back);
                 }
-                chosen.begun.push((candidate, effects));
+                for effect in &effects[..begins] {
+                    self.spend(ledger, effect.shift);
+                }
+                let begun = effects.into_iter().take(begins).collect();
+                chosen.begun.push((candidate, begun));
             } else {
-                candidate.shifts.iter().for_each(|_| objective.take_back());
+                (0..made).for_each(|_| objective.take_back());
                 chosen.refuted.extend(candidate.lead());
             }
         }
         chosen.eviction = self.evict(objective, ledger, memory, found, willing);
         chosen
+    }
+
+    /// Carries a candidate out on the objective: what it really saves and must save, and
+    /// what each of its moves changes.
+    fn carried_out(
+        &self,
+        objective: &mut Objective<'_>,
+        candidate: Candidate,
+    ) -> (Candidate, Vec<Effect>) {
+        let bars: Vec<Bar> =
+            candidate.shifts.iter().map(|shift| self.bar(objective, *shift)).collect();
+        let mut effects = Vec::with_capacity(bars.len());
+        for (shift, bar) in candidate.shifts.iter().zip(&bars) {
+            let effect = Effect::before(self.view, objective, *shift);
+            let saved = -objective.shift(*shift, Depth::All);
+            effects.push(Effect { price: bar.price, ..effect.after(objective, saved) });
+        }
+        let candidate = Candidate {
+            saving: effects.iter().map(|effect| effect.saving).sum(),
+            bar: bars.iter().map(|bar| bar.total()).sum(),
+            price: bars.iter().map(|bar| bar.price).sum(),
+            ..candidate
+        };
+        (candidate, effects)
     }
 
     /// Makes room for a move that would pay, when budgets are left.
@@ -373,22 +410,24 @@ impl Search<'_> {
         (self.view.nodes[shift.from.at()].zone, self.view.nodes[shift.to.at()].zone)
     }
 
-    /// Whether budgets, room and earlier promises of this cycle leave place for all
-    /// moves of a candidate.
-    fn affordable(&self, ledger: &Ledger, candidate: &Candidate) -> bool {
+    /// For how many moves of a candidate, from its first on, budgets, room and earlier
+    /// promises of this cycle leave place.
+    fn affordable(&self, ledger: &Ledger, candidate: &Candidate) -> usize {
         let mut trial = ledger.clone();
-        candidate.shifts.iter().all(|shift| {
-            let (from, to) = self.zones_of(*shift);
+        let fits = |shift: &&Shift| {
+            let (from, to) = self.zones_of(**shift);
             let free = !trial.is_counted(shift.workload)
                 && trial.move_allowed(from, to)
                 && trial.node_allows(shift.from)
                 && trial.way_allowed(gates::way(self.view, self.safety, shift.workload))
-                && destinations::takes(self.view, &trial, shift.workload, shift.to);
+                && destinations::takes(self.view, &trial, shift.workload, shift.to)
+                && gates::layout_allowed(self.view, self.safety, shift.workload, from, to);
             if free {
-                self.spend(&mut trial, *shift);
+                self.spend(&mut trial, **shift);
             }
             free
-        })
+        };
+        candidate.shifts.iter().take_while(fits).count()
     }
 
     /// Two replicas together, for the workloads where one side of the edges would save
@@ -459,6 +498,24 @@ impl Search<'_> {
         objective.take_back();
         best
     }
+}
+
+/// How many moves of a candidate begin now, of so many that could. All of them, or as
+/// many as lose less, together with those before them, than they cost: from there it
+/// would not pay to go back, so the rest of the way is what comes next.
+fn begins(effects: &[Effect], affordable: usize) -> usize {
+    if affordable >= effects.len() {
+        return effects.len();
+    }
+    let (mut saved, mut paid, mut safe) = (0.0, 0.0, 0);
+    for (at, effect) in effects.iter().enumerate().take(affordable) {
+        saved += effect.saving;
+        paid += effect.price;
+        if -saved < paid {
+            safe = at + 1;
+        }
+    }
+    safe
 }
 
 /// Whether a candidate earns what it costs in every world that looks the same, and

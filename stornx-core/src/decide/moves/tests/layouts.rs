@@ -370,11 +370,13 @@ fn a_full_zone_is_left_by_who_loses_least_there() {
     assert_eq!(begun.len(), 1, "{begun:?} {:?}", planned.report.workloads);
     assert_eq!(begun[0].0, "idle", "{:?} {:?}", planned.report.actions, planned.report.workloads);
     assert!(begun[0].1.starts_with('a') && !begun[0].2.starts_with('a'), "{begun:?}");
-    let Why::Move(MoveWhy::MakesRoom { makes_room_for, .. }) = &planned.report.actions[0].why
-    else {
-        panic!("{:?}", planned.report.actions);
-    };
-    assert_eq!(*makes_room_for, id("shop"));
+    match &planned.report.actions[0].why {
+        Why::Move(MoveWhy::MakesRoom { makes_room_for, .. }) => {
+            assert_eq!(*makes_room_for, id("shop"));
+        }
+        Why::Move(MoveWhy::Together { with, .. }) => assert_eq!(*with, [id("shop")]),
+        other => panic!("{other:?}"),
+    }
     // While it is on its way, no other has to go.
     let mut later = world.clone();
     let record = MoveInFlight {

@@ -1,5 +1,6 @@
 //! Tests of moves.
 
+mod bundles;
 mod costs;
 mod doubts;
 mod layouts;

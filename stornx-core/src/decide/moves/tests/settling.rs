@@ -42,10 +42,19 @@ fn an_unchanged_world_comes_to_rest() {
     assert!(moved > 60, "the worlds give too little to do: {moved} moves");
 }
 
+/// Thousands of cycles with a search for bundles in each take minutes: one world in four
+/// has it.
+fn search_in_some(toy: &mut Toy, seed: u64) {
+    if seed % 4 != 0 {
+        toy.world.policy.moves.search_steps = 0;
+    }
+}
+
 #[test]
 fn noise_moves_nothing_in_a_settled_world() {
     for seed in 0..cases(40) {
         let mut toy = random(&mut Dice::new(1000 + seed));
+        search_in_some(&mut toy, seed);
         let mut dice = Dice::new(seed);
         settle(&mut toy, Some(&mut dice), seed);
         let mut late = Vec::new();
@@ -87,6 +96,7 @@ fn what_was_judged_before_does_not_hide_a_real_change() {
     let (mut remembered, mut unprejudiced, mut before) = (0.0, 0.0, 0.0);
     for seed in 0..cases(40) {
         let mut toy = random(&mut Dice::new(2000 + seed));
+        search_in_some(&mut toy, seed);
         let mut dice = Dice::new(seed);
         settle(&mut toy, Some(&mut dice), seed);
         turn_round(&mut toy);
