@@ -1,6 +1,9 @@
-//! The search against the proven optimum on small instances: breadth-first search over
-//! all placements that single feasible moves can reach, so that the optimum for every
-//! budget of moves is exact.
+//! The search against the proven optimum: on tiny instances for every budget of moves
+//! (breadth-first search over all placements that single feasible moves can reach), on
+//! small ones for the best of all placements (branch and bound).
+//!
+//! Long form: STORNX_CASES=1000 cargo test --release -p stornx-core --test search_small --
+//! --nocapture
 
 mod search_support;
 
@@ -158,7 +161,7 @@ fn close_to_the_optimum_for_every_budget_on_tiny_instances() {
     let mut numbers = Numbers(9);
     for max_moves in [None, Some(2), Some(4)] {
         let mut gaps = Gaps::default();
-        for case in 0..cases(1_000) {
+        for case in 0..cases(300) {
             let problem = instance(&mut numbers);
             let frontier = frontier(&problem);
             let best = frontier[max_moves.unwrap_or(usize::MAX).min(frontier.len() - 1)];
@@ -178,7 +181,7 @@ fn close_to_the_optimum_for_every_budget_on_tiny_instances() {
 fn close_to_the_optimum_on_small_instances() {
     let mut numbers = Numbers(5);
     let mut gaps = Gaps::default();
-    for case in 0..cases(1_000) {
+    for case in 0..cases(40) {
         let problem = larger(&mut numbers);
         let best = optimum::of(&problem);
         let options = Options { seed: case, max_moves: None, price: 0.0 };

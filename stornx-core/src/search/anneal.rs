@@ -153,8 +153,9 @@ impl<'a, T: Terrain> Annealer<'a, T> {
         if self.edges.is_empty() {
             return true;
         }
-        const CHUNK: u64 = 256;
-        let chunks = cooling.steps.div_ceil(CHUNK);
+        // Short runs cool in steps as fine.
+        let chunk_len = (cooling.steps / 64).clamp(1, 256);
+        let chunks = cooling.steps.div_ceil(chunk_len);
         let ratio = cooling.cold / cooling.hot;
         for chunk in 0..chunks {
             if enough() {
@@ -164,7 +165,7 @@ impl<'a, T: Terrain> Annealer<'a, T> {
             let temperature = cooling.hot * ratio.powf(chunk as f64 / chunks as f64);
             self.price = if cold { cooling.last_price } else { cooling.price };
             let temperature = if cold { 0.0 } else { temperature };
-            for _ in 0..CHUNK {
+            for _ in 0..chunk_len {
                 self.step(temperature, &cooling);
             }
         }

@@ -49,6 +49,11 @@ impl Layout {
         layout
     }
 
+    /// Whether all machines hold the same.
+    pub(crate) fn same_counts(&self, other: &Self) -> bool {
+        self.counts == other.counts
+    }
+
     pub(crate) fn count(&self, facts: &Facts, service: usize, machine: usize) -> u16 {
         self.counts[machine * facts.services + service]
     }

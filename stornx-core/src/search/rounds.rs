@@ -172,11 +172,26 @@ impl<T: Terrain> Rounds<T> {
             else {
                 return true;
             };
+            let more = self.ordered(&terrain, &layout, more);
             for shift in &more {
                 self.make(&mut terrain, &mut layout, *shift);
             }
             shifts.extend(more);
         }
+    }
+
+    /// The same moves, those that bring most first where the way allows it.
+    fn ordered(&self, terrain: &T, layout: &Layout, shifts: Vec<Shift>) -> Vec<Shift> {
+        let facts = &self.facts;
+        let mut goal = layout.clone();
+        for shift in &shifts {
+            goal.shift_one(facts, *shift);
+        }
+        let (mut terrain, mut layout) = (terrain.clone(), layout.clone());
+        let mut ordered = Vec::new();
+        let most = shifts.len();
+        let reached = order::lead(facts, &mut terrain, &mut layout, &goal, most, &mut ordered);
+        if reached && layout.same_counts(&goal) { ordered } else { shifts }
     }
 
     fn make(&self, terrain: &mut T, layout: &mut Layout, shift: Shift) -> f64 {

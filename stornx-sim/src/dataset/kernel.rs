@@ -110,7 +110,6 @@ mod tests {
     use crate::dataset::{affinity, feasibility, rasa};
 
     #[test]
-    #[ignore = "the search is being built: tiny data sets do not reach their optimum; cargo test -p stornx-sim --lib kernel -- --ignored"]
     fn brings_partners_together_and_stays_feasible() {
         let dataset = rasa::parse("small.json", rasa::tests::SMALL).unwrap();
         let placed = search(&dataset, None, Duration::from_millis(200)).unwrap();

@@ -38,12 +38,12 @@ const VICTIMS: usize = 4;
 const EXACT_EDGES: usize = 1_000;
 
 /// Placements near the end of a list that are looked at one by one.
-const LOOKS: usize = 100;
+const LOOKS: usize = 1_000;
 
 /// What each replica adds to the effort, and what there is at least: half a round of the
 /// search, every cycle. What one cycle misses the next may find, since the counts differ.
 const STEPS_PER_REPLICA: u64 = 32;
-const LEAST_STEPS: u64 = 256;
+const LEAST_STEPS: u64 = 1_024;
 
 /// Any number: the same plan every time.
 const SEED: u64 = 1;

@@ -24,7 +24,8 @@ fn group(entering: f64, inner: f64) -> World {
     world.workload("gate", &["a0"]).managed = false;
     for name in GROUP {
         world.workload(name, &["b0"]);
-        world.pod_traffic(&format!("{name}-0"), inner, Some(5.0));
+        let rate = if name == "front" { entering } else { inner };
+        world.pod_traffic(&format!("{name}-0"), rate, Some(5.0));
         world.usage_of_all(name, 20, 10);
     }
     world.edge("gate", "front", &[("a", "b", entering)]);
