@@ -16,7 +16,7 @@ pub use self::{
     compare::{Comparison, PolicyFigures, compare, disturbance},
     curves::chart,
     figures::{Figures, RunFigures},
-    outcome::{Outcome, uneven},
+    outcome::{Below, Outcome, uneven},
     policy::{PolicyName, UnknownPolicy},
     run::{CycleRecord, Moment, Run, RunError, run},
     statistics::Figure,
