@@ -8,6 +8,7 @@
 //! | [`experiment`] | runs, seeds, comparisons | decide |
 //! | [`plot`] | pictures | know what they show |
 //! | [`dataset`] | published placements and their measure | know the simulated world |
+//! | [`generate`] | large clusters, drawn from published distributions | run or decide anything |
 //! | [`builtin`] | the scenarios that come with the binary | interpret them |
 //! | [`files`] | reading files with errors that name the place | know what a file is for |
 //! | [`world`] | the simulated cluster, its ports, the truth about it, and its traffic on pods of others | decide |
@@ -17,6 +18,7 @@ pub mod builtin;
 pub mod dataset;
 pub mod experiment;
 pub mod files;
+pub mod generate;
 pub mod plot;
 pub mod scenario;
 pub mod world;

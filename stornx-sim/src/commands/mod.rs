@@ -1,7 +1,9 @@
 //! The commands: their arguments, and what they have in common.
 
 mod compare;
+mod generate;
 mod list;
+mod outcome;
 mod place;
 mod run;
 mod schema;
@@ -31,6 +33,10 @@ enum Command {
     Run(run::RunArguments),
     /// Policies side by side on the same seeds.
     Compare(compare::CompareArguments),
+    /// Policies on all scenarios, and what StornX is held to.
+    Outcome(outcome::OutcomeArguments),
+    /// Draws a large cluster from published distributions and writes its snapshot.
+    Generate(generate::GenerateArguments),
     /// Placement quality on a data set.
     Place(place::PlaceArguments),
     /// JSON schemas of the file formats.
@@ -74,6 +80,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         Command::List => list::list(),
         Command::Run(arguments) => run::run(arguments),
         Command::Compare(arguments) => compare::compare(arguments),
+        Command::Outcome(arguments) => outcome::outcome(arguments),
+        Command::Generate(arguments) => generate::generate(arguments),
         Command::Place(arguments) => place::place(arguments),
         Command::Schema(arguments) => schema::schema(arguments),
     }

@@ -54,6 +54,8 @@ figures!(
     /// What those bytes would cost in a month at the scenario's prices, US dollars.
     /// Replicas are not priced in: their hours are a figure of their own.
     usd_per_month,
+    /// The same with replicas at their price.
+    total_usd_per_month,
     /// Highest utilisation of the workers of any zone over a measuring window.
     peak_zone_utilisation,
     /// Highest utilisation of the workers of any one service in any zone.
@@ -78,6 +80,7 @@ impl RunFigures {
         let (zone, region) =
             (gigabytes(measured.bytes.cross_zone), gigabytes(measured.bytes.cross_region));
         let hours = measured.measured.as_seconds_f64() / 3600.0;
+        let monthly = |usd: f64| if hours > 0.0 { usd / hours * HOURS_PER_MONTH } else { 0.0 };
         let usd = zone * price.cross_zone.get() + region * price.cross_region.get();
         Self {
             p50_ms: quantile(0.50),
@@ -87,7 +90,8 @@ impl RunFigures {
             cross_zone_share: measured.hops.cross_zone_share().get(),
             cross_node_share: measured.hops.cross_node_share().get(),
             cross_zone_gb: zone + region,
-            usd_per_month: if hours > 0.0 { usd / hours * HOURS_PER_MONTH } else { 0.0 },
+            usd_per_month: monthly(usd),
+            total_usd_per_month: monthly(usd + measured.replica_hours * price.replica_hour),
             peak_zone_utilisation: measured.peak_utilisation(),
             peak_service_utilisation: measured.peak_service_zone(),
             replica_hours: measured.replica_hours,

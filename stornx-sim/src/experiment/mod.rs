@@ -4,6 +4,7 @@ mod compare;
 mod curves;
 pub mod demand;
 mod figures;
+mod outcome;
 mod policy;
 mod proxies;
 pub mod recovery;
@@ -15,8 +16,9 @@ pub use self::{
     compare::{Comparison, PolicyFigures, compare, disturbance},
     curves::chart,
     figures::{Figures, RunFigures},
+    outcome::{Below, Outcome, uneven},
     policy::{PolicyName, UnknownPolicy},
     run::{CycleRecord, Moment, Run, RunError, run},
     statistics::Figure,
-    table::comparison as comparison_table,
+    table::{comparison as comparison_table, outcomes as outcome_tables},
 };

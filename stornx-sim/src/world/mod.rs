@@ -36,7 +36,7 @@ mod observe;
 mod outside;
 mod ports;
 mod prometheus;
-mod random;
+pub(crate) mod random;
 mod run;
 mod scheduler;
 mod state;

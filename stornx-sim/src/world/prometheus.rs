@@ -68,10 +68,7 @@ impl Counters {
         self.errors += u64::from(!succeeded);
         self.request_bytes += request;
         self.response_bytes += response;
-        #[allow(clippy::cast_precision_loss)]
-        let millis = took as f64 * 1e-6;
-        let bucket = BOUNDS_MS.iter().position(|bound| millis <= *bound).unwrap_or(BOUNDS_MS.len());
-        self.buckets[bucket] += 1;
+        self.buckets[bucket_of(took)] += 1;
     }
 
     fn since(&self, earlier: &Self) -> Self {
@@ -107,6 +104,37 @@ impl Counters {
         Some(Millis::saturating(low))
     }
 }
+
+/// The bucket that a duration falls into.
+#[inline]
+fn bucket_of(took: Nanos) -> usize {
+    #[allow(clippy::cast_precision_loss)]
+    let millis = took as f64 * 1e-6;
+    let mut bucket = usize::from(FIRST_BUCKETS[took.leading_zeros() as usize]);
+    while bucket < BOUNDS_MS.len() && millis > BOUNDS_MS[bucket] {
+        bucket += 1;
+    }
+    bucket
+}
+
+/// The first bucket that durations of so many leading zeros can fall into, so that two
+/// or three comparisons find theirs.
+const FIRST_BUCKETS: [u8; 65] = {
+    let mut first = [0; 65];
+    let mut zeros = 1;
+    while zeros < 64 {
+        // The least duration of so many zeros, and whole nanoseconds below a bound.
+        let least = 1_u64 << (63 - zeros);
+        let mut bucket = 0;
+        while bucket < BOUNDS_MS.len() && BOUNDS_MS[bucket] * 1e6 < (least as f64) * 0.999 {
+            bucket += 1;
+        }
+        first[zeros] = bucket as u8;
+        zeros += 1;
+    }
+    first[0] = BOUNDS_MS.len() as u8;
+    first
+};
 
 /// What one scrape found of a pod.
 #[derive(Debug, Clone)]

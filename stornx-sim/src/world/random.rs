@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Backoff,
     /// Where users go whose zone is lost.
     Failover,
+    /// What a generated cluster is like, by quantity.
+    Cluster,
 }
 
 /// One stream of random numbers.
@@ -56,7 +58,7 @@ impl Stream {
         -(1.0 - self.unit()).ln()
     }
 
-    fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         let radius = (2.0 * self.exponential()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
