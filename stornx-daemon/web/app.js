@@ -5,7 +5,9 @@ import { byId, clock, h, millis, money, number, percent, plural, rate, short, sh
 import * as graph from './graph.js';
 
 const FEW = 6;
-const shown = { id: -1, decisions: FEW, waiting: 2 * FEW };
+// Then a cycle is overdue with most schedules.
+const LONG = 300000;
+const shown = { id: -1, decisions: FEW, waiting: 2 * FEW, notices: '' };
 let state = null;
 let wanted = false;
 let fetching = false;
@@ -93,14 +95,21 @@ const STAGES = {
 function banner() {
   const { banner: it, latest } = state;
   const facts = [
-    ['Version', it.version], ['Cluster', it.scenario ? `simulated: ${it.scenario}` : it.kubernetes], ['Namespaces', it.namespaces.join(', ')],
+    ['Version', it.version], ['Cluster', it.scenario ? `simulated: ${it.scenario}` : it.kubernetes ?? (it.stage === 'running' ? 'a recording' : null)], ['Namespaces', it.namespaces.join(', ')],
     ['Leader', it.leader], ['Last cycle', latest.cycle && clock(latest.cycle.at)], ['Next', it.nextCycle && clock(it.nextCycle)],
   ];
   show(byId('about'), facts.filter(([, value]) => value).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
   const stage = STAGES[it.stage];
+  // A loop that stands still is not seen in a page that is connected.
+  const still = it.kubernetes && it.stage === 'running' && latest.cycle ? Date.now() - latest.cycle.at : 0;
+  const said = JSON.stringify([it.dryRun, stage, it.notReady, latest.problems, still > LONG && span(still)]);
+  // What is read out is read out once.
+  if (said === shown.notices) return;
+  shown.notices = said;
   show(byId('notices'),
     it.dryRun && h('p', { class: 'notice', id: 'dry-run' }, h('strong', {}, 'Dry run. '), 'StornX decides and says what it would do; it writes nothing.'),
     stage && h('p', { class: 'notice' }, stage, it.notReady.map((what) => ` ${what}.`)),
+    still > LONG && h('p', { class: 'notice' }, `The last cycle that planned something was ${span(still)} ago.`),
     latest.problems.length > 0 && h('div', { class: 'notice bad', role: 'alert' }, h('strong', {}, 'The last cycle went wrong. '), latest.problems.slice(0, 5).map((what) => h('div', {}, what))));
 }
 
@@ -196,4 +205,5 @@ function services() {
 }
 
 graph.wire();
+setInterval(() => state && banner(), 15000);
 refresh().then(follow);
