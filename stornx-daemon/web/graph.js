@@ -182,8 +182,8 @@ function lines(edges, at, lane, parts) {
 
 function told(route) {
   const parts = [rate(route.requests)];
-  if (route.p95Ms !== undefined) parts.push(millis(route.p95Ms));
-  if (route.weight !== undefined) parts.push(`${route.weight} %`);
+  if (route.p95Ms !== undefined) parts.push(millis(route.p95Ms).replace(' ', ''));
+  if (route.weight !== undefined) parts.push(`${route.weight}%`);
   return parts.join(' · ');
 }
 

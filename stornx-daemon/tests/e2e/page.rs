@@ -121,7 +121,7 @@ async fn follows(browser: &Browser) -> TestResult {
         "[...document.querySelectorAll('#graph .node')].filter((it) => it.textContent.includes('/{BUSY}:')).reduce((sum, it) => sum + Number(it.querySelector('.count').textContent.slice(1)), 0) > 1"
     );
     browser.until("its new replicas", &replicas).await?;
-    browser.until("weights", r"[...document.querySelectorAll('.edge-label')].some((it) => /\d %$/.test(it.textContent))").await?;
+    browser.until("weights", r"[...document.querySelectorAll('.edge-label')].some((it) => /\d ?%$/.test(it.textContent))").await?;
     browser.until("history", "document.querySelectorAll('#history svg').length >= 6").await?;
     browser
         .until(

@@ -22,7 +22,7 @@ use self::{
 type TestResult = Result<(), Failure>;
 
 /// Width and height of a desk and of a phone.
-const DESK: (u32, u32) = (1200, 760);
+const DESK: (u32, u32) = (1200, 660);
 const PHONE: (u32, u32) = (390, 844);
 /// A picture in the documentation takes no more.
 const LARGEST_PICTURE: usize = 200_000;
@@ -102,7 +102,7 @@ async fn follows(programs: &Programs) -> TestResult {
     browser.until("boxes", "document.querySelectorAll('#graph .node').length >= 25").await?;
     browser.until("lines", "document.querySelectorAll('#graph .edge').length >= 40").await?;
     browser.until("lanes", "document.querySelectorAll('#graph .lane').length === 3").await?;
-    browser.until("rates and latencies", r"[...document.querySelectorAll('.edge-label')].some((it) => /\/s · [\d.]+ ms/.test(it.textContent))").await?;
+    browser.until("rates and latencies", r"[...document.querySelectorAll('.edge-label')].some((it) => /\/s · [\d.]+ ?ms/.test(it.textContent))").await?;
 
     // It follows: the document changes, the page was not loaded anew.
     browser.value("(window.stays = true)").await?;
@@ -113,7 +113,7 @@ async fn follows(programs: &Programs) -> TestResult {
             &format!("Number(document.documentElement.dataset.cycle) >= {first} + 3"),
         )
         .await?;
-    browser.until("weights on lines", r"[...document.querySelectorAll('.edge-label')].some((it) => /\d %$/.test(it.textContent))").await?;
+    browser.until("weights on lines", r"[...document.querySelectorAll('.edge-label')].some((it) => /\d ?%$/.test(it.textContent))").await?;
     browser.until("decisions", "document.querySelectorAll('#decisions li').length >= 3 && /calls to|goes from/i.test(document.getElementById('decisions').innerText)").await?;
     browser
         .until("history", "document.querySelectorAll('#history svg .curve').length >= 4")
@@ -252,10 +252,11 @@ async fn phone(programs: &Programs) -> TestResult {
     browser.open(&demo.url).await?;
     browser.until("decisions", "document.querySelectorAll('#decisions li').length > 0").await?;
     choose(&browser, "checkout").await?;
-    let too_wide = "document.documentElement.scrollWidth - innerWidth";
-    let over = browser.number(too_wide).await?;
+    // A phone shows a page that is too wide smaller: what counts is the width that there is.
+    let wide = browser.number("Math.max(document.documentElement.scrollWidth, innerWidth)").await?;
+    let over = wide - f64::from(PHONE.0);
     if over > 0.0 {
-        let which = browser.value("[...document.querySelectorAll('main *, header *')].filter((it) => it.getBoundingClientRect().right > innerWidth + 1 && !it.closest('.scroll, .graph')).slice(0, 3).map((it) => it.outerHTML.slice(0, 120))").await?;
+        let which = browser.value("[...document.querySelectorAll('main *, header *')].filter((it) => it.getBoundingClientRect().right > 391 && !it.closest('.scroll, .graph')).slice(0, 3).map((it) => it.outerHTML.slice(0, 120))").await?;
         return Err(format!("{over} points too wide: {which}").into());
     }
     browser.value("document.querySelector('#detail button').click()").await?;
