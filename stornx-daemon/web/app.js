@@ -119,7 +119,7 @@ function figures() {
   const it = cycle.summary;
   const tiles = [
     ['services', number(it.services)], ['ready replicas', number(it.replicas), it.moving > 0 && `${it.moving} moving`], ['nodes', number(it.nodes)], ['calls', rate(it.requests)],
-    ['p95 of calls', millis(it.p95Ms)], ['leave their zone', percent(it.crossZone, 1)], ['transfer an hour', money(it.usdPerHour)], ['calls that fail', percent(it.errors, 2)],
+    ['p95 of calls', millis(it.p95Ms)], ['leave their zone', percent(it.crossZone, 1)], ['cost an hour', money(it.usdPerHour)], ['calls that fail', percent(it.errors, 2)],
   ];
   return show(byId('figures'), tiles.map(([name, value, more]) => h('div', {}, h('dt', {}, name), h('dd', {}, value, more && h('small', {}, ` ${more}`)))));
 }

@@ -204,7 +204,7 @@ function node(id, service, zone, ready, box, first) {
     s('title', {}, `${id}: ${words.filter(Boolean).join(', ')}`),
     s('rect', { class: 'box', x: box.x, y: box.y, width: BOX.width, height: BOX.height, rx: 6 }),
     used !== null && used !== undefined && s('rect', { class: used > 85 ? 'used high' : 'used', x: box.x + 6, y: box.y + BOX.height - 6, width: Math.max(1, (BOX.width - 12) * Math.min(1, used / 100)), height: 2.5, rx: 1 }),
-    s('text', { x: box.x + 8, y: box.y + 20 }, name.length > 15 ? `${name.slice(0, 14)}…` : name),
+    s('text', { x: box.x + 8, y: box.y + 20 }, name.length > 14 ? `${name.slice(0, 13)}…` : name),
     service && s('text', { class: 'count', x: box.x + BOX.width - 8, y: box.y + 20, 'text-anchor': 'end' }, `×${ready}`));
 }
 
