@@ -7,6 +7,8 @@ pub(crate) const SERVICES: usize = 500;
 pub(crate) const REPLICAS: usize = 10;
 const ZONES: [&str; 3] = ["eu-west-1a", "eu-west-1b", "eu-west-1c"];
 const NODES: usize = 150;
+/// Text that would be markup if a page took it for that.
+pub(crate) const HOSTILE: &str = "<img src=x id=hostile onerror=alert(1)>";
 const AT: u64 = 1_767_225_600_000;
 
 /// The snapshot as JSON.
@@ -48,7 +50,7 @@ pub(crate) fn snapshot() -> String {
         callers.into_iter().map(move |caller| edge(caller, callee))
     });
     format!(
-        r#"{{"apiVersion":"stornx.io/v1alpha1","takenAt":{AT},"nodes":[{}],"workloads":[{}],"hosts":[{}],"usage":{{"fresh":{{"asOf":{},"source":"metrics-server","value":[{}]}}}},"traffic":{{"fresh":{{"asOf":{},"source":"prometheus","value":{{"window":150000,"edges":[{}]}}}}}},"latency":{{"missing":{{"reason":"no exporter"}}}}}}"#,
+        r#"{{"apiVersion":"stornx.io/v1alpha1","takenAt":{AT},"nodes":[{}],"workloads":[{}],"hosts":[{}],"usage":{{"fresh":{{"asOf":{},"source":"metrics-server","value":[{}]}}}},"traffic":{{"fresh":{{"asOf":{},"source":"prometheus","value":{{"window":150000,"edges":[{}]}}}}}},"latency":{{"missing":{{"reason":"no exporter {HOSTILE}"}}}}}}"#,
         joined(nodes),
         joined(workloads),
         joined(hosts),

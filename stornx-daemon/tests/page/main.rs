@@ -318,6 +318,13 @@ async fn large_cluster(programs: &Programs) -> TestResult {
         .await?;
     browser.until("what is left out", "/edges with most requests are shown/.test(document.getElementById('graph-note').textContent)").await?;
     browser.until("the dry run", "document.getElementById('dry-run') !== null").await?;
+    // Text stays text.
+    let shown =
+        format!("document.getElementById('inputs').textContent.includes({:?})", large::HOSTILE);
+    browser.until("what the cluster says", &shown).await?;
+    if browser.value("document.getElementById('hostile') === null").await? != true {
+        return Err("text of the cluster has become an element".into());
+    }
     // One of many is found by its name.
     browser.value("(() => { const it = document.getElementById('search'); it.value = 'service-321'; it.dispatchEvent(new Event('input')); })()").await?;
     browser.until("the one that was searched for", "[...document.querySelectorAll('#graph .node')].some((it) => it.textContent.includes('service-321')) && document.querySelectorAll('#graph .node').length <= 24").await?;
