@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod run;
 mod show;
+mod web;
 
 use std::{path::PathBuf, process::ExitCode};
 

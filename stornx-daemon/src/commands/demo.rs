@@ -2,8 +2,16 @@
 //! mesh leave it and once with StornX, in the same world with the same seed; then the
 //! figures side by side and the actions that were worth most. The settings are the
 //! defaults, whatever the environment says, so that everybody sees the same.
+//!
+//! While it runs, the web page shows the world with StornX, on `APP_PORT` of this machine.
+//! With `--serve` that world goes so slowly that it can be watched, and begins anew with
+//! another seed when it has ended.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::anyhow;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -14,6 +22,7 @@ use stornx_sim::{
     scenario::Scenario,
 };
 
+use super::page::{self, LocalPage};
 use crate::show::demo::{Done, Figure, Unit, figures, most_valuable, reasons};
 
 /// How many actions are explained.
@@ -28,11 +37,25 @@ pub(crate) struct Arguments {
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Go slowly, and keep the web page up until it is interrupted
+    #[arg(long)]
+    serve: bool,
+    /// Simulated seconds that pass in a second, with `--serve`
+    #[arg(long, value_name = "N", default_value_t = SPEED, value_parser = speed, requires = "serve")]
+    speed: f64,
+}
+
+/// A cycle of the schedule each second.
+const SPEED: f64 = 60.0;
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed| (0.1..=1e6).contains(speed));
+    speed.ok_or_else(|| "allowed is a number from 0.1 to 1000000".to_owned())
 }
 
 impl Default for Arguments {
     fn default() -> Self {
-        Self { scenario: "online-boutique".to_owned(), seed: 1 }
+        Self { scenario: "online-boutique".to_owned(), seed: 1, serve: false, speed: SPEED }
     }
 }
 
@@ -43,18 +66,70 @@ pub(crate) fn run_demo(arguments: &Arguments) -> anyhow::Result<()> {
     let [before_bar, after_bar] =
         ["without StornX", "with StornX"].map(|name| bars.add(bar(&scenario, name)));
 
+    let page = match serve(&scenario) {
+        Ok(page) => {
+            let line = format!("The page is at {}", page.address);
+            // Without `--serve` it is up for seconds: of use only to somebody who looks.
+            if arguments.serve {
+                eprintln!("{line}")
+            } else {
+                drop(bars.println(line))
+            }
+            Some(page)
+        }
+        Err(error) if arguments.serve => return Err(error),
+        Err(error) => {
+            let _ = bars.println(format!("There is no page: {error:#}"));
+            None
+        }
+    };
+    let pace = arguments.serve.then_some(arguments.speed);
+    let stage = Stage { page: page.as_ref(), pace };
+
     let mut done = Vec::new();
-    let (before, after) = std::thread::scope(|scope| {
-        let without = scope
-            .spawn(|| watched(&scenario, PolicyName::Random, arguments.seed, &before_bar, None));
+    let (before, after) = thread::scope(|scope| {
+        let without = scope.spawn(|| {
+            let stage = Stage { page: None, pace: None };
+            watched(
+                &scenario,
+                PolicyName::Random,
+                arguments.seed,
+                &before_bar,
+                stage,
+                &mut Vec::new(),
+            )
+        });
         let with =
-            watched(&scenario, PolicyName::Stornx, arguments.seed, &after_bar, Some(&mut done));
+            watched(&scenario, PolicyName::Stornx, arguments.seed, &after_bar, stage, &mut done);
         (without.join(), with)
     });
     let before = before.map_err(|_| anyhow!("the run without StornX broke off"))??;
     let after = after?;
 
-    super::print(&report(&scenario, arguments.seed, &before, &after, done))
+    super::print(&report(&scenario, arguments.seed, &before, &after, done))?;
+    if !arguments.serve {
+        return Ok(());
+    }
+    let mut seed = arguments.seed;
+    loop {
+        seed = seed.wrapping_add(1);
+        page.iter().for_each(LocalPage::begin_anew);
+        after_bar.reset();
+        watched(&scenario, PolicyName::Stornx, seed, &after_bar, stage, &mut Vec::new())?;
+    }
+}
+
+fn serve(scenario: &Scenario) -> anyhow::Result<LocalPage> {
+    let banner = page::banner(Some(&scenario.name), false, vec![scenario.namespace.to_string()]);
+    LocalPage::start(banner, scenario.policy.price.clone())
+}
+
+/// Where a run is watched from.
+#[derive(Clone, Copy)]
+struct Stage<'a> {
+    page: Option<&'a LocalPage>,
+    /// Simulated seconds that pass in a second; `None` is as fast as can be.
+    pace: Option<f64>,
 }
 
 /// One run with its progress; what was carried out goes into `done`.
@@ -63,15 +138,20 @@ fn watched(
     policy: PolicyName,
     seed: u64,
     bar: &ProgressBar,
-    mut done: Option<&mut Vec<Done>>,
+    stage: Stage<'_>,
+    done: &mut Vec<Done>,
 ) -> anyhow::Result<Run> {
+    let began = Instant::now();
     let run = run(scenario, policy, seed, &mut |moment| match moment {
         Moment::Passed { at } => show(bar, at),
         Moment::Cycle { record, outcome, .. } => {
+            if let Some(speed) = stage.pace {
+                let due = Duration::from_secs_f64(record.at.as_seconds_f64() / speed);
+                thread::sleep(due.saturating_sub(began.elapsed()));
+            }
+            stage.page.iter().for_each(|page| page.show(outcome.clone()));
             show(bar, record.at);
-            let (Some(done), Some(planned)) = (done.as_deref_mut(), &outcome.planned) else {
-                return;
-            };
+            let Some(planned) = &outcome.planned else { return };
             let with_reasons = planned.plan.actions.iter().zip(&planned.report.actions);
             for ((action, reason), _) in
                 with_reasons.zip(&outcome.outcomes).filter(|(_, result)| result.is_ok())

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod explain;
 mod live;
+mod page;
 pub(crate) mod plan;
 pub(crate) mod record;
 pub(crate) mod run;

@@ -1,10 +1,16 @@
 //! `stornx plan`: one dry run, on the live cluster or on a recorded snapshot.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+};
 
 use crate::{config, show};
 
-use super::Format;
+use super::{
+    Format,
+    page::{self, LocalPage},
+};
 
 /// Command line of `stornx plan`.
 #[derive(Debug, clap::Args)]
@@ -15,16 +21,31 @@ pub(crate) struct Arguments {
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+    /// Show it on the web page, too, on APP_PORT of this machine, until it is interrupted
+    #[arg(long)]
+    serve: bool,
 }
 
 /// Prints the plan and its report.
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> anyhow::Result<()> {
     let effective = config::load_from_process(file)?;
-    let (_, planned) = super::decided(arguments.snapshot.as_deref(), &effective)?;
+    let (snapshot, planned) = super::decided(arguments.snapshot.as_deref(), &effective)?;
     let text = match arguments.output {
         Format::Table => show::plan(&planned),
         Format::Json => serde_json::to_string_pretty(&planned)? + "\n",
         Format::Yaml => serde_saphyr::to_string(&planned)?,
     };
-    super::print(&text)
+    super::print(&text)?;
+    if !arguments.serve {
+        return Ok(());
+    }
+    let policy = effective.policy_for_recorded();
+    let namespaces = policy.namespaces.iter().map(ToString::to_string).collect();
+    let banner = page::banner(None, true, namespaces);
+    let page = LocalPage::start(banner, policy.price)?;
+    page.show(page::dry(snapshot, planned));
+    eprintln!("The page is at {}", page.address);
+    loop {
+        thread::park();
+    }
 }

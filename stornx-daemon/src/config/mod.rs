@@ -3,6 +3,7 @@
 //! with bad values is refused with all of them listed.
 
 mod file;
+mod history;
 mod problems;
 mod prometheus;
 mod quiet;
@@ -22,13 +23,14 @@ use stornx_core::{
 
 #[cfg(test)]
 pub(crate) use self::values::SettingValue;
+use self::{
+    history::HistorySettings,
+    problems::{SettingProblem, near},
+    table::SETTINGS,
+};
 pub(crate) use self::{
     problems::Refused,
     show::{as_env, as_markdown, as_yaml},
-};
-use self::{
-    problems::{SettingProblem, near},
-    table::SETTINGS,
 };
 pub(crate) use self::{
     prometheus::PrometheusSettings,
@@ -100,6 +102,7 @@ pub(crate) struct Settings {
     pub(crate) engine: EngineOptions,
     pub(crate) log: LogFilter,
     pub(crate) log_format: LogFormat,
+    pub(crate) history: HistorySettings,
     pub(crate) prometheus: PrometheusSettings,
     pub(crate) kubernetes: KubernetesSettings,
     pub(crate) webhook: WebhookSettings,
@@ -122,6 +125,7 @@ impl Default for Settings {
             engine: EngineOptions::default(),
             log: LogFilter::default(),
             log_format: LogFormat::default(),
+            history: HistorySettings::default(),
             prometheus: PrometheusSettings::default(),
             kubernetes: KubernetesSettings::default(),
             webhook: WebhookSettings::default(),

@@ -109,6 +109,7 @@ pub(super) fn of_loop(effective: &Effective) -> Vec<SettingProblem> {
         ("WRITE_TIMEOUT_SECONDS", kubernetes.write_timeout > Span::ZERO, "seconds above 0"),
         ("CLUSTER_MAX_AGE_SECONDS", kubernetes.max_age >= second.times(5), "seconds, at least 5"),
         ("GLANCE_SECONDS", pace.glance >= second, "seconds, at least 1"),
+        ("HISTORY_HOURS", (1..=720).contains(&settings.history.hours), "1 to 720"),
         ("CYCLE_DEADLINE_SECONDS", settings.engine.deadline > Span::ZERO, "seconds above 0"),
     ];
     let place = |name: &str| {

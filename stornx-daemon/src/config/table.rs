@@ -8,6 +8,7 @@ use super::{Settings, values::SettingValue};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Group {
     Daemon,
+    History,
     Kubernetes,
     Webhook,
     Prometheus,
@@ -23,6 +24,7 @@ impl Group {
     pub(super) const fn title(self) -> &'static str {
         match self {
             Self::Daemon => "Daemon",
+            Self::History => "History (of the web page)",
             Self::Kubernetes => "Kubernetes",
             Self::Webhook => "Webhook (where new replicas run)",
             Self::Prometheus => "Prometheus",
@@ -95,6 +97,11 @@ pub(super) static SETTINGS: &[Setting] = &[
         "what is logged; a change in the settings file takes effect without a restart"),
     setting!(Daemon, "LOG_FORMAT", log_format, "auto, json or text",
         "how log lines look; auto is json in production and text in development"),
+
+    setting!(History, "HISTORY_FILE", history.file, "the path of a file, or empty",
+        "file in which the history of the web page survives a restart, on a volume; empty: it is kept in memory. Nothing is decided on it"),
+    setting!(History, "HISTORY_HOURS", history.hours, "1 to 720",
+        "how long history is kept, in hours; what is older than an hour is thinned out"),
 
     setting!(Kubernetes, "OWN_NAMESPACE", kubernetes.own_namespace, "a namespace, or empty",
         "where the memory and the lease of StornX lie; empty: the namespace that it runs in"),

@@ -48,7 +48,7 @@ fn every_setting_of_the_policy_is_in_the_table() {
     let of_daemon = |setting: &&Setting| {
         matches!(
             setting.group,
-            Group::Daemon | Group::Kubernetes | Group::Webhook | Group::Prometheus
+            Group::Daemon | Group::History | Group::Kubernetes | Group::Webhook | Group::Prometheus
         )
     };
     let listed: BTreeSet<_> =

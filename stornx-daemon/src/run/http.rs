@@ -5,6 +5,7 @@
 //! | `/healthz`, `/health` | alive: the loop has turned lately |
 //! | `/readyz` | all watches synced, and a first cycle done or waiting for the lease |
 //! | `/metrics` | counters, in the text format of Prometheus |
+//! | `/`, and the rest of `/api/v1` | the page and what it shows ([`crate::web`]) |
 //! | `/api/v1/status` | what it is, who leads, what keeps it from being ready |
 //! | `/api/v1/snapshot` | what the last cycle decided on: the input of `stornx plan --snapshot` |
 //! | `/api/v1/plan` | what the last cycle decided, as `stornx plan -o json` prints it |
@@ -26,32 +27,17 @@ use serde::Serialize;
 use stornx_core::{engine::CycleOutcome, model::Snapshot, plan::Planned};
 use tokio::{net::TcpListener, sync::watch};
 
-use super::{Live, metrics::Metrics};
+use super::{Live, metrics::Metrics, pace};
+use crate::{
+    config::Settings,
+    web::{
+        self, BannerOf, Board, Page,
+        view::{Banner, Stage},
+    },
+};
 
 /// The loop is stuck when it has not turned for longer: every wait in it is shorter.
 const STUCK: Duration = Duration::from_secs(300);
-
-/// Where the daemon stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Stage {
-    /// The watches are not synced yet.
-    Syncing,
-    /// Another one leads.
-    Waiting,
-    /// The first cycle is under way.
-    FirstCycle,
-    /// Cycles run.
-    Running,
-    /// About to end.
-    Stopping,
-}
-
-impl Stage {
-    const fn ready(self) -> bool {
-        matches!(self, Self::Waiting | Self::Running)
-    }
-}
 
 /// What the loop shows of itself.
 #[derive(Debug, Clone)]
@@ -87,10 +73,34 @@ struct Status {
     actions: usize,
 }
 
+/// What stands in the banner of the page.
+pub(crate) fn banner_of(shop: &Shop, settings: &Settings, board: &Arc<Board>) -> BannerOf {
+    let (shop, board) = (shop.clone(), board.clone());
+    let schedule = settings.schedule.clone();
+    let namespaces: Vec<_> = settings.policy.namespaces.iter().map(ToString::to_string).collect();
+    Arc::new(move || {
+        let stage = shop.shown.borrow().stage;
+        let live = shop.live.get();
+        Banner {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            stage,
+            dry_run: shop.dry_run,
+            leader: live.and_then(Live::holder),
+            kubernetes: live.map(Live::kubernetes),
+            scenario: None,
+            namespaces: namespaces.clone(),
+            not_ready: if stage == Stage::Syncing { not_ready(&shop) } else { Vec::new() },
+            next_cycle: (stage == Stage::Running).then(|| pace::due(&schedule)).flatten(),
+            history: board.history_place(),
+        }
+    })
+}
+
 /// Serves until `stop` is over.
 pub(crate) async fn serve(
     listener: TcpListener,
     shop: Shop,
+    page: Page,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let routes = Router::new()
@@ -101,8 +111,9 @@ pub(crate) async fn serve(
         .route("/api/v1/status", get(status))
         .route("/api/v1/snapshot", get(snapshot))
         .route("/api/v1/plan", get(plan))
-        .with_state(shop);
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+        .with_state(shop)
+        .merge(web::routes(page));
+    axum::serve(listener, web::guarded(routes)).with_graceful_shutdown(stop).await
 }
 
 async fn alive(State(shop): State<Shop>) -> Response {
@@ -117,7 +128,7 @@ async fn alive(State(shop): State<Shop>) -> Response {
 
 async fn ready(State(shop): State<Shop>) -> Response {
     let stage = shop.shown.borrow().stage;
-    if stage.ready() {
+    if stage.is_ready() {
         "ok\n".into_response()
     } else {
         let text = match stage {

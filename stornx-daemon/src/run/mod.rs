@@ -50,14 +50,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::journal::result_name;
 use self::{
-    http::{Shop, Shown, Stage},
+    http::{Shop, Shown},
     metrics::Metrics,
     pace::{Cause, Wakeups},
     telling::Teller,
     world::{NeverWrites, World},
 };
-use crate::config::{self, Effective, Settings};
+use crate::{
+    config::{self, Effective, Settings},
+    web::{Board, Page, view::Stage},
+};
 
 /// How long what is under way may take to end after a stop was asked for; with the
 /// release of the lease and the end of connections it stays below five seconds.
@@ -87,18 +91,23 @@ pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::
     let address = listener.local_addr()?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "StornX starts");
     let live = Arc::<OnceLock<Live>>::default();
+    let history = &settings.history;
+    let board = Board::start(settings.policy.price.clone(), history.keep(), history.file.given());
     let shop = Shop {
         shown: showing,
         metrics: metrics.clone(),
         live: live.clone(),
         dry_run: settings.engine.dry_run,
     };
-    let served = tokio::spawn(http::serve(listener, shop, stop.clone().cancelled_owned()));
+    let banner = http::banner_of(&shop, &settings, &board);
+    let page = Page::new(board.clone(), banner, stop.clone());
+    let served = tokio::spawn(http::serve(listener, shop, page, stop.clone().cancelled_owned()));
     tokio::spawn(follow_file(file, log_level, settings.log.clone()));
 
     let turned = tokio::select! {
         world = connect(&settings, &metrics) => {
-            let controller = Controller::new(&settings, Arc::new(world?), metrics, shown)?;
+            let controller =
+                Controller::new(&settings, Arc::new(world?), metrics, shown, board.clone())?;
             let _ = live.set(Live { world: controller.world.clone(), lease: controller.lease.clone() });
             controller.turn(&stop).await
         }
@@ -106,6 +115,8 @@ pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::
     };
     // A page that nobody stops reading must not hold the process.
     let _ = time::timeout(Duration::from_millis(500), served).await;
+    // Nor must a volume that hangs.
+    let _ = tokio::task::spawn_blocking(move || board.end(Duration::from_millis(300))).await;
     tracing::info!("StornX has stopped");
     turned
 }
@@ -134,6 +145,11 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// Version of the API server.
+    fn kubernetes(&self) -> String {
+        self.world.connection.version().to_owned()
+    }
+
     /// Who holds the lease, as last seen.
     fn holder(&self) -> Option<String> {
         self.lease.as_ref()?.holder()
@@ -178,6 +194,7 @@ struct Controller {
     leads: bool,
     metrics: Arc<Metrics>,
     shown: watch::Sender<Shown>,
+    board: Arc<Board>,
     #[cfg(feature = "otel")]
     traces: traces::Traces,
 }
@@ -188,6 +205,7 @@ impl Controller {
         world: Arc<World>,
         metrics: Arc<Metrics>,
         shown: watch::Sender<Shown>,
+        board: Arc<Board>,
     ) -> anyhow::Result<Self> {
         let dry_run = settings.engine.dry_run;
         let lease = (!dry_run).then(|| Arc::new(world.lease(settings)));
@@ -209,6 +227,7 @@ impl Controller {
             leads: false,
             metrics,
             shown,
+            board,
             #[cfg(feature = "otel")]
             traces: traces::Traces::start()?,
         })
@@ -341,11 +360,15 @@ impl Controller {
     }
 
     fn show(&self, stage: Stage, outcome: Option<CycleOutcome>) {
+        let outcome = outcome.map(Arc::new);
+        if let Some(outcome) = &outcome {
+            self.board.show(outcome.clone());
+        }
         self.shown.send_modify(|shown| {
             shown.stage = stage;
             shown.turned = Instant::now();
             if let Some(outcome) = outcome.filter(|outcome| outcome.planned.is_some()) {
-                shown.last = Some(Arc::new(outcome));
+                shown.last = Some(outcome);
             }
         });
     }

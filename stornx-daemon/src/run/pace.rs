@@ -50,6 +50,12 @@ fn until_due(schedule: &Schedule, now: Instant) -> Duration {
     wait.unwrap_or(LONGEST).max(Duration::from_millis(1))
 }
 
+/// When the schedule comes due next.
+pub(super) fn due(schedule: &Schedule) -> Option<stornx_core::units::Timestamp> {
+    let due = schedule.next_after(Instant::now().to_zoned(TimeZone::UTC))?.timestamp();
+    u64::try_from(due.as_millisecond()).ok().map(stornx_core::units::Timestamp::from_millis)
+}
+
 /// Waits for the next cause. `changes` counts changes of the cluster.
 pub(crate) struct Wakeups {
     schedule: Schedule,

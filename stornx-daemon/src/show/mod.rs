@@ -4,6 +4,6 @@ pub(crate) mod demo;
 mod explain;
 mod plan;
 mod table;
-mod words;
+pub(crate) mod words;
 
 pub(crate) use self::{explain::explain, plan::plan};

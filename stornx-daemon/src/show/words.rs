@@ -44,7 +44,7 @@ pub(super) fn weights(distribution: &Distribution) -> String {
 }
 
 /// What an action is expected to bring.
-pub(super) fn expected(expected: &Expected) -> String {
+pub(crate) fn expected(expected: &Expected) -> String {
     // Below these nothing is said: they are less than the rounding of the inputs.
     const LEAST_TIME: f64 = 0.05;
     const LEAST_MONEY: f64 = 0.005;

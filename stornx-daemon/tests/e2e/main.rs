@@ -14,6 +14,9 @@
 
 mod bare;
 mod boutique;
+#[path = "../page/browser.rs"]
+#[allow(dead_code)] // The tests of the page use all of it, these tests a part.
+mod browser;
 mod cleanup;
 mod crash;
 mod faults;
@@ -23,6 +26,7 @@ mod mesh;
 mod moves;
 mod nearer;
 mod odd;
+mod page;
 mod replay;
 mod rights;
 mod routes;
@@ -41,7 +45,12 @@ use stornx_testbed::{Options, harness};
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
+    // Inside the network namespace of the tests nothing can be fetched.
+    let listed = std::env::args().any(|argument| argument == "--list");
+    let wanted = !listed && !stornx_testbed::left_out();
+    let programs = if wanted { browser::Programs::find() } else { Err("left out".to_owned()) };
     let mut tests = Vec::new();
+    tests.extend(page::tests(programs));
     tests.extend(boutique::tests());
     tests.extend(guards::tests());
     tests.extend(moves::tests());

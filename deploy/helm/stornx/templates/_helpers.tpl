@@ -109,6 +109,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $text = include "stornx.ownName" $root }}
 {{- else if eq $name "OWN_NAMESPACE" }}
 {{- $text = include "stornx.ownNamespace" $root }}
+{{- else if and (eq $name "HISTORY_FILE") (not $text) $root.Values.historyVolume.enabled }}
+{{- $text = "/var/lib/stornx/history.json" }}
 {{- else if and (eq $name "WEBHOOK_CERT_FILE") (not $text) (include "stornx.certificateSecret" $root) }}
 {{- $text = "/etc/stornx/webhook/tls.crt" }}
 {{- else if and (eq $name "WEBHOOK_KEY_FILE") (not $text) (include "stornx.certificateSecret" $root) }}
@@ -132,6 +134,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   mountPath: /etc/stornx/prometheus
   readOnly: true
 {{- end }}
+{{- if .Values.historyVolume.enabled }}
+- name: history
+  mountPath: /var/lib/stornx
+{{- end }}
 {{- with .Values.volumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -150,6 +156,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - name: prometheus
   secret:
     secretName: {{ . }}
+{{- end }}
+{{- if .Values.historyVolume.enabled }}
+- name: history
+  persistentVolumeClaim:
+    claimName: {{ default (printf "%s-history" (include "stornx.fullname" .)) .Values.historyVolume.existingClaim }}
 {{- end }}
 {{- with .Values.volumes }}
 {{ toYaml . }}

@@ -92,6 +92,11 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Where a browser finds its page.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.port)
+    }
+
     /// What a path shows: status and body.
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, String), Failure> {
         let limit = Duration::from_secs(10);

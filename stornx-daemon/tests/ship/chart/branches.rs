@@ -51,7 +51,7 @@ const ACTING: [&str; 9] = [
 
 /// Values, what comes with them, and what goes.
 fn sets_of_objects() -> TestResult {
-    let cases: [(&[&str], &[&str], &[&str]); 16] = [
+    let cases: [(&[&str], &[&str], &[&str]); 18] = [
         (&[], &[], &[]),
         (&[ACT], &ACTING, &[]),
         (
@@ -84,6 +84,8 @@ fn sets_of_objects() -> TestResult {
         (&["serviceMonitor.enabled=true"], &["ServiceMonitor/stornx"], &[]),
         (&["prometheusRule.enabled=true"], &["PrometheusRule/stornx"], &[]),
         (&["dashboard.enabled=true"], &["ConfigMap/stornx-dashboard"], &[]),
+        (&["historyVolume.enabled=true"], &["PersistentVolumeClaim/stornx-history"], &[]),
+        (&["historyVolume.enabled=true", "historyVolume.existingClaim=mine"], &[], &[]),
         // Certificates are of use only where the webhook is.
         (&["webhook.certificates=cert-manager"], &[], &[]),
         (&["config.webhook.enabled=true"], &[], &[]),
@@ -153,6 +155,14 @@ fn all_fields() -> Vec<Field> {
         field(&["prometheusSecret=p"], DEPLOYMENT, "/spec/template/spec/volumes/1", json!({"name": "prometheus", "secret": {"secretName": "p"}})),
         field(&["prometheusSecret=p"], DEPLOYMENT, "/spec/template/spec/containers/0/volumeMounts/1/mountPath", json!("/etc/stornx/prometheus")),
         field(&["volumes[0].name=v", "volumeMounts[0].name=v"], DEPLOYMENT, "/spec/template/spec/volumes/1/name", json!("v")),
+        field(&["historyVolume.enabled=true"], DEPLOYMENT, "/spec/template/spec/volumes/1/persistentVolumeClaim/claimName", json!("stornx-history")),
+        field(&["historyVolume.enabled=true"], DEPLOYMENT, "/spec/template/spec/containers/0/volumeMounts/1/mountPath", json!("/var/lib/stornx")),
+        field(&["historyVolume.enabled=true", "historyVolume.existingClaim=mine"], DEPLOYMENT, "/spec/template/spec/volumes/1/persistentVolumeClaim/claimName", json!("mine")),
+        // The volume of one node cannot be held by two pods.
+        field(&["historyVolume.enabled=true"], DEPLOYMENT, "/spec/strategy/rollingUpdate", json!({"maxSurge": 0, "maxUnavailable": 1})),
+        field(&[], DEPLOYMENT, "/spec/strategy/rollingUpdate", json!({"maxSurge": 1, "maxUnavailable": 0})),
+        field(&["historyVolume.enabled=true", "historyVolume.size=1Gi", "historyVolume.storageClass=fast"], "PersistentVolumeClaim/stornx-history", "/spec", json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "fast"})),
+        field(&["historyVolume.enabled=true", "replicaCount=2", "historyVolume.accessMode=ReadWriteMany"], "PersistentVolumeClaim/stornx-history", "/spec/accessModes", json!(["ReadWriteMany"])),
         field(&["volumes[0].name=v", "volumeMounts[0].name=v"], DEPLOYMENT, "/spec/template/spec/containers/0/volumeMounts/1/name", json!("v")),
         field(&["priorityClass.create=true"], DEPLOYMENT, "/spec/template/spec/priorityClassName", json!("stornx")),
         field(&["priorityClass.create=true"], "PriorityClass/stornx", "/value", json!(1_000_000)),
@@ -206,6 +216,11 @@ fn fields() -> TestResult {
             return Err(format!("{values:?}: {object}{path} is {found}, not {wanted}").into());
         }
     }
+    match objects(&["historyVolume.enabled=true", "replicaCount=2"]) {
+        Err(error) if error.to_string().contains("must be ReadWriteMany") => {}
+        Err(error) => return Err(error),
+        Ok(_) => return Err("a volume of one node for two replicas".into()),
+    }
     let missing = objects(&[ACT, "webhook.certificates=secret"]);
     match missing {
         Err(error) if error.to_string().contains("webhook.existingSecret is needed") => {}
@@ -219,6 +234,7 @@ fn fields() -> TestResult {
         ),
         (&["config.env=development"][..], "LOG_FORMAT: \"text\""),
         (&["config.env=staging"][..], "LOG_FORMAT: \"auto\""),
+        (&["historyVolume.enabled=true"][..], "HISTORY_FILE: \"/var/lib/stornx/history.json\""),
         (&["config.namespaces={b,a}"][..], "NAMESPACES: \"b,a\""),
     ] {
         let text = objects(values)?.settings()?;
