@@ -12,7 +12,7 @@ use crate::{
     plan::MoveWay,
     policy::{self, AutoscaledMoves},
     report::MoveReason,
-    view::{PodView, View, WorkloadIndex, WorkloadView, ZoneIndex},
+    view::{View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
 
 /// Whether a replica of a workload may begin to move now.
@@ -107,7 +107,7 @@ pub(super) fn is_taken_back(remembered: Option<&WorkloadMemory>) -> bool {
 
 /// All replicas that should be there are there and serve.
 fn is_settled(workload: &WorkloadView<'_>) -> bool {
-    let active = workload.pods.iter().filter(|pod| pod.pod.phase != PodPhase::Terminating);
+    let active = workload.pods.iter().filter(|pod| pod.phase != PodPhase::Terminating);
     let (mut count, mut all_serve) = (0, true);
     for pod in active {
         count += 1;
@@ -140,7 +140,7 @@ pub(super) fn layout_allowed(
 ) -> bool {
     let workload = &view.workloads[at.at()];
     if let Some(max) = workload.workload.constraints.max_zone_skew {
-        let bound = bound_by_zone(workload);
+        let bound = &workload.bound;
         let emptiest = bound.iter().copied().min().unwrap_or(0);
         if bound[to.at()] + 1 > emptiest.saturating_add(max) {
             return false;
@@ -158,13 +158,4 @@ pub(super) fn layout_allowed(
     let mut floors = facts.floors;
     floors.needed = floors.needed.map(|needed| needed * (1.0 + noise.max(LEAST_DOUBT)));
     floors.change_allowed(before, &after).is_ok()
-}
-
-fn bound_by_zone(workload: &WorkloadView<'_>) -> Vec<u32> {
-    let mut bound = vec![0; workload.ready.len()];
-    let stays = |pod: &&PodView<'_>| pod.pod.phase != PodPhase::Terminating;
-    for zone in workload.pods.iter().filter(stays).filter_map(|pod| pod.zone) {
-        bound[zone.at()] += 1;
-    }
-    bound
 }

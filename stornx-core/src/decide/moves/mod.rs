@@ -37,11 +37,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-pub(crate) use self::{
-    advance::advance,
-    destinations::{Destinations, takes},
-    remember::remember_workloads,
-};
+pub(crate) use self::{advance::advance, destinations::Destinations, remember::remember_workloads};
 use self::{
     doubt::Doubt,
     eviction::Eviction,

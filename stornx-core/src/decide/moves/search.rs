@@ -197,7 +197,7 @@ impl Search<'_> {
         let mut neighbours = by_rate(&workload.called_by, |edge| edge.caller);
         neighbours.extend(by_rate(&workload.calls, |edge| edge.callee));
         neighbours.retain(|(other, rate)| *other != at && *rate > 0.0);
-        neighbours.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        neighbours.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         neighbours.truncate(NEIGHBOURS);
         for (other, rate) in &mut neighbours {
             *rate /= f64::from(self.view.workloads[other.at()].ready_total().max(1));
@@ -242,7 +242,7 @@ impl Search<'_> {
             .into_iter()
             .map(|node| (objective.is_calm(node), self.nearness(objective, node, neighbours), node))
             .collect();
-        ranked.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
+        ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
         let takes = |node| destinations::takes(self.view, ledger, at, node);
         let near = ranked.iter().filter(|(calm, near, _)| *calm && *near > 0.0);
         near.map(|(.., node)| *node)
