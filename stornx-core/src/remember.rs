@@ -9,6 +9,7 @@ use crate::{
     policy::Policy,
     ports::PortError,
     units::Timestamp,
+    view::View,
 };
 
 /// What came of each action of a plan, in its order. Actions that were not tried (dry
@@ -25,8 +26,9 @@ pub fn remember(
     policy: &Policy,
     now: Timestamp,
 ) -> Memory {
+    let view = View::new(snapshot, policy, now);
     remember_counts(&mut memory, planned, outcomes);
-    remember_workloads(&mut memory, snapshot, planned, outcomes, policy, now);
-    remember_hosts(&mut memory, snapshot, planned, outcomes, policy, now);
+    remember_workloads(&mut memory, &view, planned, outcomes);
+    remember_hosts(&mut memory, &view, planned, outcomes);
     memory
 }

@@ -83,6 +83,15 @@ impl Run {
         plan(&self.snapshot, &self.policy, &self.memory, self.now)
     }
 
+    #[allow(dead_code)] // The test of growth remembers nothing.
+    /// As above, for what is remembered of a plan whose every action was carried out.
+    #[inline(never)]
+    pub(crate) fn only_remember(&self, planned: &Planned) -> Memory {
+        let outcomes = planned.plan.actions.iter().map(|_| Ok(())).collect();
+        let memory = self.memory.clone();
+        remember(memory, &self.snapshot, planned, &outcomes, &self.policy, self.now)
+    }
+
     /// As above, for the check.
     #[inline(never)]
     pub(crate) fn only_check(&self, planned: &Planned) -> Vec<Violation> {

@@ -94,33 +94,34 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
         planned.report.actions.push(proposal.report);
     }
     let destinations = moves::Destinations::new(&view, &ledger);
+    let mut next = place::Next::new(&view, &ledger, &destinations);
     let reasons = scaled.reasons.into_iter().zip(moved.reasons);
-    for ((at, workload), (scale, moves)) in view.each_workload().zip(reasons) {
+    // Collected in the order of their names, which makes the map without looking for places.
+    let reports = view.each_workload().zip(reasons).map(|((at, workload), (scale, moves))| {
         let facts = safety.of(at);
-        planned.report.workloads.insert(
-            workload.workload.id.clone(),
-            WorkloadReport {
-                ready: ready_by_zone(&view, workload),
-                utilisation: facts.utilisation,
-                p95: facts.p95,
-                requests: facts.requests,
-                zone_loss: facts.zone_loss.clone(),
-                scale,
-                moves,
-                next: next(&view, &safety, &ledger, &destinations, at),
-            },
-        );
-    }
+        let report = WorkloadReport {
+            ready: ready_by_zone(&view, workload),
+            utilisation: facts.utilisation,
+            p95: facts.p95,
+            requests: facts.requests,
+            zone_loss: facts.zone_loss.clone(),
+            scale,
+            moves,
+            growth: moved.growth.get(&at).cloned(),
+            next: wishes(&view, &safety, &mut next, at),
+        };
+        (workload.workload.id.clone(), report)
+    });
+    planned.report.workloads = reports.collect();
     planned.report.hosts = routed.reports;
     planned
 }
 
 /// Where the next replicas of a workload would best go, if they can be told so.
-fn next(
+fn wishes(
     view: &View<'_>,
     safety: &Safety,
-    ledger: &Ledger,
-    destinations: &moves::Destinations,
+    next: &mut place::Next<'_>,
     at: WorkloadIndex,
 ) -> Vec<NodeName> {
     let workload = view.workloads[at.at()].workload;
@@ -129,7 +130,7 @@ fn next(
     if !(ours && workload.is_steerable() && view.snapshot.steering.is_given()) {
         return Vec::new();
     }
-    let nodes = place::next(view, ledger, destinations, at);
+    let nodes = next.of(at);
     nodes.into_iter().map(|node| view.nodes[node.at()].node.name.clone()).collect()
 }
 

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    moves::{MoveReason, MoveWhy},
+    moves::{Growth, MoveReason, MoveWhy},
     routes::{DestinationReport, RouteReason, RouteWhy},
     scale::{PlacementReason, PlacementStrategy, ScaleReason, ScaleWhy, Trigger},
     verified::{Effect, Following, Unverified, Verification},
@@ -105,6 +105,10 @@ pub struct WorkloadReport {
     pub scale: ScaleReason,
     /// Why its replicas move or stay.
     pub moves: MoveReason,
+    /// Where one replica more would save more than moving replicas does; absent where it
+    /// would not, or is not known to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// Where its next replicas would best go, whoever asks for them, the best first: what
     /// the pods of an autoscaler or a person are told. Empty where they are told nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -195,6 +195,37 @@ impl fmt::Display for MoveWhy {
     }
 }
 
+/// One replica more that would save more than moving replicas does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Growth {
+    /// Where it would run.
+    pub node: NodeName,
+    /// Zone of `node`.
+    pub zone: ZoneName,
+    /// What it would save, requests/s x ms.
+    pub saving: f64,
+    /// What it costs: running, starting, and the noise of the inputs; in the same unit.
+    pub price: f64,
+    /// What the best moves of the workload would save beyond what they must save, in the
+    /// same unit; 0 where none would.
+    pub moves: f64,
+}
+
+impl fmt::Display for Growth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { zone, saving, price, moves, .. } = self;
+        let net = saving - price;
+        write!(f, "one replica more in {zone} would save {net:.1} request-ms/s beyond its cost, ")?;
+        if *moves > 0.0 {
+            write!(f, "moving replicas {moves:.1}")
+        } else {
+            f.write_str("moving replicas nothing")
+        }
+    }
+}
+
 /// Why the replicas of a workload move or stay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -1,7 +1,7 @@
 //! How far apart two places are: measured where it was measured, the mean of the
 //! zones where only other nodes of them were, the heuristic otherwise.
 
-use super::{Finger, NodeIndex, NodeView, ZoneIndex, ZoneView};
+use super::{NodeIndex, NodeView, ZoneIndex, ZoneView, names::Names};
 use crate::{ids::NodeName, model::Latency, policy::LatencyPolicy};
 
 /// Round-trip times in ms.
@@ -15,13 +15,17 @@ pub(crate) struct LatencyTable {
     zones_measured: Vec<bool>,
     /// By measuring node: measured nodes in order of index.
     nodes: Vec<Vec<(NodeIndex, f64)>>,
+    /// By measuring node: by how many ms each other measured node is farther than its zone.
+    deviations_from: Vec<Vec<(NodeIndex, f64)>>,
+    /// The same by measured node.
+    deviations_to: Vec<Vec<(NodeIndex, f64)>>,
     has_node_pairs: bool,
 }
 
 impl LatencyTable {
     pub(super) fn new(
         measured: Option<&Latency>,
-        nodes: &[NodeView<'_>],
+        (nodes, names): (&[NodeView<'_>], &Names<'_>),
         zones: &[ZoneView<'_>],
         policy: &LatencyPolicy,
     ) -> Self {
@@ -33,28 +37,30 @@ impl LatencyTable {
             zones: heuristic(zones, policy),
             zones_measured: vec![false; zone_count * zone_count],
             nodes: vec![Vec::new(); nodes.len()],
+            deviations_from: vec![Vec::new(); nodes.len()],
+            deviations_to: vec![Vec::new(); nodes.len()],
             has_node_pairs: false,
         };
         if let Some(measured) = measured {
-            table.take_nodes(measured, nodes);
+            table.take_nodes(measured, names);
             table.take_zones(measured, zones);
+            table.compare();
         }
         table
     }
 
     /// Keeps measured pairs of nodes, and their mean for the pair of their zones.
-    fn take_nodes(&mut self, measured: &Latency, nodes: &[NodeView<'_>]) {
-        let (mut from_at, mut to_at) = (Finger::new(nodes), Finger::new(nodes));
+    fn take_nodes(&mut self, measured: &Latency, names: &Names<'_>) {
         let mut last: Option<(&NodeName, Option<usize>)> = None;
         let mut sums = vec![(0.0, 0_u32); self.zones.len()];
         for pair in &measured.nodes {
             // Pairs come by the node that measured.
             let from = match last {
                 Some((name, found)) if *name == pair.from => found,
-                _ => from_at.find(|node| &node.node.name, &pair.from),
+                _ => names.find(pair.from.as_str()),
             };
             last = Some((&pair.from, from));
-            let to = to_at.find(|node| &node.node.name, &pair.to);
+            let to = names.find(pair.to.as_str());
             let (Some(from), Some(to)) = (from.map(NodeIndex::new), to.map(NodeIndex::new)) else {
                 continue;
             };
@@ -68,6 +74,7 @@ impl LatencyTable {
         }
         for row in &mut self.nodes {
             row.sort_by_key(|(to, _)| *to);
+            row.dedup_by_key(|(to, _)| *to);
         }
         for (pair, (sum, count)) in sums.into_iter().enumerate() {
             if count > 0 {
@@ -88,8 +95,25 @@ impl LatencyTable {
         }
     }
 
+    /// Notes for each measured pair how much farther it is than its zones are.
+    fn compare(&mut self) {
+        for (from, row) in self.nodes.iter().enumerate() {
+            let from = NodeIndex::new(from);
+            for (to, rtt) in row.iter().filter(|(to, _)| *to != from) {
+                let usual = self.between_zones(self.zone_of[from.at()], self.zone_of[to.at()]);
+                self.deviations_from[from.at()].push((*to, rtt - usual));
+                self.deviations_to[to.at()].push((from, rtt - usual));
+            }
+        }
+    }
+
     const fn pair(&self, from: ZoneIndex, to: ZoneIndex) -> usize {
         from.at() * self.zone_count + to.at()
+    }
+
+    /// The zone of a node.
+    pub(crate) fn zone_of(&self, node: NodeIndex) -> ZoneIndex {
+        self.zone_of[node.at()]
     }
 
     /// Between two nodes.
@@ -102,6 +126,17 @@ impl LatencyTable {
             return self.same_node;
         }
         self.between_zones(self.zone_of[from.at()], self.zone_of[to.at()])
+    }
+
+    /// The other nodes that a node measured, with by how much each is farther than
+    /// [`between_zones`](Self::between_zones) says.
+    pub(crate) fn deviations_from(&self, node: NodeIndex) -> &[(NodeIndex, f64)] {
+        &self.deviations_from[node.at()]
+    }
+
+    /// The same for the other nodes that measured it.
+    pub(crate) fn deviations_to(&self, node: NodeIndex) -> &[(NodeIndex, f64)] {
+        &self.deviations_to[node.at()]
     }
 
     /// Between two nodes of two zones (of one zone: two different nodes of it).

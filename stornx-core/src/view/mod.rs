@@ -6,9 +6,11 @@
 
 mod feasible;
 mod latency;
+mod names;
 
 use std::collections::BTreeMap;
 
+use self::names::{Finger, Names, sorted};
 pub(crate) use self::{
     feasible::{NodeRefusal, admits, selects},
     latency::LatencyTable,
@@ -17,7 +19,7 @@ use crate::{
     ids::{HostName, NodeName, PodName, RegionName, WorkloadRef, ZoneName},
     model::{Edge, Host, Node, Pod, PodPhase, PodTraffic, PodUsage, Snapshot, Workload},
     policy::Policy,
-    units::{Resources, Span, Timestamp},
+    units::{Millis, Resources, Span, Timestamp},
 };
 
 macro_rules! index {
@@ -54,6 +56,9 @@ index!(
     EdgeIndex
 );
 
+/// Up to so many zones are looked through for a name: that is faster than halving.
+const FEW_ZONES: usize = 8;
+
 /// A zone that has nodes.
 pub(crate) struct ZoneView<'a> {
     pub(crate) name: &'a ZoneName,
@@ -82,6 +87,8 @@ impl NodeView<'_> {
 /// A replica with where it runs and what is known of it.
 pub(crate) struct PodView<'a> {
     pub(crate) pod: &'a Pod,
+    /// That of the pod, here because everything asks for it.
+    pub(crate) phase: PodPhase,
     /// `None` when it is not bound, or its node is gone.
     pub(crate) node: Option<NodeIndex>,
     pub(crate) zone: Option<ZoneIndex>,
@@ -97,7 +104,7 @@ pub(crate) struct PodView<'a> {
 impl PodView<'_> {
     /// Ready on a node that is known and Ready itself: an endpoint that can answer.
     pub(crate) fn serves(&self) -> bool {
-        self.pod.phase == PodPhase::Ready && self.node_ready
+        self.phase == PodPhase::Ready && self.node_ready
     }
 }
 
@@ -107,6 +114,8 @@ pub(crate) struct WorkloadView<'a> {
     pub(crate) pods: Vec<PodView<'a>>,
     /// Replicas that serve, by zone.
     pub(crate) ready: Vec<u32>,
+    /// Replicas that are bound and not being deleted, by zone.
+    pub(crate) bound: Vec<u32>,
     /// The same by zone and, within it, by subzone. Empty where no zone of it has two: then
     /// a weight is a share.
     pub(crate) groups: Vec<Vec<u32>>,
@@ -132,6 +141,8 @@ pub(crate) struct RouteView {
     pub(crate) requests: f64,
     /// Bytes per second, both directions.
     pub(crate) bytes: f64,
+    /// p95 of the answers, milliseconds.
+    pub(crate) p95: Option<f64>,
 }
 
 /// An edge with both ends known.
@@ -157,6 +168,13 @@ pub(crate) struct HostView<'a> {
     pub(crate) edges: Vec<EdgeIndex>,
 }
 
+/// What is found by its name.
+struct Lookup<'a> {
+    nodes: Names<'a>,
+    workloads: Names<'a>,
+    hosts: Names<'a>,
+}
+
 /// The snapshot with everything joined.
 pub(crate) struct View<'a> {
     pub(crate) snapshot: &'a Snapshot,
@@ -168,6 +186,11 @@ pub(crate) struct View<'a> {
     pub(crate) hosts: Vec<HostView<'a>>,
     pub(crate) edges: Vec<EdgeView<'a>>,
     pub(crate) latency: LatencyTable,
+    /// The nodes of all replicas that serve, by workload and zone.
+    serving: Vec<NodeIndex>,
+    /// Where those of each workload and zone begin in it, and where the last end.
+    serving_from: Vec<usize>,
+    names: Lookup<'a>,
     /// US dollars per byte by pair of zones, row by row.
     prices: Vec<f64>,
     /// Fresh traffic is there.
@@ -176,37 +199,8 @@ pub(crate) struct View<'a> {
     pub(crate) window: Span,
 }
 
-/// Items in the order of their ids, each id once.
-fn sorted<'a, T, K: Ord + ?Sized + 'a>(items: &'a [T], key: impl Fn(&'a T) -> &'a K) -> Vec<&'a T> {
-    let mut list: Vec<_> = items.iter().collect();
-    list.sort_by(|a, b| key(a).cmp(key(b)));
-    list.dedup_by(|a, b| key(a) == key(b));
-    list
-}
-
 fn find<T, K: Ord + ?Sized>(list: &[T], key: impl Fn(&T) -> &K, wanted: &K) -> Option<usize> {
     list.binary_search_by(|item| key(item).cmp(wanted)).ok()
-}
-
-/// Finds names in a sorted list that are asked for in nearly the same order: the one
-/// after the last is tried first.
-struct Finger<'l, T> {
-    list: &'l [T],
-    next: usize,
-}
-
-impl<'l, T> Finger<'l, T> {
-    const fn new(list: &'l [T]) -> Self {
-        Self { list, next: 0 }
-    }
-
-    fn find<K: Ord + ?Sized>(&mut self, key: impl Fn(&T) -> &K, wanted: &K) -> Option<usize> {
-        let guess = self.next;
-        let hit = self.list.get(guess).is_some_and(|item| key(item) == wanted);
-        let found = if hit { Some(guess) } else { find(self.list, key, wanted) };
-        self.next = found.map_or(guess, |found| found + 1);
-        found
-    }
 }
 
 impl<'a> View<'a> {
@@ -214,9 +208,17 @@ impl<'a> View<'a> {
     pub(crate) fn new(snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) -> Self {
         let zones = zones(snapshot);
         let nodes = nodes(snapshot, &zones);
-        let latency = LatencyTable::new(snapshot.latency.fresh(), &nodes, &zones, &policy.latency);
         let traffic = snapshot.traffic.fresh();
         let prices = prices(&zones, policy);
+        let workloads = sorted(&snapshot.workloads, |workload| &workload.id);
+        let hosts = sorted(&snapshot.hosts, |host| &host.name);
+        let names = Lookup {
+            nodes: Names::of(nodes.iter().map(|node| node.node.name.as_str())),
+            workloads: Names::of(workloads.iter().map(|workload| workload.id.as_str())),
+            hosts: Names::of(hosts.iter().map(|host| host.name.as_str())),
+        };
+        let measured = snapshot.latency.fresh();
+        let latency = LatencyTable::new(measured, (&nodes, &names.nodes), &zones, &policy.latency);
         let mut view = Self {
             snapshot,
             policy,
@@ -227,32 +229,39 @@ impl<'a> View<'a> {
             hosts: Vec::new(),
             edges: Vec::new(),
             latency,
+            serving: Vec::new(),
+            serving_from: Vec::new(),
+            names,
             prices,
             has_traffic: traffic.is_some(),
             window: traffic.map_or(Span::ZERO, |traffic| traffic.window),
         };
-        view.join_workloads();
-        view.join_hosts();
+        view.join_workloads(workloads);
+        view.join_hosts(hosts);
         view.join_edges();
         view
     }
 
-    fn join_workloads(&mut self) {
+    fn join_workloads(&mut self, workloads: Vec<&'a Workload>) {
         let usage: Vec<&PodUsage> =
             self.snapshot.usage.fresh().map_or_else(Vec::new, |u| sorted(u, |u| &u.pod));
         let traffic: Vec<&PodTraffic> =
             self.snapshot.traffic.fresh().map_or_else(Vec::new, |t| sorted(&t.pods, |t| &t.pod));
         let (mut usage_of, mut traffic_of) = (Finger::new(&usage), Finger::new(&traffic));
-        let workloads = sorted(&self.snapshot.workloads, |workload| &workload.id);
+        let divided = self.nodes.iter().any(|node| !node.subzone.is_empty());
+        self.serving_from.reserve(workloads.len() * self.zones.len() + 1);
+        self.serving_from.push(0);
         self.workloads.reserve(workloads.len());
         for workload in workloads {
             let mut ready = vec![0; self.zones.len()];
+            let mut bound = vec![0; self.zones.len()];
             let mut pods = Vec::with_capacity(workload.pods.len());
             for pod in sorted(&workload.pods, |pod| &pod.name) {
                 let node = pod.node.as_ref().and_then(|name| self.node(name));
                 let zone = node.map(|node| self.nodes[node.at()].zone);
                 let view = PodView {
                     pod,
+                    phase: pod.phase,
                     node,
                     zone,
                     node_ready: node.is_some_and(|node| self.nodes[node.at()].node.ready),
@@ -267,13 +276,22 @@ impl<'a> View<'a> {
                 if let (true, Some(zone)) = (view.serves(), zone) {
                     ready[zone.at()] += 1;
                 }
+                if let (true, Some(zone)) = (pod.phase != PodPhase::Terminating, zone) {
+                    bound[zone.at()] += 1;
+                }
                 pods.push(view);
             }
-            let groups = self.groups(&pods);
+            let groups = if divided { self.groups(&pods) } else { Vec::new() };
+            for zone in (0..self.zones.len()).map(ZoneIndex::new) {
+                let here = pods.iter().filter(|pod| pod.serves() && pod.zone == Some(zone));
+                self.serving.extend(here.filter_map(|pod| pod.node));
+                self.serving_from.push(self.serving.len());
+            }
             self.workloads.push(WorkloadView {
                 workload,
                 pods,
                 ready,
+                bound,
                 groups,
                 called_by: Vec::new(),
                 calls: Vec::new(),
@@ -299,8 +317,8 @@ impl<'a> View<'a> {
         by_zone.into_iter().map(|zone| zone.into_values().collect()).collect()
     }
 
-    fn join_hosts(&mut self) {
-        for host in sorted(&self.snapshot.hosts, |host| &host.name) {
+    fn join_hosts(&mut self, hosts: Vec<&'a Host>) {
+        for host in hosts {
             let workload = match host.backends.as_slice() {
                 [one] => self.workload(one),
                 _ => None,
@@ -311,24 +329,14 @@ impl<'a> View<'a> {
 
     fn join_edges(&mut self) {
         let Some(traffic) = self.snapshot.traffic.fresh() else { return };
+        self.edges.reserve(traffic.edges.len());
         for edge in &traffic.edges {
             let (Some(caller), Some(callee)) =
                 (self.workload(&edge.caller), self.workload(&edge.callee))
             else {
                 continue;
             };
-            let routes: Vec<_> = edge
-                .routes
-                .iter()
-                .filter_map(|route| {
-                    Some(RouteView {
-                        from: self.zone(&route.from)?,
-                        to: self.zone(&route.to)?,
-                        requests: route.requests.get(),
-                        bytes: (route.request_bytes + route.response_bytes).get(),
-                    })
-                })
-                .collect();
+            let routes = self.join_routes(edge);
             let index = EdgeIndex::new(self.edges.len());
             let host = self.host(&edge.host);
             self.workloads[caller.at()].calls.push(index);
@@ -348,24 +356,55 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Routes come in the order of their zones: where the next one should be is tried first.
+    fn join_routes(&self, edge: &Edge) -> Vec<RouteView> {
+        let (mut from_guess, mut to_guess) = (0, 0);
+        let find = |name: &ZoneName, guess: usize| match self.zones.get(guess) {
+            Some(zone) if zone.name == name => Some(ZoneIndex::new(guess)),
+            _ => self.zone(name),
+        };
+        let mut routes = Vec::with_capacity(edge.routes.len());
+        for route in &edge.routes {
+            let from = find(&route.from, from_guess);
+            let to = find(&route.to, to_guess);
+            let (Some(from), Some(to)) = (from, to) else { continue };
+            to_guess = to.at() + 1;
+            from_guess = from.at();
+            if to_guess == self.zones.len() {
+                (from_guess, to_guess) = (from_guess + 1, 0);
+            }
+            routes.push(RouteView {
+                from,
+                to,
+                requests: route.requests.get(),
+                bytes: (route.request_bytes + route.response_bytes).get(),
+                p95: route.p95.map(Millis::get),
+            });
+        }
+        routes
+    }
+
     /// The index of a zone that has nodes.
     pub(crate) fn zone(&self, name: &ZoneName) -> Option<ZoneIndex> {
-        find(&self.zones, |zone| zone.name, name).map(ZoneIndex::new)
+        if self.zones.len() > FEW_ZONES {
+            return find(&self.zones, |zone| zone.name, name).map(ZoneIndex::new);
+        }
+        self.zones.iter().position(|zone| zone.name == name).map(ZoneIndex::new)
     }
 
     /// The index of a node.
     pub(crate) fn node(&self, name: &NodeName) -> Option<NodeIndex> {
-        find(&self.nodes, |node| &node.node.name, name).map(NodeIndex::new)
+        self.names.nodes.find(name.as_str()).map(NodeIndex::new)
     }
 
     /// The index of a workload.
     pub(crate) fn workload(&self, id: &WorkloadRef) -> Option<WorkloadIndex> {
-        find(&self.workloads, |workload| &workload.workload.id, id).map(WorkloadIndex::new)
+        self.names.workloads.find(id.as_str()).map(WorkloadIndex::new)
     }
 
     /// The index of a host.
     pub(crate) fn host(&self, name: &HostName) -> Option<HostIndex> {
-        find(&self.hosts, |host| &host.host.name, name).map(HostIndex::new)
+        self.names.hosts.find(name.as_str()).map(HostIndex::new)
     }
 
     /// Whether nobody is known who would read a rule for a host: no waypoint is before it,
@@ -383,6 +422,13 @@ impl<'a> View<'a> {
     pub(crate) fn pod(&self, workload: WorkloadIndex, name: &PodName) -> Option<&PodView<'a>> {
         let pods = &self.workloads[workload.at()].pods;
         find(pods, |pod| &pod.pod.name, name).map(|at| &pods[at])
+    }
+
+    /// The nodes of the replicas of a workload that serve in a zone, in the order of the
+    /// replicas: as often as there are some.
+    pub(crate) fn serving(&self, workload: WorkloadIndex, zone: ZoneIndex) -> &[NodeIndex] {
+        let at = workload.at() * self.zones.len() + zone.at();
+        &self.serving[self.serving_from[at]..self.serving_from[at + 1]]
     }
 
     /// All workloads with their index.

@@ -42,6 +42,9 @@ fn facts(snapshot: &Snapshot, planned: &Planned, id: &WorkloadRef) -> String {
     line("zone loss", words::zone_loss(&report.zone_loss));
     line("count", words::sentence(&report.scale.to_string()));
     line("places", words::sentence(&report.moves.to_string()));
+    if let Some(growth) = &report.growth {
+        line("more", words::sentence(&growth.to_string()));
+    }
     text.push('\n');
     text
 }

@@ -118,14 +118,15 @@ impl Queue {
         let comfortable = self.comfortable(even).min(cap);
         let mut slope = 0.0_f64;
         if self.full > 0.0 {
-            let mut from = 0.0;
+            let (mut from, mut before) = (0.0, self.waiting(0.0));
             let mut add = |to: f64, least: f64, excess: bool| {
                 let width = (to - from) * self.full;
-                let rise = self.waiting(to * self.full) - self.waiting(from * self.full);
+                let waits = self.waiting(to * self.full);
+                let rise = waits - before;
                 let waiting = if to > comfortable { TAIL_WEIGHT * rise / width } else { 0.0 };
                 slope = slope.max(least).max(waiting);
                 curve.push(Segment { width, slope, excess });
-                from = to;
+                (from, before) = (to, waits);
             };
             let part = |part: u32| f64::from(part) / f64::from(PARTS);
             for at in 1..=PARTS {

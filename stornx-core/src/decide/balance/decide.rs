@@ -46,7 +46,7 @@ pub(crate) struct Routed {
 
 /// Decides all routes. `leaving` are replicas that this plan removes.
 pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodName>) -> Routed {
-    let mut routed = Routed { proposals: Vec::new(), reports: BTreeMap::new() };
+    let (mut proposals, mut reports) = (Vec::new(), Vec::with_capacity(view.hosts.len()));
     let mut workshop = Workshop::default();
     for at in 0..view.hosts.len() {
         let host = HostIndex::new(at);
@@ -62,10 +62,11 @@ pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodNam
         };
         let mut decision = room.decide(&mut workshop);
         decision.report.verification = room.verification;
-        routed.proposals.extend(decision.proposal);
-        routed.reports.insert(name, decision.report);
+        proposals.extend(decision.proposal);
+        reports.push((name, decision.report));
     }
-    routed
+    // In the order of their names: the map is made without looking for places.
+    Routed { proposals, reports: reports.into_iter().collect() }
 }
 
 /// One host with all that is needed to decide about it.

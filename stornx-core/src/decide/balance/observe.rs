@@ -243,17 +243,19 @@ fn ramp_up(
     changing: Changing<'_>,
     zones: &mut [ZoneObservation],
 ) {
-    let leaves =
-        |pod: &PodView<'_>| changing.leaving.is_some_and(|leaving| leaving.contains(&pod.pod.name));
+    // Of hosts that lose nothing, which are nearly all, no replica is looked up.
+    let leaving = changing.leaving.filter(|leaving| loses_some(workload, leaving));
+    let leaves = |pod: &PodView<'_>| leaving.is_some_and(|leaving| leaving.contains(&pod.pod.name));
     let serving = || workload.pods.iter().filter(|pod| pod.serves());
+    let ramps: Vec<f64> = serving().map(|pod| ramp(view, pod)).collect();
     let ready: f64 = zones.iter().map(|zone| f64::from(zone.ready)).sum();
-    let warm: f64 = serving().map(|pod| ramp(view, pod)).sum();
+    let warm: f64 = ramps.iter().sum();
     let anew = workload.workload.rollout == Rollout::InProgress || warm < MOSTLY_WARM * ready;
-    for pod in serving().filter(|pod| !leaves(pod)) {
+    for (pod, ramp) in serving().zip(&ramps).filter(|(pod, _)| !leaves(pod)) {
         if let Some(zone) = pod.zone {
             let zone = &mut zones[zone.at()];
             zone.staying += 1;
-            zone.ramped += if anew { 1.0 } else { ramp(view, pod) };
+            zone.ramped += if anew { 1.0 } else { *ramp };
         }
     }
     if let Some(moving) = changing.moving {
@@ -271,18 +273,27 @@ fn ramp_up(
     }
 }
 
+/// Whether one of `leaving` is between the first and the last name of a workload's replicas.
+fn loses_some(workload: &WorkloadView<'_>, leaving: &BTreeSet<PodName>) -> bool {
+    let (Some(first), Some(last)) = (workload.pods.first(), workload.pods.last()) else {
+        return false;
+    };
+    leaving.range(&first.pod.name..=&last.pod.name).next().is_some()
+}
+
 /// How long the calls of each zone's replicas take for one request. A replica that waits
 /// for a slow service is not slow itself; the routes to that service are another host's.
 fn observe_downstream(view: &View<'_>, workload: WorkloadIndex, zones: &mut [ZoneObservation]) {
+    let mut calls = vec![(Mean::default(), 0.0); zones.len()];
     for edge in &view.workloads[workload.at()].calls {
-        let mut calls = vec![(Mean::default(), 0.0); zones.len()];
-        for route in &view.edges[edge.at()].edge.routes {
-            let (Some(from), Some(p95)) = (view.zone(&route.from), route.p95) else { continue };
-            let (mean, rate) = &mut calls[from.at()];
-            mean.add(p95.get(), route.requests.get());
-            *rate += route.requests.get();
+        calls.fill((Mean::default(), 0.0));
+        for route in &view.edges[edge.at()].routes {
+            let Some(p95) = route.p95 else { continue };
+            let (mean, rate) = &mut calls[route.from.at()];
+            mean.add(p95, route.requests);
+            *rate += route.requests;
         }
-        for (zone, (mean, rate)) in zones.iter_mut().zip(calls) {
+        for (zone, (mean, rate)) in zones.iter_mut().zip(&calls) {
             if zone.served > 0.0 {
                 zone.downstream += mean.get().unwrap_or(0.0) * rate / zone.served;
             }

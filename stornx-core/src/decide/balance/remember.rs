@@ -5,9 +5,8 @@ use super::{follow, host::HostState, observe::Changing, table, untouched, verify
 use crate::{
     ids::HostName,
     memory::{HostMemory, Memory},
-    model::{RouteTable, Rule, Snapshot},
+    model::{RouteTable, Rule},
     plan::{Action, Planned, RoutePurpose},
-    policy::Policy,
     remember::Outcomes,
     units::Timestamp,
     view::{HostIndex, View, WorkloadIndex},
@@ -22,13 +21,10 @@ struct Write<'a> {
 /// What is remembered of hosts after a cycle.
 pub(crate) fn remember_hosts(
     memory: &mut Memory,
-    snapshot: &Snapshot,
+    view: &View<'_>,
     planned: &Planned,
     outcomes: &Outcomes,
-    policy: &Policy,
-    now: Timestamp,
 ) {
-    let view = View::new(snapshot, policy, now);
     let writes = writes(planned, outcomes);
     let mut earlier = std::mem::take(&mut memory.hosts);
     let done = |name| writes.binary_search_by(|(host, _)| (*host).cmp(name)).ok();
@@ -37,7 +33,7 @@ pub(crate) fn remember_hosts(
         .hosts
         .iter()
         .map(|host| match done(&host.host.name) {
-            Some(_) => Some(now),
+            Some(_) => Some(view.now),
             None => earlier.get(&host.host.name).and_then(|host| host.written_at),
         })
         .collect();
@@ -45,7 +41,7 @@ pub(crate) fn remember_hosts(
         let name = &host.host.name;
         let mut kept = earlier.remove(name).unwrap_or_default();
         let write = done(name).map(|at| &writes[at].1);
-        remember_host(&view, HostIndex::new(at), write, &written, &mut kept);
+        remember_host(view, HostIndex::new(at), write, &written, &mut kept);
         if kept != HostMemory::default() {
             memory.hosts.insert(name.clone(), kept);
         }

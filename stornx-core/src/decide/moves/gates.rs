@@ -12,7 +12,7 @@ use crate::{
     plan::MoveWay,
     policy::{self, AutoscaledMoves},
     report::MoveReason,
-    view::{PodView, View, WorkloadIndex, WorkloadView, ZoneIndex},
+    view::{View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
 
 /// Whether a replica of a workload may begin to move now.
@@ -107,7 +107,7 @@ pub(super) fn is_taken_back(remembered: Option<&WorkloadMemory>) -> bool {
 
 /// All replicas that should be there are there and serve.
 fn is_settled(workload: &WorkloadView<'_>) -> bool {
-    let active = workload.pods.iter().filter(|pod| pod.pod.phase != PodPhase::Terminating);
+    let active = workload.pods.iter().filter(|pod| pod.phase != PodPhase::Terminating);
     let (mut count, mut all_serve) = (0, true);
     for pod in active {
         count += 1;
@@ -139,7 +139,7 @@ pub(super) fn layout_allowed(
     to: ZoneIndex,
 ) -> bool {
     let workload = &view.workloads[at.at()];
-    change_allowed(view, safety, at, (&bound_by_zone(workload), &workload.ready), (from, to))
+    change_allowed(view, safety, at, (&workload.bound, &workload.ready), (from, to))
 }
 
 /// The same from another layout: replicas by zone that are bound there, and that are
@@ -169,13 +169,4 @@ pub(super) fn change_allowed(
     let mut floors = facts.floors;
     floors.needed = floors.needed.map(|needed| needed * (1.0 + noise.max(LEAST_DOUBT)));
     floors.change_allowed(ready, &after).is_ok()
-}
-
-fn bound_by_zone(workload: &WorkloadView<'_>) -> Vec<u32> {
-    let mut bound = vec![0; workload.ready.len()];
-    let stays = |pod: &&PodView<'_>| pod.pod.phase != PodPhase::Terminating;
-    for zone in workload.pods.iter().filter(stays).filter_map(|pod| pod.zone) {
-        bound[zone.at()] += 1;
-    }
-    bound
 }

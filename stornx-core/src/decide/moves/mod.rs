@@ -8,6 +8,7 @@
 //! | `destinations` | the few nodes of a zone that are worth a look |
 //! | `search` | which moves would lower the cost most |
 //! | `bundles` | moves that pay together only, however many |
+//! | `growth` | where one replica more would save more than moves |
 //! | `eviction` | who leaves a full zone for a replica that saves more there |
 //! | `payback` | whether a move is worth it; back-off |
 //! | `doubt` | how much more it must save, and for how long, where it was looked at before |
@@ -24,6 +25,7 @@ mod destinations;
 mod doubt;
 mod eviction;
 mod gates;
+mod growth;
 mod hold;
 mod objective;
 mod payback;
@@ -37,13 +39,9 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use self::{
-    advance::advance,
-    destinations::{Destinations, takes},
-    remember::remember_workloads,
-};
+pub(crate) use self::{advance::advance, destinations::Destinations, remember::remember_workloads};
 use self::{
     doubt::Doubt,
     eviction::Eviction,
@@ -54,7 +52,7 @@ use super::{Proposal, ledger::Ledger, safety::Safety};
 use crate::{
     memory::Memory,
     plan::Action,
-    report::{ActionReport, Expected, MoveReason, MoveWhy, Why},
+    report::{ActionReport, Expected, Growth, MoveReason, MoveWhy, Why},
     view::{NodeIndex, PodView, View, WorkloadIndex},
 };
 
@@ -73,6 +71,8 @@ pub(crate) struct Moved {
     pub(crate) proposals: Vec<Proposal>,
     /// One for each workload of the view.
     pub(crate) reasons: Vec<MoveReason>,
+    /// Where a replica more would save more than moves do.
+    pub(crate) growth: BTreeMap<WorkloadIndex, Growth>,
 }
 
 /// Decides which moves begin.
@@ -85,7 +85,8 @@ pub(crate) fn decide(
 ) -> Moved {
     let destinations = Destinations::new(view, ledger);
     let mut room = Room { view, safety, memory, ledger, destinations: &destinations };
-    let mut moved = Moved { proposals: Vec::new(), reasons: room.gates(under_way) };
+    let reasons = room.gates(under_way);
+    let mut moved = Moved { proposals: Vec::new(), reasons, growth: BTreeMap::new() };
     room.take_back(&mut moved);
     room.replace_slow(&mut moved);
     room.shorten_ways(&mut moved);
@@ -221,6 +222,7 @@ impl<'v> Room<'_, 'v> {
             confirmed
         });
         self.explain(&found, &held, &chosen, &doubts, moved);
+        moved.growth = chosen.growth.into_iter().collect();
         for (candidate, effects) in &chosen.begun {
             for effect in effects {
                 self.propose_shift(effect, candidate, moved);

@@ -85,6 +85,12 @@ fn price(policy: &Policy, startup: Option<Span>, rate: Rps) -> f64 {
     spread(policy, surge + cold + DISRUPTION_MS)
 }
 
+/// What a replica costs while it runs, requests/s x ms: US dollars a second, weighed as a
+/// dollar per million requests is.
+pub(super) fn running(policy: &Policy) -> f64 {
+    policy.price.replica_hour / 3600.0 * policy.price.weight.get() * 1e6
+}
+
 /// What is paid once, by second of the horizon.
 fn spread(policy: &Policy, paid: f64) -> f64 {
     paid / policy.moves.horizon.as_seconds_f64().max(1.0)

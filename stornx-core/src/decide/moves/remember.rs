@@ -28,18 +28,15 @@ use crate::{
 /// What is remembered of workloads after a cycle.
 pub(crate) fn remember_workloads(
     memory: &mut Memory,
-    snapshot: &Snapshot,
+    view: &View<'_>,
     planned: &Planned,
     outcomes: &Outcomes,
-    policy: &Policy,
-    now: Timestamp,
 ) {
-    let cycle = Cycle { snapshot, planned, policy, now };
+    let cycle = Cycle { snapshot: view.snapshot, planned, policy: view.policy, now: view.now };
     cycle.drop_strangers(memory);
     cycle.judge_moves(memory);
-    let view = View::new(snapshot, policy, now);
-    cycle.note_wishes(memory, &view);
-    cycle.note_slow(memory, &view);
+    cycle.note_wishes(memory, view);
+    cycle.note_slow(memory, view);
     cycle.drop_used_intents(memory);
     for (at, (action, outcome)) in planned.plan.actions.iter().zip(outcomes).enumerate() {
         if outcome.is_ok() {

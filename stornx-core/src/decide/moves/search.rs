@@ -26,13 +26,14 @@ use super::{
     destinations::{self, Destinations},
     doubt::Doubt,
     eviction::{self, Eviction},
-    gates,
+    gates, growth,
     objective::{Depth, Inkling, Objective, Shift, Touched},
     payback::Bar,
 };
 use crate::{
     decide::{ledger::Ledger, safety::Safety},
     memory::Memory,
+    report::Growth,
     view::{EdgeIndex, NodeIndex, View, WorkloadIndex, ZoneIndex},
 };
 
@@ -118,6 +119,8 @@ pub(super) struct Chosen {
     pub(super) refuted: Vec<WorkloadIndex>,
     /// A replica that makes room for another.
     pub(super) eviction: Option<Eviction>,
+    /// Where a replica more would save more than moves do.
+    pub(super) growth: Vec<(WorkloadIndex, Growth)>,
 }
 
 /// Everything that a search reads.
@@ -210,7 +213,7 @@ impl Search<'_> {
         let mut neighbours = by_rate(&workload.called_by, |edge| edge.caller);
         neighbours.extend(by_rate(&workload.calls, |edge| edge.callee));
         neighbours.retain(|(other, rate)| *other != at && *rate > 0.0);
-        neighbours.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        neighbours.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         neighbours.truncate(NEIGHBOURS);
         for (other, rate) in &mut neighbours {
             *rate /= f64::from(self.view.workloads[other.at()].ready_total().max(1));
@@ -255,7 +258,7 @@ impl Search<'_> {
             .into_iter()
             .map(|node| (objective.is_calm(node), self.nearness(objective, node, neighbours), node))
             .collect();
-        ranked.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
+        ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
         let takes = |node| destinations::takes(self.view, ledger, at, node);
         let near = ranked.iter().filter(|(calm, near, _)| *calm && *near > 0.0);
         near.map(|(.., node)| *node)
@@ -305,8 +308,9 @@ impl Search<'_> {
             queue.extend(bundles::find(self, objective, ledger));
         }
         best_first(&mut queue);
+        let growth = growth::find(self, objective, ledger, &queue);
         let mut lookalikes: Option<Vec<Objective<'_>>> = None;
-        let mut chosen = Chosen::default();
+        let mut chosen = Chosen { growth, ..Chosen::default() };
         for candidate in queue {
             if !willing(&candidate) {
                 continue;

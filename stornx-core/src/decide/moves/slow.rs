@@ -12,6 +12,7 @@ use crate::{
     decide::{ledger::Ledger, safety::Safety},
     memory::WorkloadMemory,
     policy::counted,
+    units::Millis,
     view::{NodeIndex, PodView, View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
 
@@ -35,6 +36,12 @@ pub(super) fn suspects<'a, 'v>(
     view: &View<'v>,
     workload: &'a WorkloadView<'v>,
 ) -> Vec<Suspect<'a, 'v>> {
+    let own = workload.workload.policy.response_time;
+    let threshold = own.unwrap_or(view.policy.scaler.response_time).get();
+    let p95 = |pod: &PodView<'_>| pod.traffic.and_then(|traffic| traffic.p95).map(Millis::get);
+    if !workload.pods.iter().any(|pod| p95(pod).is_some_and(|p95| p95 > threshold)) {
+        return Vec::new();
+    }
     let known: Vec<(f64, &PodView<'_>)> = workload
         .pods
         .iter()
@@ -45,8 +52,6 @@ pub(super) fn suspects<'a, 'v>(
             Some((traffic.p95.filter(|_| enough)?.get(), pod))
         })
         .collect();
-    let own = workload.workload.policy.response_time;
-    let threshold = own.unwrap_or(view.policy.scaler.response_time).get();
     let mut suspects: Vec<_> = known
         .iter()
         .enumerate()

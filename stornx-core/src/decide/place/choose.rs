@@ -115,7 +115,7 @@ struct Choice<'a> {
 impl Choice<'_> {
     fn explain(&self) -> PlacementReason {
         let node = &self.view.nodes[self.best.0.at()];
-        let heaviest = self.travel.and_then(Travel::heaviest).map(|(neighbour, rate)| {
+        let heaviest = self.travel.and_then(|t| t.heaviest(self.view)).map(|(neighbour, rate)| {
             let neighbour = self.view.workloads[neighbour.at()].workload;
             (neighbour.id.clone(), Rps::saturating(rate))
         });

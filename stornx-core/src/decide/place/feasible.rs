@@ -82,7 +82,7 @@ pub(super) fn feasible(
         if let Err(refusal) = admits(view.nodes[at.at()].node, constraints) {
             return Some(Obstacle::Rule(refusal));
         }
-        if constraints.one_per_node && layout.occupied.contains(&at) {
+        if constraints.one_per_node && layout.occupies(at) {
             return Some(Obstacle::Occupied);
         }
         (!ledger.fits(at, &workload.requests)).then_some(Obstacle::Full)

@@ -1,7 +1,5 @@
 //! Where the replicas of one workload are, or will be after what is promised.
 
-use std::collections::BTreeSet;
-
 use crate::{
     model::PodPhase,
     view::{NodeIndex, PodView, View, WorkloadIndex},
@@ -16,12 +14,12 @@ pub(crate) struct Layout {
     /// All bound replicas that are not being deleted, by zone: what Kubernetes counts
     /// for a spread constraint.
     pub(super) bound: Vec<u32>,
-    /// Nodes that hold a replica, one being deleted included.
-    pub(super) occupied: BTreeSet<NodeIndex>,
+    /// Nodes that hold a replica, one being deleted included, in their order.
+    occupied: Vec<NodeIndex>,
 }
 
 fn counts_for_spread(pod: &PodView<'_>) -> bool {
-    matches!(pod.pod.phase, PodPhase::Ready | PodPhase::Starting)
+    matches!(pod.phase, PodPhase::Ready | PodPhase::Starting)
 }
 
 impl Layout {
@@ -30,19 +28,26 @@ impl Layout {
         let mut layout = Self {
             spread: vec![0; view.zones.len()],
             bound: vec![0; view.zones.len()],
-            occupied: BTreeSet::new(),
+            occupied: Vec::new(),
         };
         for pod in &view.workloads[workload.at()].pods {
             let (Some(node), Some(zone)) = (pod.node, pod.zone) else { continue };
-            layout.occupied.insert(node);
-            if pod.pod.phase != PodPhase::Terminating {
+            layout.occupied.push(node);
+            if pod.phase != PodPhase::Terminating {
                 layout.bound[zone.at()] += 1;
             }
             if counts_for_spread(pod) {
                 layout.spread[zone.at()] += 1;
             }
         }
+        layout.occupied.sort_unstable();
+        layout.occupied.dedup();
         layout
+    }
+
+    /// Whether a node holds a replica, one being deleted included.
+    pub(super) fn occupies(&self, node: NodeIndex) -> bool {
+        self.occupied.binary_search(&node).is_ok()
     }
 
     /// The layout with one more replica on `node`.
@@ -50,7 +55,9 @@ impl Layout {
         let zone = view.nodes[node.at()].zone.at();
         self.spread[zone] += 1;
         self.bound[zone] += 1;
-        self.occupied.insert(node);
+        if let Err(at) = self.occupied.binary_search(&node) {
+            self.occupied.insert(at, node);
+        }
     }
 
     /// Zones that hold a replica for spread.

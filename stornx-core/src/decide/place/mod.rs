@@ -5,6 +5,7 @@
 //! | `layout` | where the replicas of one workload are, promised ones included |
 //! | `feasible` | which nodes can take another replica, and what keeps the others out |
 //! | `spread` | in which of their zones it may go |
+//! | `ends` | where its requests come from and go to |
 //! | `travel` | what its requests would travel from a node |
 //! | `least_used` | how full a node is |
 //! | `choose` | the node, from all of these |
@@ -16,6 +17,7 @@
 //! other, each the best for itself; moves correct what that leaves.
 
 mod choose;
+mod ends;
 mod feasible;
 mod layout;
 mod least_used;
@@ -27,7 +29,7 @@ mod tests;
 mod travel;
 
 use self::travel::Travel;
-pub(crate) use self::{choose::place, least_used::used_share, next::next, remove::remove};
+pub(crate) use self::{choose::place, least_used::used_share, next::Next, remove::remove};
 
 /// What costs are compared with: sums of floating-point numbers taken in another order
 /// differ by far less, and costs that differ by less are equal for every purpose.

@@ -4,7 +4,7 @@
 mod naive;
 mod random;
 
-use super::{Travel, next, place, remove};
+use super::{Next, Travel, place, remove};
 use crate::{
     decide::{
         ledger::Ledger,
@@ -421,7 +421,8 @@ fn what_others_ask_for_goes_where_our_own_would() {
             continue;
         }
         let ledger = Ledger::new(&view, &world.memory);
-        let ahead = next(&view, &ledger, &Destinations::new(&view, &ledger), at);
+        let destinations = Destinations::new(&view, &ledger);
+        let ahead = Next::new(&view, &ledger, &destinations).of(at);
         let own = place(&view, &mut ledger.clone(), at, 1).nodes;
         assert_eq!(ahead.is_empty(), own.is_empty(), "seed {seed}");
         let (Some(ahead), Some(own), Some(travel)) =

@@ -8,161 +8,190 @@
 //! that has sent none yet as the rule, or the mesh without one, would split them.
 //!
 //! Without measured pairs of nodes, a node costs what its zone costs, corrected for
-//! neighbours on the node itself. With measured pairs it is the exact sum.
+//! neighbours on the node itself, and for the neighbours that are on nodes with a measured
+//! round trip to or from it.
 
 use std::collections::BTreeMap;
 
+use super::ends::{Ends, InLane, Marks};
 use crate::{
     model::{DefaultSplit, Rule},
     report::PlacementStrategy,
     view::{EdgeIndex, EdgeView, NodeIndex, View, WorkloadIndex, ZoneIndex},
 };
 
-/// Requests per second by the place where they come from or go to.
-#[derive(Debug, Clone, Default)]
-struct Ends {
-    nodes: BTreeMap<NodeIndex, f64>,
-    /// Zones with traffic where no replica is ready any more.
-    zones: BTreeMap<ZoneIndex, f64>,
-}
-
-impl Ends {
-    /// Adds the requests of one zone, evenly over the ready replicas of `workload`
-    /// there.
-    fn add(&mut self, view: &View<'_>, workload: WorkloadIndex, zone: ZoneIndex, rate: f64) {
-        let workload = &view.workloads[workload.at()];
-        let ready = workload.ready[zone.at()];
-        if ready == 0 {
-            *self.zones.entry(zone).or_default() += rate;
-            return;
-        }
-        let here = workload.pods.iter().filter(|pod| pod.serves() && pod.zone == Some(zone));
-        for node in here.filter_map(|pod| pod.node) {
-            *self.nodes.entry(node).or_default() += rate / f64::from(ready);
-        }
-    }
-
-    /// Requests by zone.
-    fn by_zone<'a>(&'a self, view: &'a View<'_>) -> impl Iterator<Item = (ZoneIndex, f64)> + 'a {
-        let nodes = self.nodes.iter().map(|(node, rate)| (view.nodes[node.at()].zone, *rate));
-        nodes.chain(self.zones.iter().map(|(zone, rate)| (*zone, *rate)))
-    }
-}
-
-/// The travel costs of one workload.
+/// The travel costs of one workload, kept in flat lists over all nodes that are used again
+/// for the next one.
 #[derive(Debug, Clone)]
 pub(crate) struct Travel {
+    workload: WorkloadIndex,
     callers: Ends,
-    /// By zone of the replica.
-    callees: Vec<Ends>,
+    /// In a lane for each zone of the replica.
+    callees: Ends,
     upstream: f64,
     downstream: f64,
-    heaviest: Option<(WorkloadIndex, f64)>,
     /// By zone of the replica, on a node without neighbours.
     zone_cost: Vec<f64>,
-    /// What neighbours on the node itself save.
-    same_node: BTreeMap<NodeIndex, f64>,
+    /// What neighbours on the node itself save; zero where there are none.
+    same_node: Vec<f64>,
+    /// The nodes with neighbours, in their order.
+    neighbours: Vec<NodeIndex>,
+    marks: Marks,
+    scratch: Scratch,
+}
+
+/// Lists that are used again for one edge after the other.
+#[derive(Debug, Clone, Default)]
+struct Scratch {
+    shares: Vec<(ZoneIndex, f64)>,
+    /// Of an edge: the zone that is called, the zone that calls, requests per second.
+    calls: Vec<(ZoneIndex, InLane)>,
+    rates: Vec<InLane>,
 }
 
 impl Travel {
     /// The costs of a workload; `None` when no traffic of it is known.
     pub(crate) fn of(view: &View<'_>, workload: WorkloadIndex) -> Option<Self> {
-        let joined = &view.workloads[workload.at()];
-        let mut travel = Self {
-            callers: Ends::default(),
-            callees: vec![Ends::default(); view.zones.len()],
+        let mut travel = Self::empty(view);
+        travel.fill(view, workload).then_some(travel)
+    }
+
+    /// To be filled.
+    pub(crate) fn empty(view: &View<'_>) -> Self {
+        Self {
+            workload: WorkloadIndex::new(0),
+            callers: Ends::new(view, 1),
+            callees: Ends::new(view, view.zones.len()),
             upstream: 0.0,
             downstream: 0.0,
-            heaviest: None,
             zone_cost: Vec::new(),
-            same_node: BTreeMap::new(),
-        };
-        let mut neighbours: BTreeMap<WorkloadIndex, f64> = BTreeMap::new();
+            same_node: vec![0.0; view.nodes.len()],
+            neighbours: Vec::new(),
+            marks: Marks::new(view.nodes.len()),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Takes on the costs of a workload; whether traffic of it is known.
+    pub(crate) fn fill(&mut self, view: &View<'_>, workload: WorkloadIndex) -> bool {
+        self.clear();
+        self.workload = workload;
+        let joined = &view.workloads[workload.at()];
         for edge in edges(view, &joined.called_by) {
-            travel.upstream += edge.requests;
-            *neighbours.entry(edge.caller).or_default() += edge.requests;
-            for route in edge.routes.iter().filter(|route| route.requests > 0.0) {
-                travel.callers.add(view, edge.caller, route.from, route.requests);
-            }
+            self.upstream += edge.requests;
+            self.add_caller(view, edge);
         }
         for edge in edges(view, &joined.calls) {
-            travel.downstream += edge.requests;
-            *neighbours.entry(edge.callee).or_default() += edge.requests;
-            for (zone, ends) in travel.callees.iter_mut().enumerate() {
-                for (to, share) in split(view, edge, ZoneIndex::new(zone)) {
-                    ends.add(view, edge.callee, to, edge.requests * share);
-                }
-            }
+            self.downstream += edge.requests;
+            self.add_callee(view, edge);
         }
-        // The first of equals, by identifier.
-        travel.heaviest = neighbours.into_iter().rev().max_by(|a, b| a.1.total_cmp(&b.1));
-        travel.heaviest?;
-        travel.zone_cost = (0..view.zones.len())
-            .map(|zone| travel.cost_of_zone(view, ZoneIndex::new(zone)))
-            .collect();
-        travel.same_node = travel.savings_on_node(view);
-        Some(travel)
+        self.callers.settle();
+        self.callees.settle();
+        if self.upstream <= 0.0 && self.downstream <= 0.0 {
+            return false;
+        }
+        for zone in (0..view.zones.len()).map(ZoneIndex::new) {
+            self.zone_cost.push(self.cost_of_zone(view, zone));
+        }
+        self.save_on_nodes(view);
+        true
+    }
+
+    fn add_caller(&mut self, view: &View<'_>, edge: &EdgeView<'_>) {
+        let rates = &mut self.scratch.rates;
+        for zone in (0..view.zones.len()).map(ZoneIndex::new) {
+            let routes = edge.routes.iter().filter(|r| r.from == zone && r.requests > 0.0);
+            rates.clear();
+            rates.extend(routes.map(|route| (0, route.requests)));
+            self.callers.add(view, edge.caller, zone, rates);
+        }
+    }
+
+    fn add_callee(&mut self, view: &View<'_>, edge: &EdgeView<'_>) {
+        let Scratch { shares, calls, rates } = &mut self.scratch;
+        calls.clear();
+        for from in 0..view.zones.len() {
+            split(view, edge, ZoneIndex::new(from), shares);
+            calls.extend(shares.iter().map(|(to, share)| (*to, (from, edge.requests * share))));
+        }
+        for zone in (0..view.zones.len()).map(ZoneIndex::new) {
+            rates.clear();
+            rates.extend(calls.iter().filter(|(to, _)| *to == zone).map(|(_, rate)| *rate));
+            self.callees.add(view, edge.callee, zone, rates);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.callers.clear();
+        self.callees.clear();
+        for node in self.neighbours.drain(..) {
+            self.same_node[node.at()] = 0.0;
+        }
+        (self.upstream, self.downstream) = (0.0, 0.0);
+        self.zone_cost.clear();
     }
 
     fn cost_of_zone(&self, view: &View<'_>, zone: ZoneIndex) -> f64 {
         let latency = &view.latency;
-        let up = self.callers.by_zone(view).map(|(from, r)| r * latency.between_zones(from, zone));
-        let callees = &self.callees[zone.at()];
-        let down = callees.by_zone(view).map(|(to, r)| r * latency.between_zones(zone, to));
+        let callers = self.callers.by_zone(view, 0);
+        let up = callers.map(|(from, rate)| rate * latency.between_zones(from, zone));
+        let callees = self.callees.by_zone(view, zone.at());
+        let down = callees.map(|(to, rate)| rate * latency.between_zones(zone, to));
         up.sum::<f64>() + down.sum::<f64>()
     }
 
-    fn savings_on_node(&self, view: &View<'_>) -> BTreeMap<NodeIndex, f64> {
-        let mut savings = BTreeMap::new();
+    fn save_on_nodes(&mut self, view: &View<'_>) {
+        let latency = &view.latency;
         let mut add = |node: NodeIndex, rate: f64| {
-            let zone = view.nodes[node.at()].zone;
-            let nearer =
-                view.latency.between_zones(zone, zone) - view.latency.between_nodes(node, node);
-            *savings.entry(node).or_default() += rate * nearer;
+            let zone = latency.zone_of(node);
+            let nearer = latency.between_zones(zone, zone) - latency.between_nodes(node, node);
+            self.same_node[node.at()] += rate * nearer;
+            self.marks.mark(node);
         };
-        for (node, rate) in &self.callers.nodes {
-            add(*node, *rate);
+        for (node, rate) in self.callers.by_node(0) {
+            add(node, rate);
         }
-        for (zone, callees) in self.callees.iter().enumerate() {
-            for (node, rate) in &callees.nodes {
-                if view.nodes[node.at()].zone.at() == zone {
-                    add(*node, *rate);
+        for zone in 0..view.zones.len() {
+            for (node, rate) in self.callees.by_node(zone) {
+                if latency.zone_of(node).at() == zone {
+                    add(node, rate);
                 }
             }
         }
-        savings
+        self.marks.drain_into(&mut self.neighbours);
     }
 
-    /// The nodes that hold a neighbour.
-    pub(crate) fn neighbours(&self) -> impl Iterator<Item = NodeIndex> {
-        self.same_node.keys().copied()
+    /// The nodes that hold a neighbour, in their order.
+    pub(crate) fn neighbours(&self) -> &[NodeIndex] {
+        &self.neighbours
     }
 
     /// What the workload's requests travel from `node`, requests/s x ms.
     pub(crate) fn cost(&self, view: &View<'_>, node: NodeIndex) -> f64 {
-        if view.latency.has_node_pairs() {
-            return self.exact(view, node);
-        }
-        let zone = view.nodes[node.at()].zone;
-        let saved = self.same_node.get(&node).copied().unwrap_or(0.0);
-        self.zone_cost[zone.at()] - saved
-    }
-
-    /// The same, pair by pair.
-    fn exact(&self, view: &View<'_>, node: NodeIndex) -> f64 {
         let latency = &view.latency;
-        let zone = view.nodes[node.at()].zone;
-        let callees = &self.callees[zone.at()];
-        let up_nodes = self.callers.nodes.iter().map(|(n, r)| r * latency.between_nodes(*n, node));
-        let up_zones = self.callers.zones.iter().map(|(z, r)| r * latency.between_zones(*z, zone));
-        let down_nodes = callees.nodes.iter().map(|(n, r)| r * latency.between_nodes(node, *n));
-        let down_zones = callees.zones.iter().map(|(z, r)| r * latency.between_zones(zone, *z));
-        up_nodes.chain(up_zones).chain(down_nodes).chain(down_zones).sum()
+        let zone = latency.zone_of(node);
+        let cost = self.zone_cost[zone.at()] - self.same_node[node.at()];
+        if !latency.has_node_pairs() {
+            return cost;
+        }
+        let up = latency.deviations_to(node).iter();
+        let up = up.map(|(from, farther)| self.callers.rate(*from, 0) * farther);
+        let down = latency.deviations_from(node).iter();
+        let down = down.map(|(to, farther)| self.callees.rate(*to, zone.at()) * farther);
+        cost + up.sum::<f64>() + down.sum::<f64>()
     }
 
-    /// The neighbour with most requests, and how many per second.
-    pub(crate) const fn heaviest(&self) -> Option<(WorkloadIndex, f64)> {
-        self.heaviest
+    /// The neighbour with most requests, and how many per second. The first of equals, by
+    /// identifier.
+    pub(crate) fn heaviest(&self, view: &View<'_>) -> Option<(WorkloadIndex, f64)> {
+        let joined = &view.workloads[self.workload.at()];
+        let callers = edges(view, &joined.called_by).map(|edge| (edge.caller, edge.requests));
+        let callees = edges(view, &joined.calls).map(|edge| (edge.callee, edge.requests));
+        let mut neighbours: BTreeMap<WorkloadIndex, f64> = BTreeMap::new();
+        for (neighbour, requests) in callers.chain(callees) {
+            *neighbours.entry(neighbour).or_default() += requests;
+        }
+        neighbours.into_iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))
     }
 
     /// Who pulls a replica.
@@ -177,8 +206,10 @@ impl Travel {
     /// Whether every round trip behind the cost of `node` was measured.
     pub(crate) fn is_measured(&self, view: &View<'_>, node: NodeIndex) -> bool {
         let (zone, latency) = (view.nodes[node.at()].zone, &view.latency);
-        self.callers.by_zone(view).all(|(from, _)| latency.is_measured(from, zone))
-            && self.callees[zone.at()].by_zone(view).all(|(to, _)| latency.is_measured(zone, to))
+        let mut callers = self.callers.by_zone(view, 0);
+        let mut callees = self.callees.by_zone(view, zone.at());
+        callers.all(|(from, _)| latency.is_measured(from, zone))
+            && callees.all(|(to, _)| latency.is_measured(zone, to))
     }
 }
 
@@ -190,12 +221,18 @@ fn edges<'a>(
 }
 
 /// How the requests of one zone split over the zones of the callee; shares sum to 1.
-fn split(view: &View<'_>, edge: &EdgeView<'_>, from: ZoneIndex) -> Vec<(ZoneIndex, f64)> {
+fn split(
+    view: &View<'_>,
+    edge: &EdgeView<'_>,
+    from: ZoneIndex,
+    shares: &mut Vec<(ZoneIndex, f64)>,
+) {
     let observed = edge.routes.iter().filter(|r| r.from == from).map(|r| (r.to, r.requests));
-    normalised(observed).or_else(|| normalised(ruled(view, edge, from).into_iter())).unwrap_or_else(
-        // No replica is ready anywhere: as it last was for all callers together.
-        || normalised(edge.routes.iter().map(|r| (r.to, r.requests))).unwrap_or_default(),
-    )
+    // Where no replica is ready anywhere: as it last was for all callers together.
+    let last = edge.routes.iter().map(|r| (r.to, r.requests));
+    let _ = normalised(observed, shares)
+        || normalised(ruled(view, edge, from).into_iter(), shares)
+        || normalised(last, shares);
 }
 
 /// How they would split by the rule, or without one, over the zones where the callee
@@ -225,8 +262,20 @@ fn ruled(view: &View<'_>, edge: &EdgeView<'_>, from: ZoneIndex) -> Vec<(ZoneInde
     by(&|_, count| count)
 }
 
-fn normalised(shares: impl Iterator<Item = (ZoneIndex, f64)>) -> Option<Vec<(ZoneIndex, f64)>> {
-    let shares: Vec<_> = shares.filter(|(_, share)| *share > 0.0).collect();
+/// Takes on the shares if there are any.
+fn normalised(
+    items: impl Iterator<Item = (ZoneIndex, f64)>,
+    shares: &mut Vec<(ZoneIndex, f64)>,
+) -> bool {
+    shares.clear();
+    shares.extend(items.filter(|(_, share)| *share > 0.0));
     let sum: f64 = shares.iter().map(|(_, share)| share).sum();
-    (sum > 0.0).then(|| shares.into_iter().map(|(zone, share)| (zone, share / sum)).collect())
+    if sum <= 0.0 {
+        shares.clear();
+        return false;
+    }
+    for (_, share) in shares {
+        *share /= sum;
+    }
+    true
 }

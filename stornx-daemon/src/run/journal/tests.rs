@@ -41,6 +41,7 @@ fn left_alone(scale: ScaleReason) -> CycleOutcome {
         zone_loss: ZoneLoss { worst: None, survivors: 0, demand_served: None },
         scale,
         moves: MoveReason::Disabled,
+        growth: None,
         next: vec![],
     };
     let report = Report { workloads: [(cart(), workload)].into(), ..Report::default() };

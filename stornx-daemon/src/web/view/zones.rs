@@ -118,6 +118,7 @@ mod tests {
             },
             scale: ScaleReason::WithinBand,
             moves: MoveReason::WellPlaced { best: None },
+            growth: None,
             next: Vec::new(),
         }
     }

@@ -433,14 +433,8 @@ impl World {
         }
         let outcomes = planned.plan.actions.iter().map(|_| Ok(())).collect();
         let policy = self.policy.clone();
-        balance::remember_hosts(
-            &mut self.memory,
-            &snapshot,
-            &planned,
-            &outcomes,
-            &policy,
-            self.now,
-        );
+        let view = View::new(&snapshot, &policy, self.now);
+        balance::remember_hosts(&mut self.memory, &view, &planned, &outcomes);
         let text = format!("{}{:?}", serde_json::to_string(&planned).unwrap(), report);
         let write = planned.plan.actions.into_iter().next().map(|action| match action {
             Action::SetRoutes { from, to, purpose, .. } => (purpose, from, to),

@@ -115,3 +115,25 @@ fn a_group_arrives_and_rests() {
         assert!(nodes.iter().all(|node| node.as_str().starts_with('a')), "{name}: {nodes:?}");
     }
 }
+
+/// A replica more where the load enters, against moving the one that serves the other zone:
+/// which is better depends on what a replica costs.
+#[test]
+fn a_replica_more_is_named_where_it_beats_moves() {
+    let mut world = World::new(&[4, 4]);
+    world.policy.scaler.enabled = false;
+    world.policy.fault_tolerance.survive = Percent::ZERO;
+    world.workload("gate", &["a0", "b0"]).managed = false;
+    world.workload("shop", &["b1"]);
+    world.edge("gate", "shop", &[("a", "b", 400.0), ("b", "b", 400.0)]);
+    world.pod_traffic("shop-0", 800.0, Some(5.0));
+    world.usage_of_all("shop", 20, 10);
+    let growth = |world: &World| decide(world).report.workloads[&id("shop")].growth.clone();
+    let found = growth(&world).expect("a replica for zone a");
+    assert_eq!((found.zone.as_str(), found.moves), ("a", 0.0));
+    // All that crosses zones but the reserve of each: 0.7 ms of 97 % of 400 requests/s and
+    // what now is on its own node.
+    assert!(found.saving > 200.0 && found.price < found.saving, "{found:?}");
+    world.policy.price.replica_hour = 4.0;
+    assert_eq!(growth(&world), None);
+}

@@ -9,6 +9,7 @@ use crate::{
     plan::Planned,
     report::MoveReason,
     units::{Span, Timestamp},
+    view::View,
 };
 
 /// `w` is called by `gate` and calls `next`; `far` is nobody's neighbour.
@@ -91,8 +92,8 @@ fn say(world: &mut World, reason: MoveReason, now: Timestamp) -> WorkloadMemory 
     let mut planned: Planned = planned;
     planned.plan.actions.clear();
     planned.report.workloads.get_mut(&id("w")).unwrap().moves = reason;
-    let (snapshot, policy) = (&world.snapshot, &world.policy);
-    remember_workloads(&mut world.memory, snapshot, &planned, &Vec::new(), policy, now);
+    let view = View::new(&world.snapshot, &world.policy, now);
+    remember_workloads(&mut world.memory, &view, &planned, &Vec::new());
     world.memory.workloads.get(&id("w")).cloned().unwrap_or_default()
 }
 

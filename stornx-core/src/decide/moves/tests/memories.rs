@@ -11,6 +11,7 @@ use crate::{
     ports::PortError,
     report::{ActionReport, Expected, MoveReason, MoveWhy, Report, Why},
     units::{BytesPerSecond, Millis, Rps, Share, Span, Timestamp},
+    view::View,
 };
 
 fn world() -> World {
@@ -70,7 +71,8 @@ fn remember(world: &mut World, action: Option<Action>, done: bool, now: Timestam
     let refused = PortError::Unavailable { what: String::new(), detail: String::new() };
     let outcomes =
         action.iter().map(|_| if done { Ok(()) } else { Err(refused.clone()) }).collect();
-    remember_workloads(&mut world.memory, &world.snapshot, &planned, &outcomes, &world.policy, now);
+    let view = View::new(&world.snapshot, &world.policy, now);
+    remember_workloads(&mut world.memory, &view, &planned, &outcomes);
 }
 
 fn of(world: &World) -> WorkloadMemory {
@@ -414,14 +416,8 @@ fn a_wish_lasts_as_long_as_the_reports_say_so() {
     };
     let mut say = |reason: MoveReason, now| {
         let planned = report(reason);
-        remember_workloads(
-            &mut world.memory,
-            &world.snapshot,
-            &planned,
-            &Vec::new(),
-            &world.policy,
-            now,
-        );
+        let view = View::new(&world.snapshot, &world.policy, now);
+        remember_workloads(&mut world.memory, &view, &planned, &Vec::new());
         of(&world).wanted_since
     };
     assert_eq!(say(MoveReason::Confirming { since: Span::ZERO }, after(0)), Some(after(0)));

@@ -164,7 +164,9 @@ fn begin(
         ledger: &mut ledger,
         destinations: &destinations,
     };
-    let mut moved = Moved { proposals: Vec::new(), reasons: room.gates(&under_way) };
+    let reasons = room.gates(&under_way);
+    let mut moved =
+        Moved { proposals: Vec::new(), reasons, growth: std::collections::BTreeMap::new() };
     for (load, _) in wishes.iter().enumerate().filter(|(_, wishes)| **wishes) {
         let workload = id(&load_name(load));
         let Some(at) = view.workload(&workload) else { continue };
