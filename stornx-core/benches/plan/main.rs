@@ -15,6 +15,8 @@
 //! and seed under callgrind count them (the path of the bench is printed by `cargo bench
 //! --no-run`; what came of it is in `docs/performance.md`):
 //!
+//! `--gate` does so for a small size and compares with the committed figures.
+//!
 //! ```text
 //! valgrind --tool=callgrind --callgrind-out-file=plan.out \
 //!     --toggle-collect='*only_plan*' --toggle-collect='*only_check*' \
@@ -27,9 +29,11 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 mod cluster;
+mod counted;
+mod gate;
 mod run;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use run::{Kind, Run};
 use stornx_core::plan::Planned;
@@ -39,12 +43,16 @@ const SEED: u64 = 7;
 
 const SIZES: [f64; 4] = [0.125, 0.25, 0.5, 1.0];
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
+    if arguments.iter().any(|argument| argument == "--gate") {
+        return counted::gate();
+    }
     match arguments.iter().position(|argument| argument == "--once") {
         Some(at) => once(&arguments[at + 1..]),
         None => [Kind::First, Kind::Later, Kind::Probed].into_iter().for_each(compare_sizes),
     }
+    ExitCode::SUCCESS
 }
 
 /// One plan and one check. Prints what a plan with the same bytes prints again.
@@ -52,9 +60,14 @@ fn once(arguments: &[String]) {
     let size = arguments.first().and_then(|size| size.parse().ok()).unwrap_or(1.0);
     let kind = arguments.get(1).map_or(Kind::First, |name| Kind::named(name).unwrap());
     let seed = arguments.get(2).map_or(SEED, |seed| seed.parse().unwrap());
+    let times = arguments.get(3).map_or(1, |times| times.parse().unwrap());
     let run = Run::new(size, kind, seed);
+    for _ in 1..times {
+        run.only_plan();
+    }
     let planned = run.only_plan();
     assert_eq!(run.only_check(&planned), []);
+    std::hint::black_box(run.only_remember(&planned));
     println!("size {size}, {kind:?}: {}", described(&planned));
 }
 
@@ -73,13 +86,23 @@ fn described(planned: &Planned) -> String {
 fn compare_sizes(kind: Kind) {
     println!("\n{kind:?}");
     println!(
-        "{:>6} {:>7} {:>9} {:>7} {:>8} {:>9} {:>7} {:>9} {:>7}",
-        "nodes", "pods", "workloads", "edges", "actions", "plan ms", "growth", "check ms", "growth"
+        "{:>6} {:>7} {:>9} {:>7} {:>8} {:>9} {:>7} {:>9} {:>7} {:>11}",
+        "nodes",
+        "pods",
+        "workloads",
+        "edges",
+        "actions",
+        "plan ms",
+        "growth",
+        "check ms",
+        "growth",
+        "remember ms"
     );
     let mut before: Option<(f64, f64)> = None;
     for size in SIZES {
         let run = Run::new(size, kind, SEED);
         let (mut plan_ms, mut check_ms, mut actions) = (f64::INFINITY, f64::INFINITY, 0);
+        let mut remember_ms = f64::INFINITY;
         for _ in 0..5 {
             let start = Instant::now();
             let planned = run.only_plan();
@@ -88,13 +111,16 @@ fn compare_sizes(kind: Kind) {
             let start = Instant::now();
             assert_eq!(run.only_check(&planned), []);
             check_ms = check_ms.min(milliseconds(start));
+            let start = Instant::now();
+            std::hint::black_box(run.only_remember(&planned));
+            remember_ms = remember_ms.min(milliseconds(start));
         }
         let growth = |now: f64, before: Option<f64>| {
             before.map_or_else(String::new, |before| format!("{:.2}", now / before))
         };
         let snapshot = run.snapshot();
         println!(
-            "{:>6} {:>7} {:>9} {:>7} {actions:>8} {plan_ms:>9.1} {:>7} {check_ms:>9.1} {:>7}",
+            "{:>6} {:>7} {:>9} {:>7} {actions:>8} {plan_ms:>9.1} {:>7} {check_ms:>9.1} {:>7} {remember_ms:>11.1}",
             snapshot.nodes.len(),
             snapshot.workloads.iter().map(|w| w.pods.len()).sum::<usize>(),
             snapshot.workloads.len(),
