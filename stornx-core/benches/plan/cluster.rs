@@ -54,14 +54,28 @@ impl Numbers {
 /// A cluster of `size` times the limits, and the instant it is seen at.
 pub(crate) fn of_size(size: f64, probes: Probes, seed: u64) -> (Snapshot, Timestamp) {
     let scaled = |count: f64| (count * size).round().max(1.0) as usize;
-    let (node_count, pod_count) = (scaled(5_000.0), scaled(150_000.0));
-    let (workload_count, edge_count) = (scaled(10_000.0), scaled(50_000.0));
-    let now = Timestamp::from_millis(1_800_000_000_000);
     let mut numbers = Numbers(seed);
+    let replicas = replica_counts(&mut numbers, scaled(10_000.0), scaled(150_000.0));
+    of(numbers, scaled(5_000.0), &replicas, scaled(50_000.0), probes)
+}
 
+/// One service and its one caller, both with a replica for each of so many nodes.
+#[allow(dead_code)] // Only the bench of times asks for it.
+pub(crate) fn of_one_service(nodes: usize) -> (Snapshot, Timestamp) {
+    of(Numbers(7), nodes, &[nodes, nodes], 1, Probes::None)
+}
+
+fn of(
+    mut numbers: Numbers,
+    node_count: usize,
+    replicas: &[usize],
+    edge_count: usize,
+    probes: Probes,
+) -> (Snapshot, Timestamp) {
+    let now = Timestamp::from_millis(1_800_000_000_000);
     let nodes: Vec<Node> = (0..node_count).map(node).collect();
-    let replicas = replica_counts(&mut numbers, workload_count, pod_count);
-    let mut workloads = Vec::with_capacity(workload_count);
+    let pod_count = replicas.iter().sum();
+    let mut workloads = Vec::with_capacity(replicas.len());
     let mut usage = Vec::with_capacity(pod_count);
     let mut pod_traffic = Vec::with_capacity(pod_count);
     for (index, count) in replicas.iter().enumerate() {

@@ -25,7 +25,7 @@ pub(crate) fn gate() -> ExitCode {
         let in_ci = env::var("CI").is_ok();
         println!(
             "SKIPPED: valgrind is not installed, instructions are not counted{}",
-            if in_ci { ", and must be in CI" } else { "" }
+            if in_ci { ", which CI does not accept" } else { "" }
         );
         return if in_ci { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
@@ -33,6 +33,22 @@ pub(crate) fn gate() -> ExitCode {
         let name = part.trim_start_matches("only_");
         (format!("instructions {run} {size} {name}"), instructions(run, size, part))
     });
+    gate::judge(&figures)
+}
+
+/// All runs, sizes and parts: minutes. Compared like the gate's, and written with
+/// `STORNX_BLESS=1`.
+pub(crate) fn all() -> ExitCode {
+    let mut figures = Vec::new();
+    for size in ["0.125", "0.25", "0.5", "1"] {
+        for run in ["first", "later", "probed"] {
+            for part in ["only_plan", "only_check", "only_remember"] {
+                let name = part.trim_start_matches("only_");
+                let count = instructions(run, size, part);
+                figures.push((format!("instructions {run} {size} {name}"), count));
+            }
+        }
+    }
     gate::judge(&figures)
 }
 

@@ -15,7 +15,7 @@ fn path() -> PathBuf {
 }
 
 /// Names with their figures.
-fn committed() -> Vec<(String, u64)> {
+pub(crate) fn committed() -> Vec<(String, u64)> {
     let text = fs::read_to_string(path()).unwrap_or_default();
     let line = |line: &str| {
         let (name, figure) = line.rsplit_once(' ')?;

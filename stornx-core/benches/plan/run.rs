@@ -72,6 +72,13 @@ impl Run {
         Self { snapshot, policy, memory, now }
     }
 
+    /// The first plan for one service and its caller.
+    #[allow(dead_code)] // Only the bench of times asks for it.
+    pub(crate) fn of_one_service(nodes: usize) -> Self {
+        let (snapshot, now) = cluster::of_one_service(nodes);
+        Self { snapshot, policy: Policy::default(), memory: Memory::default(), now }
+    }
+
     #[allow(dead_code)] // The test of growth prints no sizes.
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot

@@ -56,6 +56,13 @@ const NEIGHBOURS: usize = 6;
 /// Nodes of a neighbour that are looked at when a node is chosen.
 const PLACES: usize = 16;
 
+/// Lists up to this length are walked through rather than halved.
+const SHORT: usize = 8;
+
+/// Whether a node is calm, how much of the neighbours' calls it keeps to itself, and the
+/// node.
+type Place = (bool, f64, NodeIndex);
+
 /// A move with what it saves and must save, requests/s x ms.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Candidate {
@@ -149,6 +156,7 @@ impl Search<'_> {
         let bars = self.bars(objective, at);
         let zones = || (0..self.view.zones.len()).map(ZoneIndex::new);
         let neighbours = self.neighbours(objective, at);
+        let sources = self.sources(objective, at, &neighbours);
         for to in zones() {
             let free = self.destination(objective, ledger, at, to, &neighbours);
             let wish = || self.wish(objective, at, to, &neighbours);
@@ -159,8 +167,7 @@ impl Search<'_> {
                 {
                     continue;
                 }
-                let Some(source) = self.source(objective, at, from, destination, &neighbours)
-                else {
+                let Some(source) = source(&sources[from.at()], destination) else {
                     continue;
                 };
                 let shift = Shift { workload: at, from: source, to: destination };
@@ -221,19 +228,55 @@ impl Search<'_> {
         neighbours
     }
 
-    /// How much of the neighbours' calls a node would keep to itself.
+    /// How much of the neighbours' calls each of `nodes`, which are in their order, would
+    /// keep to itself.
     fn nearness(
+        objective: &Objective<'_>,
+        nodes: &[NodeIndex],
+        neighbours: &[(WorkloadIndex, f64)],
+    ) -> Vec<f64> {
+        let mut near = vec![0.0; nodes.len()];
+        for (other, weight) in neighbours {
+            // Both lists are in the same order: nothing before the last find is looked at.
+            let mut places = objective.places(*other);
+            for (node, near) in nodes.iter().zip(&mut near) {
+                let before = if places.len() <= SHORT {
+                    places.iter().take_while(|(at, _)| at < node).count()
+                } else {
+                    places.partition_point(|(at, _)| at < node)
+                };
+                places = &places[before..];
+                match places.first() {
+                    Some((at, count)) if at == node => *near += weight * f64::from(*count),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+        }
+        near
+    }
+
+    /// The first nodes of a workload by zone, with what makes a replica leave one of them.
+    fn sources(
         &self,
         objective: &Objective<'_>,
-        node: NodeIndex,
+        at: WorkloadIndex,
         neighbours: &[(WorkloadIndex, f64)],
-    ) -> f64 {
-        let on = |other: WorkloadIndex| {
-            let places = objective.places(other);
-            let at = places.binary_search_by_key(&node, |(node, _)| *node);
-            at.map_or(0.0, |at| f64::from(places[at].1))
+    ) -> Vec<Vec<Place>> {
+        let mut by_zone: Vec<Vec<NodeIndex>> = vec![Vec::new(); self.view.zones.len()];
+        for (node, _) in objective.places(at) {
+            // One more than is looked at: the destination may be among them.
+            let zone = &mut by_zone[self.view.latency.zone_of(*node).at()];
+            if zone.len() <= PLACES {
+                zone.push(*node);
+            }
+        }
+        let place = |(node, near): (NodeIndex, f64)| (objective.is_calm(node), near, node);
+        let rank = |nodes: Vec<NodeIndex>| {
+            let near = Self::nearness(objective, &nodes, neighbours);
+            nodes.into_iter().zip(near).map(place).collect()
         };
-        neighbours.iter().map(|(other, weight)| weight * on(*other)).sum()
+        by_zone.into_iter().map(rank).collect()
     }
 
     /// The best node of a zone: the one nearest to its neighbours of those that are
@@ -254,10 +297,9 @@ impl Search<'_> {
         }
         nodes.sort_unstable();
         nodes.dedup();
-        let mut ranked: Vec<_> = nodes
-            .into_iter()
-            .map(|node| (objective.is_calm(node), self.nearness(objective, node, neighbours), node))
-            .collect();
+        let near = Self::nearness(objective, &nodes, neighbours);
+        let place = |(node, near): (NodeIndex, f64)| (objective.is_calm(node), near, node);
+        let mut ranked: Vec<Place> = nodes.into_iter().zip(near).map(place).collect();
         ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
         let takes = |node| destinations::takes(self.view, ledger, at, node);
         let near = ranked.iter().filter(|(calm, near, _)| *calm && *near > 0.0);
@@ -265,25 +307,6 @@ impl Search<'_> {
             .find(|node| takes(*node))
             .or_else(|| self.destinations.least_used(self.view, ledger, at, zone, &[]))
             .or_else(|| ranked.iter().map(|(.., node)| *node).find(|node| takes(*node)))
-    }
-
-    /// The node of a zone that a replica leaves with least regret: a crowded one first,
-    /// then the one farthest from its neighbours.
-    fn source(
-        &self,
-        objective: &Objective<'_>,
-        at: WorkloadIndex,
-        zone: ZoneIndex,
-        destination: NodeIndex,
-        neighbours: &[(WorkloadIndex, f64)],
-    ) -> Option<NodeIndex> {
-        let places = objective.places(at).iter().map(|(node, _)| *node);
-        places
-            .filter(|node| self.view.nodes[node.at()].zone == zone && *node != destination)
-            .take(PLACES)
-            .map(|node| (objective.is_calm(node), self.nearness(objective, node, neighbours), node))
-            .min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
-            .map(|(.., node)| node)
     }
 
     /// The moves of this cycle, best first. `willing` says whether a candidate may be
@@ -471,6 +494,7 @@ impl Search<'_> {
                 continue;
             }
             let neighbours = self.neighbours(objective, partner);
+            let sources = self.sources(objective, partner, &neighbours);
             let Some(to) = self.destination(objective, ledger, partner, zone, &neighbours) else {
                 continue;
             };
@@ -482,7 +506,7 @@ impl Search<'_> {
                 {
                     continue;
                 }
-                let Some(source) = self.source(objective, partner, from, to, &neighbours) else {
+                let Some(source) = source(&sources[from.at()], to) else {
                     continue;
                 };
                 let second = Shift { workload: partner, from: source, to };
@@ -563,6 +587,17 @@ impl Found {
             self.blocked = Some(blocked);
         }
     }
+}
+
+/// The node of a zone that a replica leaves with least regret: a crowded one first, then
+/// the one farthest from its neighbours.
+fn source(places: &[Place], destination: NodeIndex) -> Option<NodeIndex> {
+    places
+        .iter()
+        .filter(|(.., node)| *node != destination)
+        .take(PLACES)
+        .min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
+        .map(|(.., node)| *node)
 }
 
 fn best_first(queue: &mut [Candidate]) {
