@@ -80,13 +80,13 @@ impl Objective<'_> {
             let row = |zone: usize| edge.at() * size + zone * self.zones;
             if let Some((from, zone_from)) = from.zip(zone_from) {
                 self.distances(caller, from, &mut far_from);
-                for zone in 0..self.zones {
-                    self.trips[row(zone) + zone_from] -= far_from[zone];
+                for (zone, far) in far_from.iter().enumerate() {
+                    self.trips[row(zone) + zone_from] -= far;
                 }
             }
             self.distances(caller, to, &mut far_to);
-            for zone in 0..self.zones {
-                self.trips[row(zone) + zone_to] += far_to[zone];
+            for (zone, far) in far_to.iter().enumerate() {
+                self.trips[row(zone) + zone_to] += far;
             }
         }
         for edge in &view.workloads[workload.at()].calls {
@@ -98,13 +98,13 @@ impl Objective<'_> {
             let column = edge.at() * size;
             if let Some((from, zone_from)) = from.zip(zone_from) {
                 self.distances(callee, from, &mut far_from);
-                for zone in 0..self.zones {
-                    self.trips[column + zone + zone_from * self.zones] -= far_from[zone];
+                for (zone, far) in far_from.iter().enumerate() {
+                    self.trips[column + zone + zone_from * self.zones] -= far;
                 }
             }
             self.distances(callee, to, &mut far_to);
-            for zone in 0..self.zones {
-                self.trips[column + zone + zone_to * self.zones] += far_to[zone];
+            for (zone, far) in far_to.iter().enumerate() {
+                self.trips[column + zone + zone_to * self.zones] += far;
             }
         }
         (self.scratch.from, self.scratch.to) = (far_from, far_to);

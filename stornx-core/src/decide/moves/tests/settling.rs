@@ -32,7 +32,7 @@ fn settle(toy: &mut Toy, mut dice: Option<&mut Dice>, seed: u64) -> usize {
 /// Thousands of cycles with a search for bundles in each take minutes: one world in four
 /// has it.
 fn search_in_some(toy: &mut Toy, seed: u64) {
-    if seed % 4 != 0 {
+    if !seed.is_multiple_of(4) {
         toy.world.policy.moves.search_steps = 0;
     }
 }
