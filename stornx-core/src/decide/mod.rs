@@ -1,6 +1,7 @@
 //! Every decision. [`plan`] reads as the list of its steps: safety facts first, then
 //! what is under way, counts and places, moves, and routes for the layout as it is without
-//! the replicas that go.
+//! the replicas that go. What routes need at once (every zone named, rules that nobody
+//! follows gone) comes first in the plan all the same: nothing else may make it late.
 //!
 //! | room | decides |
 //! | --- | --- |
@@ -76,15 +77,15 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     let leaving_now = under_way.proposals.iter().chain(&scaled.proposals).chain(&moved.proposals);
     let gone = leaving(&view, leaving_now);
     let mut routed = balance::decide(&view, memory, &gone);
-    pacing::pace(&mut ledger, &mut routed);
+    let at_once = pacing::pace(&mut ledger, memory, &mut routed);
 
     let mut planned = Planned {
         plan: Plan { at: now, ..Plan::default() },
         report: Report { at: now, inputs: inputs::report(&view), ..Report::default() },
     };
-    let proposals = under_way
-        .proposals
+    let proposals = at_once
         .into_iter()
+        .chain(under_way.proposals)
         .chain(scaled.proposals)
         .chain(moved.proposals)
         .chain(tidied)

@@ -451,11 +451,13 @@ impl Room<'_> {
         purpose: RoutePurpose,
         numbers: Option<&Numbers<'_>>,
     ) -> Decision {
-        if step.is_worth_a_write(&self.view.policy.balancer) {
+        let worth_a_write = step.is_worth_a_write(&self.view.policy.balancer);
+        if worth_a_write && verify::is_news(self.memory, self.view) {
             let change = Change { purpose, next: step.next, delta: step.delta, step: step.step };
             return self.change(workload, standing, &change, numbers);
         }
         let reason = match step.change {
+            _ if worth_a_write => RouteReason::SeenAlready,
             0 => RouteReason::AtTarget,
             change => RouteReason::BelowMinDelta { change: f64::from(change) },
         };

@@ -8,6 +8,7 @@ use crate::{
     model::{RouteTable, Rule, Snapshot},
     plan::{Action, Planned, RoutePurpose},
     policy::Policy,
+    ports::PortError,
     remember::Outcomes,
     units::Timestamp,
     view::{HostIndex, View, WorkloadIndex},
@@ -30,6 +31,7 @@ pub(crate) fn remember_hosts(
 ) {
     let view = View::new(snapshot, policy, now);
     let writes = writes(planned, outcomes);
+    note_refusals(memory, planned, outcomes, now);
     let mut earlier = std::mem::take(&mut memory.hosts);
     let done = |name| writes.binary_search_by(|(host, _)| (*host).cmp(name)).ok();
     // When each host was written last, this cycle's writes included.
@@ -67,6 +69,25 @@ fn writes<'a>(planned: &'a Planned, outcomes: &Outcomes) -> Vec<(&'a HostName, W
     writes
 }
 
+/// Notes which writes were refused, and forgets it of those that were not.
+fn note_refusals(memory: &mut Memory, planned: &Planned, outcomes: &Outcomes, now: Timestamp) {
+    for (action, outcome) in planned.plan.actions.iter().zip(outcomes) {
+        let (Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. }) = action else {
+            continue;
+        };
+        match outcome {
+            Ok(()) => {
+                if let Some(kept) = memory.hosts.get_mut(host) {
+                    kept.refused_at = None;
+                }
+            }
+            // Nobody was asked.
+            Err(PortError::NotTried { .. } | PortError::NotLeader { .. }) => {}
+            Err(_) => memory.hosts.entry(host.clone()).or_default().refused_at = Some(now),
+        }
+    }
+}
+
 fn remember_host(
     view: &View<'_>,
     host: HostIndex,
@@ -75,7 +96,8 @@ fn remember_host(
     kept: &mut HostMemory,
 ) {
     let Some(workload) = view.hosts[host.at()].workload else {
-        *kept = HostMemory::default();
+        let refused_at = kept.refused_at;
+        *kept = HostMemory { refused_at, ..HostMemory::default() };
         return;
     };
     note_following(view, host, workload, kept);

@@ -2,6 +2,7 @@
 
 mod divided;
 mod given_back;
+mod news;
 mod stale;
 mod unread;
 mod verified;
