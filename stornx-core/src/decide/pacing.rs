@@ -76,10 +76,7 @@ pub(super) fn pace(ledger: &mut Ledger, memory: &Memory, routed: &mut Routed) ->
 }
 
 fn host(proposal: &Proposal) -> Option<&HostName> {
-    match &proposal.action {
-        Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => Some(host),
-        _ => None,
-    }
+    proposal.action.host()
 }
 
 fn rank(routed: &Routed, proposal: &Proposal) -> Rank {
@@ -185,6 +182,7 @@ mod tests {
                     delta: 10.0,
                     reason,
                     pressing: false,
+                    whole_zones: None,
                     verification: None,
                 };
                 Some((host(one)?.clone(), report))

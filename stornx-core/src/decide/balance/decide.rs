@@ -44,13 +44,22 @@ pub(crate) struct Routed {
     pub(crate) reports: BTreeMap<HostName, HostReport>,
 }
 
-/// Decides all routes. `leaving` are replicas that this plan removes.
-pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodName>) -> Routed {
+/// Decides the routes of the hosts that are `wanted`. `leaving` are replicas that this plan
+/// removes.
+pub(crate) fn decide(
+    view: &View<'_>,
+    memory: &Memory,
+    leaving: &BTreeSet<PodName>,
+    wanted: impl Fn(&HostName) -> bool,
+) -> Routed {
     let mut routed = Routed { proposals: Vec::new(), reports: BTreeMap::new() };
     let mut workshop = Workshop::default();
     for at in 0..view.hosts.len() {
         let host = HostIndex::new(at);
         let name = view.hosts[at].host.name.clone();
+        if !wanted(&name) {
+            continue;
+        }
         let mut room = Room {
             view,
             host,
@@ -472,7 +481,14 @@ impl Room<'_> {
         let destinations = self.destinations(numbers, &numbers.now.loads);
         let pressing = numbers.state.beliefs.growing;
         let delta = f64::from(delta);
-        let report = HostReport { destinations, delta, reason, verification: None, pressing };
+        let report = HostReport {
+            destinations,
+            delta,
+            reason,
+            whole_zones: None,
+            verification: None,
+            pressing,
+        };
         Decision { report, proposal: None }
     }
 
@@ -535,6 +551,7 @@ impl Room<'_> {
             destinations,
             delta: f64::from(change.delta),
             reason: RouteReason::Changed,
+            whole_zones: None,
             verification: None,
             pressing: numbers.is_some_and(|n| n.urgent || n.state.beliefs.growing),
         };
@@ -601,7 +618,14 @@ const SECONDS_PER_MONTH: f64 = 730.0 * 3600.0;
 /// A report without numbers.
 fn leave(reason: RouteReason) -> Decision {
     let (destinations, pressing) = (BTreeMap::new(), false);
-    let report = HostReport { destinations, delta: 0.0, reason, verification: None, pressing };
+    let report = HostReport {
+        destinations,
+        delta: 0.0,
+        reason,
+        whole_zones: None,
+        verification: None,
+        pressing,
+    };
     Decision { report, proposal: None }
 }
 

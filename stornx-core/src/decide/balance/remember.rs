@@ -5,7 +5,7 @@ use super::{follow, host::HostState, observe::Changing, table, untouched, verify
 use crate::{
     ids::HostName,
     memory::{HostMemory, Memory},
-    model::{RouteTable, Rule, Snapshot},
+    model::{Grain, RouteTable, Rule, Snapshot},
     plan::{Action, Planned, RoutePurpose},
     policy::Policy,
     ports::PortError,
@@ -29,13 +29,15 @@ pub(crate) fn remember_hosts(
     policy: &Policy,
     now: Timestamp,
 ) {
-    let view = View::new(snapshot, policy, now);
+    let grain = Grain::of(snapshot, policy.balancer.granularity);
+    let by_node = grain.fine.as_ref().map(|fine| View::new(fine, policy, now));
+    let by_zone = View::new(snapshot, policy, now);
     let writes = writes(planned, outcomes);
     note_refusals(memory, planned, outcomes, now);
     let mut earlier = std::mem::take(&mut memory.hosts);
     let done = |name| writes.binary_search_by(|(host, _)| (*host).cmp(name)).ok();
     // When each host was written last, this cycle's writes included.
-    let written: Vec<Option<Timestamp>> = view
+    let written: Vec<Option<Timestamp>> = by_zone
         .hosts
         .iter()
         .map(|host| match done(&host.host.name) {
@@ -43,11 +45,13 @@ pub(crate) fn remember_hosts(
             None => earlier.get(&host.host.name).and_then(|host| host.written_at),
         })
         .collect();
-    for (at, host) in view.hosts.iter().enumerate() {
+    for (at, host) in by_zone.hosts.iter().enumerate() {
         let name = &host.host.name;
+        // Hosts and workloads have the same numbers in both.
+        let view = by_node.as_ref().filter(|_| grain.is_fine(name)).unwrap_or(&by_zone);
         let mut kept = earlier.remove(name).unwrap_or_default();
         let write = done(name).map(|at| &writes[at].1);
-        remember_host(&view, HostIndex::new(at), write, &written, &mut kept);
+        remember_host(view, HostIndex::new(at), write, &written, &mut kept);
         if kept != HostMemory::default() {
             memory.hosts.insert(name.clone(), kept);
         }

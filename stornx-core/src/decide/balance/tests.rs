@@ -1,5 +1,6 @@
 //! The room as a whole, in closed loop with a small world.
 
+mod by_node;
 mod divided;
 mod given_back;
 mod news;
