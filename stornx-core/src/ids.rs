@@ -113,12 +113,60 @@ name_id!(
     NodeName,
     "node name"
 );
-name_id!(
-    /// A failure domain: the value of `topology.kubernetes.io/zone`. Unique in the
-    /// cluster (cloud zone names carry their region).
-    ZoneName,
-    "zone name"
-);
+/// A failure domain: the value of `topology.kubernetes.io/zone`. Unique in the cluster
+/// (cloud zone names carry their region). Where routes are planned node by node it is a
+/// place within one: `zone/node`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ZoneName(Arc<str>);
+
+impl ZoneName {
+    /// What the text of this identifier may be.
+    pub const RULE: &'static str = "1 to 253 characters of a-z, A-Z, 0-9, '-', '_', '.', starting and ending with a letter or digit; or two such names with a '/' between, zone and node";
+
+    /// Checks and wraps a name.
+    ///
+    /// # Errors
+    /// [`IdError`] names the kind, the value and the rule.
+    pub fn new(text: &str) -> Result<Self, IdError> {
+        let (zone, node) = text.split_once('/').unwrap_or((text, "n"));
+        if is_name(zone) && is_name(node) {
+            Ok(Self(text.into()))
+        } else {
+            Err(IdError { kind: "zone name", value: text.to_owned(), allowed: Self::RULE })
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The place of a node in this zone.
+    #[must_use]
+    pub fn with_node(&self, node: &NodeName) -> Self {
+        Self(format!("{}/{node}", self.domain()).into())
+    }
+
+    /// The failure domain: without the node.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.0.split_once('/').map_or(&self.0, |(zone, _)| zone)
+    }
+
+    /// The node, where it is the place of one.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(_, node)| node)
+    }
+}
+impl FromStr for ZoneName {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Self::new(text)
+    }
+}
+text_traits!(ZoneName);
 name_id!(
     /// The value of `topology.kubernetes.io/region`.
     RegionName,
@@ -397,6 +445,18 @@ mod tests {
     fn host_gives_service_and_namespace() {
         let host: HostName = "cart.shop.svc.cluster.local".parse().unwrap();
         assert_eq!((host.service(), host.namespace().as_str()), ("cart", "shop"));
+    }
+
+    #[test]
+    fn a_place_is_a_zone_or_a_node_of_one() {
+        let zone: ZoneName = "eu-1".parse().unwrap();
+        assert_eq!((zone.domain(), zone.node()), ("eu-1", None));
+        let place = zone.with_node(&"n.7".parse().unwrap());
+        assert_eq!(place.as_str(), "eu-1/n.7");
+        assert_eq!((place.domain(), place.node()), ("eu-1", Some("n.7")));
+        for bad in ["eu/", "/n", "eu/n/x", "eu//n", ""] {
+            assert!(bad.parse::<ZoneName>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -253,6 +253,9 @@ pub struct HostMemory {
     /// Last write of its routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_at: Option<Timestamp>,
+    /// When the last write of its routes was refused; `None` when it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_at: Option<Timestamp>,
     /// The routes before the last write, for undoing it once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<RouteTable>,

@@ -282,6 +282,15 @@ pub enum ActionKind {
 }
 
 impl Action {
+    /// The host whose routes it is about.
+    #[must_use]
+    pub const fn host(&self) -> Option<&HostName> {
+        match self {
+            Self::SetRoutes { host, .. } | Self::GiveBackRoutes { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+
     /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> ActionKind {

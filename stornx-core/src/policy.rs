@@ -129,6 +129,18 @@ impl Default for FaultTolerancePolicy {
     }
 }
 
+/// What routes are planned between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Granularity {
+    /// Zones.
+    #[default]
+    Zone,
+    /// Nodes, where all can be named; else zones.
+    Node,
+}
+
 /// How replicas of workloads move whose count an autoscaler owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -228,6 +240,8 @@ pub struct BalancerPolicy {
     pub enabled: bool,
     /// `BALANCER_POLICY`.
     pub rule: TargetRule,
+    /// `BALANCER_GRANULARITY`: what routes are planned between.
+    pub granularity: Granularity,
     /// `BALANCER_CREATE_RULES`: a host without a rule gets one. Where not, only rules that
     /// are there are added to.
     pub create_rules: bool,
@@ -266,6 +280,7 @@ impl Default for BalancerPolicy {
         Self {
             enabled: true,
             rule: TargetRule::Flow,
+            granularity: Granularity::Zone,
             create_rules: true,
             // A second of writing at some milliseconds a request, so that a cycle soon looks
             // again; a thousand hosts are begun within ten cycles.

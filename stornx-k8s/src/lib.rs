@@ -62,7 +62,7 @@ pub use self::{
     store::{ConfigMapStore, StoreOptions},
     watch::{Cluster, ClusterOptions, Place, WatchStats},
     webhook::{CountRequest, ServingWebhook, Webhook, WebhookOptions, WebhookResult},
-    write::KubeActuator,
+    write::{KubeActuator, NodeLabels, label_nodes},
 };
 
 /// Parameters of a patch in our name.

@@ -33,6 +33,8 @@ pub(crate) struct WorkloadPlace<'a> {
     pub(crate) id: &'a WorkloadRef,
     /// Ready replicas by zone.
     pub(crate) ready: Vec<f64>,
+    /// The same by zone and, within it, by subzone.
+    pub(crate) groups: Vec<Vec<u32>>,
     /// Replicas that have a zone, by zone.
     pub(crate) placed: Vec<f64>,
     /// The first of the hosts that it stands behind.
@@ -96,12 +98,18 @@ impl<'a> Places<'a> {
             let mut place = WorkloadPlace {
                 id: &workload.id,
                 ready: vec![0.0; self.zones.len()],
+                groups: Vec::new(),
                 placed: vec![0.0; self.zones.len()],
                 host: None,
             };
+            let mut groups = vec![BTreeMap::<&str, u32>::new(); self.zones.len()];
             for pod in &workload.pods {
                 let node = pod.node.as_ref().and_then(|node| self.node_at.get(node.as_str()));
                 let zone = node.map(|node| self.nodes[*node].1);
+                if let (Some(node), Some(zone), PodPhase::Ready) = (node, zone, pod.phase) {
+                    let subzone = cluster.nodes[*node].subzone();
+                    *groups[zone].entry(subzone).or_default() += 1;
+                }
                 if let Some(zone) = zone {
                     place.placed[zone] += 1.0;
                     place.ready[zone] += f64::from(u8::from(pod.phase == PodPhase::Ready));
@@ -111,6 +119,7 @@ impl<'a> Places<'a> {
                 let (name, created_at) = (&pod.name, pod.created_at);
                 self.pods.push(PodPlace { name, workload: at, zone, created_at, ready_since });
             }
+            place.groups = groups.into_iter().map(|zone| zone.into_values().collect()).collect();
             // A Deployment and a StatefulSet of one name: metrics do not tell them apart.
             // Their pods do; names alone mean the first.
             let namespace = halves(workload.id.as_str()).0;

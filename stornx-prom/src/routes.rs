@@ -6,14 +6,18 @@
 //! and rules of others send elsewhere). Where only one side reports, the other is
 //! assumed: callers alike over their replicas, callees as the start has them.
 
+use std::collections::BTreeMap;
+
 use stornx_core::{
-    model::{DefaultSplit, Edge, Latency, Protocol, RouteTraffic},
+    decide::effective_weight,
+    ids::ZoneName,
+    model::{DefaultSplit, Edge, Latency, Protocol, RouteTable, RouteTraffic},
     units::{BytesPerSecond, Millis, Rps, Share},
 };
 
 use crate::{
     fit::Table,
-    places::Places,
+    places::{Places, ZonePlace},
     sums::{Column, EdgeKey, Flows},
 };
 
@@ -326,17 +330,22 @@ fn chosen(places: &Places<'_>, key: EdgeKey, from: usize) -> Vec<f64> {
         (sum > 0.0).then(|| weights.iter().map(|weight| weight / sum).collect())
     };
     let zones = &places.zones;
-    if let Some(row) = host.weights.and_then(|table| table.get(zones[from].name)) {
-        // The mesh leaves out zones without endpoints and keeps the ratio of the rest.
-        let named = |to: usize| {
-            if ready[to] > 0.0 { f64::from(row.weight(zones[to].name)) } else { 0.0 }
+    if let Some(table) = host.weights {
+        let weights = ruled(table, zones, ready, from);
+        // The mesh leaves out zones without endpoints and keeps the ratio of the rest; what a
+        // weight comes to in a divided zone is more than it says.
+        let groups = &places.workloads[key.callee].groups;
+        let named = |to: usize| match ready[to] > 0.0 {
+            true => weights[to] * rounded_up(weights[to], &groups[to]),
+            false => 0.0,
         };
         if let Some(shares) = shares(&named) {
             return shares;
         }
     }
     if host.default_split == DefaultSplit::OwnZoneFirst {
-        let own = |to: usize| if to == from { ready[to] } else { 0.0 };
+        let at_home = |to: usize| zones[to].name.domain() == zones[from].name.domain();
+        let own = |to: usize| if at_home(to) { ready[to] } else { 0.0 };
         let region =
             |to: usize| if zones[to].region == zones[from].region { ready[to] } else { 0.0 };
         if let Some(shares) = shares(&own).or_else(|| shares(&region)) {
@@ -346,6 +355,42 @@ fn chosen(places: &Places<'_>, key: EdgeKey, from: usize) -> Vec<f64> {
     shares(&|to| ready[to])
         .or_else(|| places.spread(key.callee))
         .unwrap_or_else(|| vec![0.0; ready.len()])
+}
+
+/// Weights of a row of the rule in force. Where it is between nodes and zones are asked for, or
+/// the other way round: those of the zone together, shared within it by replicas.
+fn ruled(table: &RouteTable, zones: &[ZonePlace<'_>], ready: &[f64], from: usize) -> Vec<f64> {
+    let domain = |at: usize| zones[at].name.domain();
+    let finer = |zone: &ZoneName| zone.node().is_some();
+    if table.keys().all(|zone| finer(zone) == finer(zones[from].name)) {
+        let row = table.get(zones[from].name);
+        let weight = |zone: &ZonePlace<'_>| row.map_or(0.0, |row| f64::from(row.weight(zone.name)));
+        return zones.iter().map(weight).collect();
+    }
+    let rows = table.iter().filter(|(zone, _)| zone.domain() == domain(from));
+    let mut by_zone: BTreeMap<&str, f64> = BTreeMap::new();
+    for (to, weight) in rows.flat_map(|(_, row)| row.iter()) {
+        *by_zone.entry(to.domain()).or_default() += f64::from(weight);
+    }
+    let share = |to: usize| {
+        let all: f64 =
+            (0..zones.len()).filter(|at| domain(*at) == domain(to)).map(|at| ready[at]).sum();
+        if all > 0.0 { ready[to] / all } else { 0.0 }
+    };
+    let weight = |to: usize| by_zone.get(domain(to)).copied().unwrap_or(0.0) * share(to);
+    (0..zones.len()).map(weight).collect()
+}
+
+/// By how much the mesh raises a weight that it splits over the subzones of a zone.
+fn rounded_up(weight: f64, groups: &[u32]) -> f64 {
+    // Weights of a rule are whole; shares of several rows are not split again.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 1 to 100.
+    let whole = weight.clamp(0.0, 100.0) as u8;
+    if groups.len() < 2 || whole == 0 || f64::from(whole) < weight {
+        return 1.0;
+    }
+    let parts = u32::try_from(effective_weight(whole, groups)).unwrap_or(u32::MAX);
+    f64::from(parts) / weight
 }
 
 /// The measured round trip between two zones; nothing where it was not measured.

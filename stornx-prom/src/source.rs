@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use stornx_core::{
     model::{
         ClusterFacts, Edge, Facts, Latency, MetricsFacts, PodTraffic, PodUsage, Source, Traffic,
+        nodes_as_places, unnameable,
     },
     ports::MetricsSource,
     units::{Millis, Rps, Share, Timestamp},
@@ -31,7 +32,7 @@ use crate::{
     response::{Answer, Row},
     routes::{self, BYTES_PER_TCP_EXCHANGE, EdgeView, Found},
     stats::Stats,
-    sums::{EdgeKey, EdgeP95, Joins, Sent, Served, take_edge_p95, take_pod_p95},
+    sums::{EdgeKey, EdgeP95, Flows, Joins, Sent, Served, take_edge_p95, take_pod_p95},
     usage::Usage,
     youth::Youth,
 };
@@ -90,6 +91,8 @@ struct Cycle<'a> {
     options: &'a PrometheusOptions,
     round: Round,
     places: Places<'a>,
+    /// The same with nodes for zones, where all nodes are named.
+    by_node: Option<Places<'a>>,
     youth: Vec<Youth>,
     now: Timestamp,
     warnings: std::sync::Mutex<BTreeSet<String>>,
@@ -146,7 +149,8 @@ impl Cycle<'_> {
 
     async fn mesh(&self, fresh: &[bool]) -> Mesh {
         let (places, labels, youth) = (&self.places, &self.options.labels, self.youth.as_slice());
-        let joins = &Joins { places, labels, fresh, youth };
+        let by_node = self.by_node.as_ref();
+        let joins = &Joins { places, by_node, labels, fresh, youth };
         let sent = |parts| move |sums: &mut Sent, row: &Row<'_>| sums.take(joins, parts, row);
         let served = |parts| move |sums: &mut Served, row: &Row<'_>| sums.take(joins, parts, row);
         let (sent, served, p95_pods, p95_edges, bytes, tcp_sent, tcp_served) = futures::join!(
@@ -249,11 +253,16 @@ impl Cycle<'_> {
             );
         }
         let views = Views { sent, served, bytes, tcp_sent, tcp_served, p95_edges };
-        let found = views.edges(&self.places, latency);
+        let found = views.edges(&self.places, latency, Sent::edge);
         self.warn_of_unexplained(&found);
+        // The way between two nodes is not in what their callees say of response times, and
+        // nothing that is planned rests on it.
+        let by_node = self.by_node.as_ref();
+        let by_node = by_node.map(|places| views.edges(places, None, Sent::edge_by_node));
         let value = Traffic {
             window: self.options.window,
             edges: found.into_iter().map(|found| found.edge).collect(),
+            by_node: by_node.into_iter().flatten().map(|found| found.edge).collect(),
             pods: views.pods(&self.places, p95_pods.as_ref()),
         };
         if !joined && value.edges.is_empty() {
@@ -333,17 +342,22 @@ struct Views {
 }
 
 impl Views {
-    fn edges(&self, places: &Places<'_>, latency: Option<&Latency>) -> Vec<Found> {
+    fn edges(
+        &self,
+        places: &Places<'_>,
+        latency: Option<&Latency>,
+        flows: impl Fn(&Sent, EdgeKey) -> Option<&Flows>,
+    ) -> Vec<Found> {
         let mut keys: BTreeSet<EdgeKey> = self.sent.keys().chain(self.served.keys()).collect();
         keys.extend(self.tcp_sent.keys().chain(self.tcp_served.keys()));
         let edges = keys.into_iter().filter_map(|key| {
             let served = self.served.columns(key, places, self.p95_edges.as_ref());
             let tcp_served = self.tcp_served.columns(key, places, None);
             let view = EdgeView {
-                sent: self.sent.edge(key),
-                bytes: self.bytes.edge(key),
+                sent: flows(&self.sent, key),
+                bytes: flows(&self.bytes, key),
                 served: served.as_deref(),
-                tcp_sent: self.tcp_sent.edge(key),
+                tcp_sent: flows(&self.tcp_sent, key),
                 tcp_served: tcp_served.as_deref(),
             };
             routes::edge(places, latency, key, &view)
@@ -376,12 +390,16 @@ impl Views {
 impl MetricsSource for Prometheus {
     async fn observe(&self, cluster: &ClusterFacts, now: Timestamp) -> MetricsFacts {
         let places = Places::of(cluster);
+        let named = unnameable(&cluster.nodes).is_none() && !cluster.nodes.is_empty();
+        let fine = named
+            .then(|| ClusterFacts { nodes: nodes_as_places(&cluster.nodes), ..cluster.clone() });
         let cycle = Cycle {
             client: &self.client,
             options: &self.options,
             round: self.client.round().await,
             youth: Youth::of_all(&places, self.options.window, now),
             places,
+            by_node: fine.as_ref().map(Places::of),
             now,
             warnings: std::sync::Mutex::default(),
         };

@@ -47,6 +47,8 @@ impl Column {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Joins<'a> {
     pub(crate) places: &'a Places<'a>,
+    /// The same with nodes for zones, where those are asked for.
+    pub(crate) by_node: Option<&'a Places<'a>>,
     pub(crate) labels: &'a Labels,
     /// By pod: was heard of lately.
     pub(crate) fresh: &'a [bool],
@@ -77,18 +79,18 @@ impl Joins<'_> {
         self.places.workload(row.label("source_workload_namespace"), row.label("source_workload"))
     }
 
-    /// The calling workload, and the zone of what chose the endpoint, where the reporter is one
-    /// of its pods or a waypoint.
+    /// The calling workload, and the pod that chose the endpoint, where the reporter is one of
+    /// its pods or a waypoint.
     fn caller(&self, row: &Row<'_>, reporter: &Reporter) -> Option<(usize, Option<usize>)> {
         let source = self.source(row);
         match *reporter {
             Reporter::Pod(pod) if row.label("reporter") != "waypoint" => {
                 let place = &self.places.pods[pod];
                 let own = source.is_none_or(|source| source == place.workload);
-                Some((if own { place.workload } else { source? }, place.zone.filter(|_| own)))
+                Some((if own { place.workload } else { source? }, own.then_some(pod)))
             }
             // It is the waypoint that chooses among endpoints: weights are for where it is.
-            Reporter::Pod(pod) => Some((source?, self.places.pods[pod].zone)),
+            Reporter::Pod(pod) => Some((source?, Some(pod))),
             Reporter::Other => Some((source?, None)),
             Reporter::TooOld => None,
         }
@@ -102,6 +104,9 @@ pub(crate) struct Sent {
     own: BTreeMap<EdgeKey, Flows>,
     /// By waypoints.
     waypoint: BTreeMap<EdgeKey, Flows>,
+    /// Both by node of the caller, where that is asked for.
+    own_by_node: BTreeMap<EdgeKey, Flows>,
+    waypoint_by_node: BTreeMap<EdgeKey, Flows>,
     /// Rows at all.
     pub(crate) any: bool,
     /// Rows whose reporter is a pod of the cluster.
@@ -113,7 +118,7 @@ impl Sent {
         self.any = true;
         let reporter = joins.reporter(row);
         self.joined |= !matches!(reporter, Reporter::Other);
-        let Some((caller, zone)) = joins.caller(row, &reporter) else { return };
+        let Some((caller, pod)) = joins.caller(row, &reporter) else { return };
         let host = row.label("destination_service");
         let (namespace, name) =
             (row.label("destination_workload_namespace"), row.label("destination_workload"));
@@ -121,19 +126,35 @@ impl Sent {
         let Some(callee) = callee.or_else(|| joins.places.backend(host)) else { return };
         let Some(host) = joins.places.host(host, Some(callee)) else { return };
         let Some(part) = part_of(row, parts) else { return };
-        let edges =
-            if row.label("reporter") == "waypoint" { &mut self.waypoint } else { &mut self.own };
-        let flows = edges.entry(EdgeKey { caller, callee, host }).or_insert_with(|| Flows {
-            zones: vec![[0.0; 2]; joins.places.zones.len()],
-            unplaced: [0.0; 2],
-        });
-        let sums = zone.map_or(&mut flows.unplaced, |zone| &mut flows.zones[zone]);
-        sums[part] += row.value;
+        let key = EdgeKey { caller, callee, host };
+        let add = |edges: &mut BTreeMap<EdgeKey, Flows>, places: &Places<'_>| {
+            let flows = edges.entry(key).or_insert_with(|| Flows {
+                zones: vec![[0.0; 2]; places.zones.len()],
+                unplaced: [0.0; 2],
+            });
+            let zone = pod.and_then(|pod| places.pods[pod].zone);
+            zone.map_or(&mut flows.unplaced, |zone| &mut flows.zones[zone])[part] += row.value;
+        };
+        let waypoint = row.label("reporter") == "waypoint";
+        let (edges, by_node) = if waypoint {
+            (&mut self.waypoint, &mut self.waypoint_by_node)
+        } else {
+            (&mut self.own, &mut self.own_by_node)
+        };
+        add(edges, joins.places);
+        if let Some(places) = joins.by_node {
+            add(by_node, places);
+        }
     }
 
     /// An edge as its callers see it, else as waypoints do.
     pub(crate) fn edge(&self, key: EdgeKey) -> Option<&Flows> {
         self.own.get(&key).or_else(|| self.waypoint.get(&key))
+    }
+
+    /// The same by node of the caller.
+    pub(crate) fn edge_by_node(&self, key: EdgeKey) -> Option<&Flows> {
+        self.own_by_node.get(&key).or_else(|| self.waypoint_by_node.get(&key))
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = EdgeKey> {

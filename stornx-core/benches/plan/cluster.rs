@@ -99,7 +99,8 @@ fn of(
     }
     let hosts = workloads.iter().map(host).collect();
     let edges = edges(&mut numbers, &workloads, edge_count);
-    let traffic = Traffic { window: Span::from_seconds(60), edges, pods: pod_traffic };
+    let traffic =
+        Traffic { window: Span::from_seconds(60), edges, pods: pod_traffic, by_node: Vec::new() };
     let latency = latency(&nodes, probes, now);
     let cluster = ClusterFacts {
         nodes,
@@ -169,6 +170,7 @@ fn node(index: usize) -> Node {
         reserved_pods: 4,
         labels: Default::default(),
         taints: Vec::new(),
+        named_since: None,
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::{Violation, counts, ground::Ground};
 use crate::{
     ids::WorkloadRef,
+    model::Facts,
     plan::{Action, MoveWay, RoutePurpose},
     report::{RouteWhy, Why},
     units::Span,
@@ -126,14 +127,57 @@ fn routes(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             violations.push(Violation::RoutesTooSoon { host, left });
         }
     }
-    // Names of zones that a rule lacks, and rules that go, do not wait: they count, and alone
-    // may be more.
-    let writes = |action: &&Action| {
-        matches!(action, Action::SetRoutes { .. } | Action::GiveBackRoutes { .. })
-    };
+    // Names of zones that a rule lacks, and rules that go, do not wait: they count unless they
+    // were refused last time, and alone may be more.
     let may_wait = |action: &Action| matches!(action, Action::SetRoutes { purpose, .. } if *purpose != RoutePurpose::Cover);
+    let counts = |action: &&Action| match action {
+        Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => {
+            let memory = ground.memory.hosts.get(host);
+            may_wait(action) || memory.is_none_or(|memory| memory.refused_at.is_none())
+        }
+        _ => false,
+    };
     if ground.actions().any(may_wait) {
-        let used = ground.actions().filter(writes).count();
+        let used = ground.actions().filter(counts).count();
         spent("BALANCER_MAX_WRITES", used, ground.policy.balancer.max_writes, violations);
+    }
+    too_late(ground, violations);
+    seen_already(ground, violations);
+}
+
+/// What must not wait is done before everything else.
+fn too_late(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
+    let mut others = false;
+    for action in ground.actions() {
+        match action {
+            Action::SetRoutes { host, purpose: RoutePurpose::Cover, .. }
+            | Action::GiveBackRoutes { host, .. } => {
+                if others {
+                    violations.push(Violation::RoutesTooLate { host: host.clone() });
+                }
+            }
+            _ => others = true,
+        }
+    }
+}
+
+/// Between two steps of a host without figures.
+const BETWEEN_STEPS: Span = Span::from_seconds(15);
+
+/// Each step of a host has figures of its own, or comes a while after the last one.
+fn seen_already(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
+    let at = ground.planned.plan.at;
+    for action in ground.actions() {
+        let Action::SetRoutes { host, purpose, .. } = action else { continue };
+        let memory = ground.memory.hosts.get(host);
+        let Some(written) = memory.and_then(|memory| memory.written_at) else { continue };
+        let hasty = match (purpose, &ground.snapshot.traffic) {
+            (RoutePurpose::Cover, _) => false,
+            (_, Facts::Fresh { as_of, .. }) => (*as_of).min(at) <= written,
+            _ => at < written.after(BETWEEN_STEPS),
+        };
+        if hasty {
+            violations.push(Violation::RoutesSeenAlready { host: host.clone() });
+        }
     }
 }

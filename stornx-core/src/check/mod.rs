@@ -47,7 +47,12 @@ mod zone_loss;
 
 use self::ground::Ground;
 pub use self::violation::{Owner, Violation};
-use crate::{memory::Memory, model::Snapshot, plan::Planned, policy::Policy};
+use crate::{
+    memory::Memory,
+    model::{Grain, Snapshot},
+    plan::{Action, Planned},
+    policy::Policy,
+};
 
 /// Everything in `planned` that must not be done; empty when it may be carried out.
 /// The order is that of the rules above and, within a rule, that of the plan.
@@ -68,17 +73,56 @@ pub fn check(
         // Every other rule reads ids and reasons as given.
         return violations;
     }
-    routes::check(&ground, &mut violations);
-    steps::check(&ground, &mut violations);
+    for part in parts(snapshot, policy, planned) {
+        let snapshot = part.snapshot.as_ref().unwrap_or(snapshot);
+        let ground = Ground::new(snapshot, policy, memory, &part.planned);
+        routes::check(&ground, &mut violations);
+        steps::check(&ground, &mut violations);
+        utilisation::check(&ground, &mut violations);
+    }
     knowledge::check(&ground, &mut violations);
     counts::check(&ground, &mut violations);
     spread::check(&ground, &mut violations);
     moves::check(&ground, &mut violations);
     zone_loss::check(&ground, &mut violations);
-    utilisation::check(&ground, &mut violations);
     ownership::check(&ground, &mut violations);
     budgets::check(&ground, &mut violations);
     placement::check(&ground, &mut violations);
     leftovers::check(&ground, &mut violations);
     violations
+}
+
+/// Routes of hosts that are planned between the same places, with everything else of the
+/// plan.
+struct Part {
+    /// The cluster with those places; `None` for the one as it is.
+    snapshot: Option<Snapshot>,
+    planned: Planned,
+}
+
+/// The plan by what its routes are planned between: zones, or where that is asked for and can
+/// be, nodes.
+fn parts(snapshot: &Snapshot, policy: &Policy, planned: &Planned) -> Vec<Part> {
+    let grain = Grain::of(snapshot, policy.balancer.granularity);
+    let part = |fine: bool| {
+        let mut part = planned.clone();
+        let keeps: Vec<bool> = planned
+            .plan
+            .actions
+            .iter()
+            .map(|action| match action {
+                Action::SetRoutes { host, .. } => grain.is_fine(host) == fine,
+                _ => true,
+            })
+            .collect();
+        let (mut actions, mut reasons) = (keeps.iter(), keeps.iter());
+        part.plan.actions.retain(|_| actions.next().copied().unwrap_or(true));
+        part.report.actions.retain(|_| reasons.next().copied().unwrap_or(true));
+        part
+    };
+    let mut parts = vec![Part { snapshot: None, planned: part(false) }];
+    if let Some(fine) = &grain.fine {
+        parts.push(Part { snapshot: Some(fine.clone()), planned: part(true) });
+    }
+    parts
 }

@@ -109,9 +109,12 @@ impl Write<'_> {
     fn is_default(&self, caller: &ZoneName, distribution: &Distribution) -> bool {
         let Some(shares) = &self.shares else { return true };
         let own_first = self.host.default_split == DefaultSplit::OwnZoneFirst;
-        let expected = |zone: &ZoneName| match shares.get(caller) {
-            Some(own) if own_first && *own > 0.0 => f64::from(u8::from(zone == caller)) * 100.0,
-            _ => shares.get(zone).copied().unwrap_or(0.0),
+        let at_home = |zone: &ZoneName| zone.domain() == caller.domain();
+        let home: f64 = shares.iter().filter(|(zone, _)| at_home(zone)).map(|(_, s)| s).sum();
+        let expected = |zone: &ZoneName| match shares.get(zone).copied().unwrap_or(0.0) {
+            own if own_first && home > 0.0 && at_home(zone) => own * 100.0 / home,
+            _ if own_first && home > 0.0 => 0.0,
+            share => share,
         };
         let slack = 1.0 + points(self.ground.zones.len());
         distribution.iter().all(|(zone, w)| (f64::from(w) - expected(zone)).abs() <= slack)
@@ -290,6 +293,10 @@ impl Write<'_> {
             violations.push(Violation::NothingToCover { host: self.name() });
             return;
         }
+        if ruled.is_some_and(|table| self.is_other_grain(table)) {
+            self.rereads(violations);
+            return;
+        }
         for (caller, after) in self.to {
             let Some(before) = ruled.and_then(|table| table.get(caller)) else {
                 // A caller zone that is new goes on as the mesh splits without a rule.
@@ -318,6 +325,45 @@ impl Write<'_> {
             // nothing else is left has no split to keep.
             let nothing_left = gone >= 100.0;
             if !nothing_left && (!small_enough || rise > gone + EXACT || fall > added + EXACT) {
+                let (host, caller) = (self.name(), caller.clone());
+                violations.push(Violation::CoverTooWide { host, caller });
+            }
+        }
+    }
+
+    /// Whether a table is between zones where it is to be between nodes, or the other way round.
+    fn is_other_grain(&self, table: &RouteTable) -> bool {
+        let fine = |zone: &ZoneName| zone.node().is_some();
+        let wanted = self.ground.zones.iter().any(|zone| fine(zone));
+        table.keys().any(|zone| fine(zone) != wanted)
+    }
+
+    /// Said anew between other places, zones get what they got of the callers of each zone, to
+    /// the points that naming every place takes.
+    fn rereads(&self, violations: &mut Vec<Violation>) {
+        let slack = 2.0 * points(self.ground.zones.len());
+        for (caller, after) in self.to {
+            let rows = self.from.iter().filter(|(from, _)| from.domain() == caller.domain());
+            let rows: Vec<&Distribution> = rows.map(|(_, row)| row).collect();
+            let mut gap: BTreeMap<&str, f64> = BTreeMap::new();
+            for (zone, weight) in after.iter() {
+                *gap.entry(zone.domain()).or_default() += f64::from(weight);
+            }
+            // The weight of a zone that is gone is shared by the others in proportion.
+            let stands = |zone: &ZoneName| {
+                self.ground.zones.iter().any(|place| place.domain() == zone.domain())
+            };
+            let before = || {
+                let all = rows.iter().flat_map(|row| row.iter());
+                all.filter(|(zone, _)| stands(zone)).map(|(zone, weight)| (zone, f64::from(weight)))
+            };
+            let total: f64 = before().map(|(_, weight)| weight).sum();
+            for (zone, weight) in before() {
+                *gap.entry(zone.domain()).or_default() -= 100.0 * weight / total;
+            }
+            let moved: f64 = gap.values().map(|gap| gap.abs()).sum();
+            let kept = if total > 0.0 { moved <= slack } else { self.is_default(caller, after) };
+            if !kept {
                 let (host, caller) = (self.name(), caller.clone());
                 violations.push(Violation::CoverTooWide { host, caller });
             }

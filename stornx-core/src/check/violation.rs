@@ -454,6 +454,18 @@ pub enum Violation {
         /// For how long.
         left: Span,
     },
+    /// A step on figures that the last write of the host rested on already.
+    #[error("{host}: its routes are changed again on figures not newer than their last write")]
+    RoutesSeenAlready {
+        /// Which one.
+        host: HostName,
+    },
+    /// A write that must not wait comes after something that may.
+    #[error("{host}: what its routes need at once comes after what may wait")]
+    RoutesTooLate {
+        /// Which one.
+        host: HostName,
+    },
     /// A node that cannot take the new replica.
     #[error("{workload}: a replica cannot run on {node}: {reason}")]
     CannotRunThere {

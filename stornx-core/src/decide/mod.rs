@@ -1,6 +1,7 @@
 //! Every decision. [`plan`] reads as the list of its steps: safety facts first, then
 //! what is under way, counts and places, moves, and routes for the layout as it is without
-//! the replicas that go.
+//! the replicas that go. What routes need at once (every zone named, rules that nobody
+//! follows gone) comes first in the plan all the same: nothing else may make it late.
 //!
 //! | room | decides |
 //! | --- | --- |
@@ -35,13 +36,14 @@ pub(crate) use self::scale::remember_counts;
 use std::collections::BTreeSet;
 
 use self::{
+    balance::Routed,
     ledger::Ledger,
     safety::{CountBlock, Safety},
 };
 use crate::{
     ids::{NodeName, PodName},
     memory::Memory,
-    model::Snapshot,
+    model::{Grain, Snapshot},
     plan::{Action, MoveWay, Plan, Planned},
     policy::Policy,
     report::{ActionReport, Report, WorkloadReport},
@@ -75,16 +77,17 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     let tidied = leftovers::decide(&view, &safety, memory, &mut ledger);
     let leaving_now = under_way.proposals.iter().chain(&scaled.proposals).chain(&moved.proposals);
     let gone = leaving(&view, leaving_now);
-    let mut routed = balance::decide(&view, memory, &gone);
-    pacing::pace(&mut ledger, &mut routed);
+    let grain = Grain::of(snapshot, policy.balancer.granularity);
+    let mut routed = routes(&view, &grain, memory, &gone);
+    let at_once = pacing::pace(&mut ledger, memory, &mut routed);
 
     let mut planned = Planned {
         plan: Plan { at: now, ..Plan::default() },
         report: Report { at: now, inputs: inputs::report(&view), ..Report::default() },
     };
-    let proposals = under_way
-        .proposals
+    let proposals = at_once
         .into_iter()
+        .chain(under_way.proposals)
         .chain(scaled.proposals)
         .chain(moved.proposals)
         .chain(tidied)
@@ -115,6 +118,22 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     planned.report.workloads = reports.collect();
     planned.report.hosts = routed.reports;
     planned
+}
+
+/// The routes of hosts that are planned by zone, and of those that are planned by node.
+fn routes(view: &View<'_>, grain: &Grain, memory: &Memory, gone: &BTreeSet<PodName>) -> Routed {
+    let mut routed = balance::decide(view, memory, gone, |host| !grain.is_fine(host));
+    for (host, report) in &mut routed.reports {
+        report.whole_zones = grain.why_whole(host).cloned();
+    }
+    if let Some(fine) = &grain.fine {
+        let view = View::new(fine, view.policy, view.now);
+        let by_node = balance::decide(&view, memory, gone, |host| grain.is_fine(host));
+        routed.proposals.extend(by_node.proposals);
+        routed.reports.extend(by_node.reports);
+        routed.proposals.sort_by(|a, b| a.action.host().cmp(&b.action.host()));
+    }
+    routed
 }
 
 /// Where the next replicas of a workload would best go, if they can be told so.

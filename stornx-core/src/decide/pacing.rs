@@ -4,17 +4,22 @@
 //! while a cycle writes, it does not look. So a cycle changes the routes of at most
 //! `BALANCER_MAX_WRITES` hosts; the others are reported as waiting and decided anew in the next
 //! one. What must not wait is not held: names of zones that a rule lacks, and rules that go.
-//! They are counted all the same.
+//! They come before everything else in the plan, and are counted all the same.
 //!
 //! First come changes that undo harm, then those that relieve, then those that save most; of
 //! equals the first by name. A host that waits has a change that saves less than every one that was made,
 //! and those end at their targets within a few cycles: nobody waits for ever.
+//!
+//! A change that was refused last time is wanted again in every cycle, and may be refused in
+//! every cycle. So it comes after all others, the one that was tried longest ago first, and
+//! what must not wait is not counted then: what is refused takes no write from anybody.
 
 use std::cmp::Reverse;
 
 use super::{Proposal, balance::Routed, ledger::Ledger};
 use crate::{
     ids::HostName,
+    memory::Memory,
     plan::{Action, RoutePurpose},
     report::RouteReason,
 };
@@ -30,23 +35,36 @@ enum Rank {
 }
 
 /// Keeps what may be written in this cycle, and says of the other hosts that they wait.
-pub(super) fn pace(ledger: &mut Ledger, routed: &mut Routed) {
+/// What must not wait is taken out, in the order of hosts: it is to be done first.
+pub(super) fn pace(ledger: &mut Ledger, memory: &Memory, routed: &mut Routed) -> Vec<Proposal> {
+    let refused = |proposal: &Proposal| {
+        let memory = host(proposal).and_then(|host| memory.hosts.get(host));
+        memory.and_then(|memory| memory.refused_at)
+    };
     let mut order: Vec<usize> = (0..routed.proposals.len()).collect();
     order.sort_by(|a, b| {
         let key = |at: &usize| {
             let proposal = &routed.proposals[*at];
-            (rank(routed, proposal), Reverse(Gain(proposal.report.expected.request_ms_per_second)))
+            let rank = rank(routed, proposal);
+            let last = refused(proposal).filter(|_| rank != Rank::MustNotWait);
+            let gain = Gain(proposal.report.expected.request_ms_per_second);
+            (last, rank, Reverse(gain))
         };
         key(a).cmp(&key(b)).then(a.cmp(b))
     });
+    let must = |proposal: &Proposal| rank(routed, proposal) == Rank::MustNotWait;
+    let must: Vec<bool> = routed.proposals.iter().map(must).collect();
     let mut kept = vec![false; routed.proposals.len()];
     for at in order {
-        let must = rank(routed, &routed.proposals[at]) == Rank::MustNotWait;
-        kept[at] = ledger.spend_routing_write() || must;
+        let free = must[at] && refused(&routed.proposals[at]).is_some();
+        kept[at] = free || ledger.spend_routing_write() || must[at];
     }
     let proposals = std::mem::take(&mut routed.proposals);
-    for (proposal, kept) in proposals.into_iter().zip(kept) {
-        if kept {
+    let mut first = Vec::new();
+    for (proposal, (kept, must)) in proposals.into_iter().zip(kept.into_iter().zip(must)) {
+        if must {
+            first.push(proposal);
+        } else if kept {
             routed.proposals.push(proposal);
         } else if let Some(host) = host(&proposal)
             && let Some(report) = routed.reports.get_mut(host)
@@ -54,13 +72,11 @@ pub(super) fn pace(ledger: &mut Ledger, routed: &mut Routed) {
             report.reason = RouteReason::Waits;
         }
     }
+    first
 }
 
 fn host(proposal: &Proposal) -> Option<&HostName> {
-    match &proposal.action {
-        Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => Some(host),
-        _ => None,
-    }
+    proposal.action.host()
 }
 
 fn rank(routed: &Routed, proposal: &Proposal) -> Rank {
@@ -102,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        memory::Memory,
+        memory::HostMemory,
         model::RouteTable,
         plan::GiveBackCause,
         policy::Policy,
@@ -141,6 +157,22 @@ mod tests {
     }
 
     fn paced(most: u32, proposals: Vec<Proposal>) -> (Vec<String>, Vec<String>) {
+        paced_with(most, proposals, &[])
+    }
+
+    /// The hosts that are written, in the order of the plan, and those that wait; `refused`
+    /// were refused last time, at the millisecond beside them.
+    fn paced_with(
+        most: u32,
+        proposals: Vec<Proposal>,
+        refused: &[(usize, u64)],
+    ) -> (Vec<String>, Vec<String>) {
+        let mut memory = Memory::default();
+        for (number, at) in refused {
+            let host = format!("h{number}.shop.svc.cluster.local").parse().unwrap();
+            let refused_at = Some(Timestamp::from_millis(*at));
+            memory.hosts.insert(host, HostMemory { refused_at, ..HostMemory::default() });
+        }
         let reports: BTreeMap<_, _> = proposals
             .iter()
             .filter_map(|one| {
@@ -150,6 +182,7 @@ mod tests {
                     delta: 10.0,
                     reason,
                     pressing: false,
+                    whole_zones: None,
                     verification: None,
                 };
                 Some((host(one)?.clone(), report))
@@ -160,9 +193,9 @@ mod tests {
         let mut policy = Policy::default();
         policy.balancer.max_writes = most;
         let view = View::new(&snapshot, &policy, Timestamp::from_millis(1));
-        let mut ledger = Ledger::new(&view, &Memory::default());
-        pace(&mut ledger, &mut routed);
-        let kept = routed.proposals.iter().filter_map(host);
+        let mut ledger = Ledger::new(&view, &memory);
+        let first = pace(&mut ledger, &memory, &mut routed);
+        let kept = first.iter().chain(&routed.proposals).filter_map(host);
         let kept = kept.map(|host| host.service().to_owned()).collect();
         let waits = routed.reports.iter().filter(|(_, one)| one.reason == RouteReason::Waits);
         (kept, waits.map(|(host, _)| host.service().to_owned()).collect())
@@ -199,5 +232,41 @@ mod tests {
         ];
         let (kept, _) = paced(2, all);
         assert_eq!(kept, ["h2", "h3"]);
+    }
+
+    #[test]
+    fn what_must_not_wait_is_done_first_in_the_order_of_hosts() {
+        let all = vec![
+            proposal(0, Some(RoutePurpose::Improve), 100.0),
+            proposal(1, Some(RoutePurpose::Cover), 0.0),
+            proposal(2, Some(RoutePurpose::Undo), 0.0),
+            proposal(3, None, 0.0),
+        ];
+        let (kept, _) = paced(9, all);
+        assert_eq!(kept, ["h1", "h3", "h0", "h2"]);
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_takes_no_write_from_others() {
+        let all = || {
+            let improve = |(number, gain)| proposal(number, Some(RoutePurpose::Improve), gain);
+            let mut all: Vec<_> =
+                [9.0, 8.0, 1.0, 2.0].into_iter().enumerate().map(improve).collect();
+            all.push(proposal(4, None, 0.0));
+            all
+        };
+        let (kept, _) = paced(3, all());
+        assert_eq!(kept, ["h4", "h0", "h1"]);
+        // The two that save most and the rule that is to go were refused.
+        let refused = [(0, 7), (1, 5), (4, 7)];
+        let (kept, waits) = paced_with(3, all(), &refused);
+        assert_eq!(
+            kept,
+            ["h4", "h1", "h2", "h3"],
+            "the one that was tried longest ago is tried again"
+        );
+        assert_eq!(waits, ["h0"]);
+        let (kept, _) = paced_with(2, all(), &refused);
+        assert_eq!(kept, ["h4", "h2", "h3"]);
     }
 }

@@ -16,7 +16,8 @@
 //! - The right to write is asked for again before each write. Once it is lost, the
 //!   rest of the plan is not tried, not even when it comes back: the plan was made for
 //!   another reign.
-//! - A failed action does not stop the others, except those on the same workload.
+//! - A failed action does not stop the others, except those on the same workload; one on
+//!   routes stops nothing.
 //! - A cycle ends early between two actions only, at its deadline or when it is told to
 //!   stop: what was done is remembered, what was not is an outcome that says why.
 //!
@@ -431,7 +432,12 @@ impl Engine {
             if let Err(error) = &result
                 && self.carries_out(action)
             {
-                failed.insert(action.workload());
+                // What routes could not be told says nothing about counts and moves.
+                let routes =
+                    matches!(action.kind(), ActionKind::SetRoutes | ActionKind::GiveBackRoutes);
+                if !routes {
+                    failed.insert(action.workload());
+                }
                 leading &= !matches!(error, PortError::NotLeader { .. });
             }
             outcomes.push(result);

@@ -246,6 +246,7 @@ fn glance(world: World, pressing: bool) -> (Arc<World>, Option<CycleOutcome>) {
         destinations: [].into(),
         delta: 0.0,
         reason: RouteReason::NoDemand,
+        whole_zones: None,
         verification: None,
         pressing,
     };

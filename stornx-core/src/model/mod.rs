@@ -1,6 +1,7 @@
 //! The model: what StornX knows of the world. Plain data, no behaviour beyond
 //! looking things up; every name and number is a type of its own.
 
+mod by_node;
 mod facts;
 mod routing;
 mod snapshot;
@@ -9,6 +10,7 @@ mod traffic;
 mod validate;
 mod workload;
 
+pub use by_node::{Grain, MOST_NODES, WholeZones, nodes_as_places, unnameable};
 pub use facts::{Facts, Source};
 pub use routing::{
     DefaultSplit, Distribution, DistributionError, ForeignRule, Host, Mesh, RouteTable, Rule,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{LabelKey, LabelValue, NodeName, RegionName, ZoneName},
-    units::{Millis, Resources},
+    units::{Millis, Resources, Timestamp},
 };
 
 /// Labels of a node, or the selector that a pod carries.
@@ -75,6 +75,9 @@ pub struct Node {
     /// Taints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<Taint>,
+    /// Since when it is a subzone of its own, by a label with its name that StornX set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named_since: Option<Timestamp>,
 }
 
 /// The label that divides a zone, as Istio reads it.

@@ -104,6 +104,10 @@ pub struct Traffic {
     pub window: Span,
     /// Edges of the service graph.
     pub edges: Vec<Edge>,
+    /// The same with routes between nodes, each the place `zone/node`; empty where nodes are
+    /// not named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_node: Vec<Edge>,
     /// By replica, where the mesh reports it.
     pub pods: Vec<PodTraffic>,
 }

@@ -21,7 +21,7 @@ pub use self::{
 };
 use crate::{
     ids::{HostName, NodeName, WorkloadRef, ZoneName},
-    model::Source,
+    model::{Source, WholeZones},
     units::{Millis, Percent, Rps, Share, Span, Timestamp},
 };
 
@@ -127,6 +127,9 @@ pub struct HostReport {
     pub delta: f64,
     /// Why its routes change or stay.
     pub reason: RouteReason,
+    /// Why it is planned by zone though nodes were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_zones: Option<WholeZones>,
     /// What came of the weights that stand; absent where none of ours do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,

@@ -122,6 +122,7 @@ impl RouteReason {
             Self::NoTraffic { .. } => "no-traffic",
             Self::Backoff { .. } => "backoff",
             Self::RollingOut => "rolling-out",
+            Self::SeenAlready => "seen-already",
             Self::Waits => "waits",
         }
     }

@@ -166,6 +166,8 @@ pub enum RouteReason {
     /// A rollout replaces its replicas, and its routes can stand one replica fewer in any
     /// zone: they wait for its end.
     RollingOut,
+    /// A change is due, and the figures that it would rest on are those of the last one.
+    SeenAlready,
     /// A change is due, and this cycle has made as many as `BALANCER_MAX_WRITES` allows.
     Waits,
 }

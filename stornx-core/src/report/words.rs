@@ -202,6 +202,7 @@ impl fmt::Display for RouteReason {
                 write!(f, "a change was taken back too recently: free again in {}", spoken(*left))
             }
             Self::RollingOut => f.write_str("a rollout is in progress"),
+            Self::SeenAlready => f.write_str("a change waits for figures newer than its last write"),
             Self::Waits => f.write_str("other hosts come first in this cycle"),
         }
     }

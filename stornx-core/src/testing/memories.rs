@@ -156,6 +156,7 @@ fn random_host_memory(
         stale_since: random.chance(30).then(|| earlier(random, 900)),
         ..HostMemory::default()
     };
+    memory.refused_at = memory.backoff.filter(|backoff| backoff.failures > 2).map(|_| NOW);
     for zone in zones {
         if random.chance(60) {
             let observed = rate_of_one(snapshot, host, Some(zone))

@@ -190,6 +190,7 @@ fn random_nodes(random: &mut SplitMix64) -> Vec<Node> {
                 reserved_pods: random.between_u32(0, 4),
                 labels,
                 taints: if random.chance(15) { vec![taint] } else { Vec::new() },
+                named_since: None,
             }
         })
         .collect()
@@ -499,7 +500,12 @@ fn random_traffic(
             });
         }
     }
-    Traffic { window: Span::from_seconds(*random.pick(&[15, 60, 300])), edges, pods }
+    Traffic {
+        window: Span::from_seconds(*random.pick(&[15, 60, 300])),
+        edges,
+        pods,
+        by_node: Vec::new(),
+    }
 }
 
 /// Usage that grows with the requests served.

@@ -110,6 +110,7 @@ mod tests {
             reserved_pods: 0,
             labels: [("disk".parse().unwrap(), "5".parse().unwrap())].into(),
             taints: Vec::new(),
+            named_since: None,
         }
     }
 

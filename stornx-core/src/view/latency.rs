@@ -157,7 +157,9 @@ impl LatencyTable {
 
 fn heuristic(zones: &[ZoneView<'_>], policy: &LatencyPolicy) -> Vec<f64> {
     let distance = |from: &ZoneView<'_>, to: &ZoneView<'_>| {
-        if from.name == to.name {
+        if from.name == to.name && from.name.node().is_some() {
+            policy.same_node
+        } else if from.name.domain() == to.name.domain() {
             policy.same_zone
         } else if from.region == to.region {
             policy.same_region

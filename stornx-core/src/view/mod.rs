@@ -59,7 +59,7 @@ index!(
 /// Up to so many zones are looked through for a name: that is faster than halving.
 const FEW_ZONES: usize = 8;
 
-/// A zone that has nodes.
+/// A zone that has nodes; one of its nodes, where places are nodes.
 pub(crate) struct ZoneView<'a> {
     pub(crate) name: &'a ZoneName,
     pub(crate) region: &'a RegionName,
@@ -463,7 +463,7 @@ fn zones(snapshot: &Snapshot) -> Vec<ZoneView<'_>> {
 
 fn prices(zones: &[ZoneView<'_>], policy: &Policy) -> Vec<f64> {
     let price = |from: &ZoneView<'_>, to: &ZoneView<'_>| {
-        if from.name == to.name {
+        if from.name.domain() == to.name.domain() {
             0.0
         } else if from.region == to.region {
             policy.price.cross_zone.get() / 1e9

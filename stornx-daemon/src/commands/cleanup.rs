@@ -106,6 +106,7 @@ fn options(
         namespaces: settings.policy.namespaces.clone(),
         namespace,
         name,
+        keeps_trust: settings.webhook.cert_file.given().is_some(),
         dry_run,
         timeout: Duration::from_millis(settings.kubernetes.write_timeout.as_millis()),
     })

@@ -94,7 +94,8 @@ pub(crate) struct Settings {
     pub(crate) environment: Environment,
     pub(crate) port: u16,
     pub(crate) schedule: Schedule,
-    labels_schedule: Schedule,
+    /// When nodes are labelled.
+    pub(crate) labels_schedule: Schedule,
     pub(crate) pace: Pace,
     /// When no move begins.
     pub(crate) quiet: QuietHours,

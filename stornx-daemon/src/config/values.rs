@@ -9,7 +9,7 @@ use croner::{
 };
 use stornx_core::{
     ids::Namespace,
-    policy::{AutoscaledMoves, MetricsType, TargetRule},
+    policy::{AutoscaledMoves, Granularity, MetricsType, TargetRule},
     units::{Millis, Percent, Span, UsdPerGigabyte},
 };
 
@@ -111,6 +111,23 @@ impl SettingValue for TargetRule {
         match self {
             Self::Flow => "flow",
             Self::Proportional => "proportional",
+        }
+        .to_owned()
+    }
+}
+
+impl SettingValue for Granularity {
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "zone" => Some(Self::Zone),
+            "node" => Some(Self::Node),
+            _ => None,
+        }
+    }
+    fn write(&self) -> String {
+        match self {
+            Self::Zone => "zone",
+            Self::Node => "node",
         }
         .to_owned()
     }

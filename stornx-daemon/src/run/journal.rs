@@ -3,7 +3,7 @@
 //! from what was said last, by its name and not by its numbers: a cooldown that has one
 //! second less to go is the same cooldown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stornx_core::{
     engine::CycleOutcome,
@@ -68,6 +68,8 @@ impl EventReason {
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     said: BTreeMap<Subject, String>,
+    /// Hosts of whom an event was made that the mesh does not follow their rule.
+    astray: BTreeSet<HostName>,
 }
 
 impl Journal {
@@ -259,8 +261,14 @@ const fn tells(following: &Following) -> bool {
 
 impl Journal {
     /// What came of weights that were written. That it is too early, or a first doubt, is
-    /// no news; that the mesh does not follow is one for the owner of the workload.
+    /// no news; that the mesh does not follow is one for the owner of the workload, once for
+    /// each rule that is written.
     fn verifications(&mut self, outcome: &CycleOutcome, report: &Report, notes: &mut Vec<Note>) {
+        for action in outcome.done() {
+            if let Some(host) = action.host() {
+                self.astray.remove(host);
+            }
+        }
         let hosts = outcome.snapshot.iter().flat_map(|snapshot| &snapshot.hosts);
         let backends: BTreeMap<&HostName, &WorkloadRef> =
             hosts.filter_map(|host| Some((&host.name, host.backends.first()?))).collect();
@@ -282,7 +290,8 @@ impl Journal {
             if (tells(following) || unverified)
                 && self.news(Subject::Following(host.clone()), following.name())
             {
-                let astray = matches!(following, Following::Astray { .. });
+                let astray = matches!(following, Following::Astray { .. })
+                    && self.astray.insert(host.clone());
                 let level = if astray { Level::WARN } else { Level::DEBUG };
                 let event = if astray { EventReason::warning("RoutesNotFollowed") } else { None };
                 note(level, following.name(), following.to_string(), event);

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `world` | adapters and ports: the glue |
 //! | `pace` | when the next cycle comes |
+//! | `labels` | nodes as subzones of the mesh |
 //! | `journal` | what is news in a cycle |
 //! | `telling` | logs and events |
 //! | `metrics`, `http` | what the port shows |
@@ -20,6 +21,7 @@
 mod clock;
 mod http;
 mod journal;
+mod labels;
 mod logs;
 mod metrics;
 mod pace;
@@ -187,6 +189,8 @@ struct Controller {
     lease: Option<Arc<Lease>>,
     /// Its tasks end with this.
     _webhook: Option<ServingWebhook>,
+    /// Labels nodes; ends with this.
+    _labels: tokio::task::JoinSet<()>,
     engine: Engine,
     wakeups: Wakeups,
     teller: Teller,
@@ -217,10 +221,15 @@ impl Controller {
         let engine = world.engine(settings, gate, settings.engine);
         let wakeups = Wakeups::new(settings.schedule.clone(), settings.pace, &world.cluster);
         let teller = Teller::start(world.events.clone(), lease.clone(), metrics.clone());
+        let mut labels = tokio::task::JoinSet::new();
+        if let Some(lease) = &lease {
+            labels.spawn(labels::label(settings.clone(), world.clone(), lease.clone()));
+        }
         Ok(Self {
             world,
             lease,
             _webhook: webhook,
+            _labels: labels,
             engine,
             wakeups,
             teller,

@@ -43,7 +43,7 @@ impl Cause {
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// How long until the schedule comes due next, at least a millisecond.
-fn until_due(schedule: &Schedule, now: Instant) -> Duration {
+pub(crate) fn until_due(schedule: &Schedule, now: Instant) -> Duration {
     let wait = schedule
         .next_after(now.to_zoned(TimeZone::UTC))
         .and_then(|due| Duration::try_from(due.timestamp().duration_since(now)).ok());

@@ -77,6 +77,10 @@ async fn cleanup(bed: Arc<TestBed>) -> TestResult {
         if left(&admin).await? != before || done || before.is_empty() {
             return Err(format!("a dry run did something: {dry:?}; {before:?}").into());
         }
+        let its_move = "would be done: cleaned/Deployment/cart: its move finished or undone";
+        if moves != dry.iter().any(|line| line == its_move) {
+            return Err(format!("{moves}, a move under way: {dry:?}").into());
+        }
         let said = words(&run(None)?)?;
         println!("cleanup: {said:?}");
         let missing = |line: &&&str| !said.iter().any(|one| one.starts_with(**line));

@@ -1,6 +1,8 @@
 //! Routing rules: written as the real API server keeps them, given back without a trace,
 //! and obeyed by real Envoys that a real istiod told about them.
 
+mod nodes;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -46,7 +48,9 @@ const USER: &str = "stornx";
 
 pub(crate) fn tests() -> Vec<Test> {
     let options = Options { nodes: nodes(), ..Options::default() };
+    let undivided = Options { nodes: nodes::nodes(), ..Options::default() };
     vec![
+        Test::own("nodes_obey", undivided, nodes::nodes_obey).needs_mesh(),
         Test::own("rules_are_adopted_created_and_given_back", options.clone(), rules),
         Test::own("mesh_obeys", options, obeys).needs_mesh(),
     ]
@@ -303,7 +307,8 @@ async fn obeys(bed: Arc<TestBed>) -> TestResult {
     for (name, region, zone) in
         [("caller-a", "r1", "r1a"), ("caller-b", "r1", "r1c"), ("caller-c", "r2", "r2b")]
     {
-        let place = Place { region: region.to_owned(), zone: zone.to_owned() };
+        let place =
+            Place { region: region.to_owned(), zone: zone.to_owned(), subzone: String::new() };
         let caller = Caller::start(&bed, &istiod, name, HERE, &place).await?;
         callers.insert(zone.parse::<ZoneName>()?, caller);
     }

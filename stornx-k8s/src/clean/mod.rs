@@ -6,6 +6,7 @@
 //! | `minima` | minima of autoscalers that a move raised |
 //! | `pods` | marks of replicas that were to go, and what pods were told |
 //! | `routes` | weights in routing rules, and rules of our own |
+//! | `nodes` | names of nodes as subzones, once no rule is left that may name them |
 //! | `own` | the registration of the webhook, the address behind its Service, the memory, the lease |
 //!
 //! The memory goes last, once all else is done: what was not is still known to a next run.
@@ -13,6 +14,7 @@
 //! the pod it goes.
 
 mod minima;
+mod nodes;
 mod own;
 mod pods;
 mod routes;
@@ -41,6 +43,8 @@ pub struct CleanOptions {
     pub namespace: Namespace,
     /// The name of the memory and of the webhook's registration.
     pub name: String,
+    /// The webhook was served with a given certificate: whom to trust is not ours to take back.
+    pub keeps_trust: bool,
     /// Only say what would be done.
     pub dry_run: bool,
     /// For one request; for one routing rule, all its requests.
@@ -161,6 +165,10 @@ async fn everything(room: &mut Room<'_>) -> Result<(), PortError> {
         let done = pods::clean(room, namespace).await;
         room.settle(done)?;
         let done = routes::clean(room, namespace).await;
+        room.settle(done)?;
+    }
+    if room.failed.is_empty() {
+        let done = nodes::clean(room).await;
         room.settle(done)?;
     }
     let done = own::registration(room).await;

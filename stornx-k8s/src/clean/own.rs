@@ -21,7 +21,9 @@ pub(super) async fn registration(room: &mut Room<'_>) -> Result<(), PortError> {
     let name = &room.options.name;
     let registration = Registration::new(room.client.clone());
     let what = format!("read the mutating webhook configuration {name}");
-    let Some(as_it_came) = room.ask(&what, registration.as_it_came(name)).await? else {
+    let Some(as_it_came) =
+        room.ask(&what, registration.as_it_came(name, room.options.keeps_trust)).await?
+    else {
         return Ok(());
     };
     let object = format!("MutatingWebhookConfiguration {name}");

@@ -25,6 +25,8 @@ use crate::{
 /// The regions of all zones.
 pub(crate) struct Regions<'a> {
     by_zone: BTreeMap<&'a ZoneName, BTreeSet<&'a RegionName>>,
+    /// The places of all nodes; `None` where one has no name that a rule can say.
+    nodes: Option<BTreeSet<ZoneName>>,
 }
 
 impl<'a> Regions<'a> {
@@ -33,7 +35,14 @@ impl<'a> Regions<'a> {
         for (_, node) in tables.nodes.iter() {
             by_zone.entry(&node.zone).or_default().insert(&node.region);
         }
-        Self { by_zone }
+        let place =
+            |(_, node): (_, &Node)| node.named_since.map(|_| node.zone.with_node(&node.name));
+        Self { by_zone, nodes: tables.nodes.iter().map(place).collect() }
+    }
+
+    /// The places of all nodes, where each has a name.
+    pub(crate) const fn nodes(&self) -> Option<&BTreeSet<ZoneName>> {
+        self.nodes.as_ref()
     }
 
     /// All zones.
@@ -41,9 +50,13 @@ impl<'a> Regions<'a> {
         self.by_zone.keys().copied()
     }
 
-    /// The region of a zone; `None` when there is no such zone, or two of the name.
+    /// The region of a zone, or of that of a node; `None` when there is no such zone, or two
+    /// of the name.
     pub(crate) fn of(&self, zone: &ZoneName) -> Option<&'a RegionName> {
-        let regions = self.by_zone.get(zone)?;
+        let regions = match zone.node() {
+            None => self.by_zone.get(zone)?,
+            Some(_) => self.by_zone.get(&ZoneName::new(zone.domain()).ok()?)?,
+        };
         let mut regions = regions.iter().copied();
         regions.next().filter(|_| regions.next().is_none())
     }

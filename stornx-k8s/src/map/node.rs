@@ -7,14 +7,17 @@
 //! that the model cannot hold are left out: no selector can name such a label, and no
 //! toleration such a taint's key, so an unreadable taint closes the node instead.
 
-use k8s_openapi::api::core::v1::Node as Object;
+use k8s_openapi::{
+    api::core::v1::Node as Object,
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
+};
 use stornx_core::{
     ids::{LabelKey, LabelValue, NodeName, RegionName, ZoneName},
-    model::{Labels, Node, Taint, TaintEffect},
-    units::Resources,
+    model::{Labels, Node, SUBZONE, Taint, TaintEffect},
+    units::{Resources, Timestamp},
 };
 
-use super::quantity;
+use super::{instant, quantity, rule::is_ours};
 
 const ZONE: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
 const REGION: [&str; 2] =
@@ -50,8 +53,34 @@ pub(crate) fn record(node: &Object) -> Option<Node> {
         pod_capacity: quantity_of("pods").and_then(quantity::count).unwrap_or_default(),
         reserved: Resources::default(),
         reserved_pods: 0,
+        named_since: named_since(node),
         labels,
         taints,
+    })
+}
+
+/// Since when a node is a subzone of its own: by a label with its name that we, and nobody
+/// else, set.
+fn named_since(node: &Object) -> Option<Timestamp> {
+    let label = node.metadata.labels.as_ref()?.get(SUBZONE)?;
+    let mut owners = owners(&node.metadata);
+    let (first, others) = (owners.next()?, owners.next());
+    let ours = is_ours(first) && others.is_none() && Some(label) == node.metadata.name.as_ref();
+    first.time.as_ref().filter(|_| ours).map(instant)
+}
+
+/// Whether we say something of the subzone of a node.
+pub(crate) fn is_labelled(meta: &ObjectMeta) -> bool {
+    owners(meta).any(is_ours)
+}
+
+/// Who set the subzone of a node.
+fn owners(meta: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
+    let label = format!("f:{SUBZONE}");
+    meta.managed_fields.iter().flatten().filter(move |entry| {
+        let fields = entry.fields_v1.as_ref();
+        let labels = fields.and_then(|fields| fields.0.get("f:metadata")?.get("f:labels"));
+        labels.is_some_and(|labels| labels.get(&label).is_some())
     })
 }
 
@@ -162,5 +191,29 @@ mod tests {
             { "key": "k", "effect": "NoSuchEffect" }
         ]}});
         assert!(!node(odd).schedulable);
+    }
+
+    #[test]
+    fn a_node_is_named_by_a_label_of_ours_alone() {
+        let labelled = |value: &str, managers: &[(&str, &str)]| {
+            let entry = |(manager, operation): &(&str, &str)| {
+                json!({
+                    "manager": manager, "operation": operation, "time": "2026-11-25T13:00:00Z",
+                    "fieldsV1": { "f:metadata": { "f:labels": {
+                        "f:topology.istio.io/subzone": {}
+                    }}}
+                })
+            };
+            let managers: Vec<_> = managers.iter().map(entry).collect();
+            node(json!({ "metadata": { "name": "n", "managedFields": managers,
+                "labels": { "topology.istio.io/subzone": value } } }))
+        };
+        let ours = ("stornx", "Apply");
+        let since = labelled("n", &[ours]).named_since.unwrap();
+        assert_eq!(since.as_millis(), 1_795_611_600_000);
+        assert_eq!(labelled("rack-7", &[ours]).named_since, None, "another name");
+        assert_eq!(labelled("n", &[("kubectl", "Update")]).named_since, None);
+        assert_eq!(labelled("n", &[ours, ("kubectl", "Apply")]).named_since, None);
+        assert_eq!(node(json!({ "metadata": { "name": "n" } })).named_since, None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A rule is ours when the field manager `stornx`, and nobody else, owns
 //! `spec.trafficPolicy.loadBalancer.localityLbSetting.distribute`, and every locality in it
-//! is `region/zone` or `region/zone/*` with weights that make a distribution. Who applies
+//! is `region/zone`, `region/zone/*` or `region/zone/node` with weights that make a distribution. Who applies
 //! the value that we wrote owns it too: it is theirs then.
 //!
 //! Settings of single ports count like policies of subsets: they take the place of ours
@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::core::DynamicObject;
 use serde_json::Value;
 use stornx_core::{
-    ids::ZoneName,
+    ids::{NodeName, ZoneName},
     model::{Distribution, ForeignRule, RouteTable, Rule},
 };
 
@@ -225,12 +225,15 @@ fn routes(distribute: &Value, regions: &mut BTreeMap<ZoneName, Box<str>>) -> Opt
     Some(table)
 }
 
-/// The region and zone of a locality, `region/zone` or `region/zone/*`.
+/// The region and place of a locality: `region/zone` or `region/zone/*`, and
+/// `region/zone/node` where weights are between nodes.
 fn place(locality: &str) -> Option<(&str, ZoneName)> {
     let mut parts = locality.split('/');
     let (region, zone) = (parts.next()?, parts.next()?);
+    let zone = ZoneName::new(zone).ok()?;
     match (parts.next(), parts.next()) {
-        (None | Some("*"), None) => Some((region, ZoneName::new(zone).ok()?)),
+        (None | Some("*"), None) => Some((region, zone)),
+        (Some(node), None) => Some((region, zone.with_node(&NodeName::new(node).ok()?))),
         _ => None,
     }
 }
@@ -279,6 +282,17 @@ mod tests {
         let (a, b): (ZoneName, ZoneName) = ("a".parse().unwrap(), "b".parse().unwrap());
         assert_eq!((routes[&a].weight(&a), routes[&a].weight(&b)), (80, 20));
         assert_eq!((routes[&b].weight(&a), routes[&b].weight(&b)), (1, 99));
+    }
+
+    #[test]
+    fn weights_between_nodes_are_read_back() {
+        let between = json!({ "distribute": [
+            { "from": "eu/a/n1", "to": { "eu/a/n1": 80, "eu/b/n2": 20 } },
+            { "from": "eu/b/n2", "to": { "eu/a/n1": 1, "eu/b/n2": 99 } }
+        ]});
+        let Rule::Ours(routes) = read(setting(between), MANAGER) else { panic!("ours") };
+        let (a, b): (ZoneName, ZoneName) = ("a/n1".parse().unwrap(), "b/n2".parse().unwrap());
+        assert_eq!((routes[&a].weight(&a), routes[&b].weight(&b)), (80, 99));
     }
 
     #[test]

@@ -138,14 +138,19 @@ impl Registration {
     }
 
     /// Our webhook among those of the object as the manifest has it: it asks about no
-    /// namespace and trusts nobody. `None` where there is nothing to take back.
-    pub(crate) async fn as_it_came(&self, name: &str) -> kube::Result<Option<Value>> {
+    /// namespace, and trusts nobody unless whom to trust was never ours to say
+    /// (`keeps_trust`). `None` where there is nothing to take back.
+    pub(crate) async fn as_it_came(
+        &self,
+        name: &str,
+        keeps_trust: bool,
+    ) -> kube::Result<Option<Value>> {
         let Some(object) = self.api.get_opt(name).await? else { return Ok(None) };
         let webhooks = object.data["webhooks"].as_array().cloned().unwrap_or_default();
         let (mut changed, none) = (webhooks.clone(), selector(&BTreeSet::new()));
         for one in changed.iter_mut().filter(|one| one["name"] == WEBHOOK) {
             one["namespaceSelector"] = none.clone();
-            if let Some(client) = one["clientConfig"].as_object_mut() {
+            if let Some(client) = one["clientConfig"].as_object_mut().filter(|_| !keeps_trust) {
                 client.remove("caBundle");
             }
         }

@@ -13,6 +13,7 @@
 //! It keeps nothing. A dry run never gets here: the engine does not act then.
 
 pub(crate) mod hold;
+pub(crate) mod labels;
 mod moves;
 pub(crate) mod routes;
 mod scale;
@@ -29,6 +30,7 @@ use stornx_core::{
 };
 use tokio::time::Instant;
 
+pub use self::labels::{NodeLabels, label_nodes};
 use self::{routes::IstioRoutes, victims::Removal};
 use crate::{
     connect::Connection,

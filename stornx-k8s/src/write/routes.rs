@@ -11,9 +11,10 @@
 //!   that we created and nobody else says anything in is deleted.
 //!
 //! A caller's row and a destination are both `region/zone/*`: one for each zone that there
-//! is, so that no two overlap, whatever subzones there are.
+//! is, so that no two overlap, whatever subzones there are. Or both are `region/zone/node`,
+//! one for each node that there is, where all have that name by a label of ours.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use kube::{
@@ -23,7 +24,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use stornx_core::{
-    ids::HostName,
+    ids::{HostName, ZoneName},
     model::{RouteTable, Rule},
     ports::{PortError, RoutingBackend},
 };
@@ -267,17 +268,30 @@ fn body(host: &HostName, sight: &Sight, version: Option<String>, share: Share) -
     object
 }
 
-/// Weights as Istio has them. Every zone that there is now is named in every row: a node
-/// that has joined since the plan was made would else be cut off.
+/// Weights as Istio has them. Every zone (or every node) that there is now is named in every
+/// row: one that has joined since the plan was made would else be cut off.
 fn distribute(table: &RouteTable, regions: &Regions<'_>) -> Result<Value, String> {
-    let place = |zone: &_| match regions.of(zone) {
-        Some(region) => Ok(format!("{region}/{zone}/*")),
-        None => Err(format!("zone {zone} is gone, or lies in two regions")),
+    let place = |place: &ZoneName| match regions.of(place) {
+        Some(region) if place.node().is_some() => Ok(format!("{region}/{place}")),
+        Some(region) => Ok(format!("{region}/{place}/*")),
+        None => Err(format!("zone {place} is gone, or lies in two regions")),
     };
-    for zone in regions.zones() {
+    let wanted: BTreeSet<ZoneName> = if table.keys().any(|place| place.node().is_some()) {
+        regions.nodes().cloned().ok_or("a node has no label with its name any more")?
+    } else {
+        regions.zones().cloned().collect()
+    };
+    for zone in &wanted {
         if table.values().any(|row| row.weight(zone) == 0) || !table.contains_key(zone) {
-            return Err(format!("zone {zone} has appeared"));
+            return Err(format!("{zone} has appeared"));
         }
+    }
+    // A place beside the others would overlap with them, or be gone.
+    let named = table
+        .iter()
+        .flat_map(|(from, row)| std::iter::once(from).chain(row.iter().map(|(to, _)| to)));
+    if let Some(gone) = named.into_iter().find(|place| !wanted.contains(*place)) {
+        return Err(format!("{gone} is gone"));
     }
     let rows = table.iter().map(|(from, row)| {
         let to: Result<serde_json::Map<_, _>, String> =
@@ -289,9 +303,7 @@ fn distribute(table: &RouteTable, regions: &Regions<'_>) -> Result<Value, String
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use stornx_core::{ids::ZoneName, model::Distribution, testing::SplitMix64};
+    use stornx_core::{model::Distribution, testing::SplitMix64};
 
     use super::*;
     use crate::watch::kinds::Tables;
@@ -363,5 +375,31 @@ mod tests {
         node.region = "r9".parse().unwrap();
         split.nodes.set("n9".into(), node);
         assert!(distribute(&planned, &Regions::of_nodes(&split)).is_err());
+    }
+
+    #[test]
+    fn nodes_are_named_all_or_none() {
+        let mut random = SplitMix64::new(7);
+        let mut tables = cluster(5);
+        for at in 0..5 {
+            let mut node = tables.nodes.get(&*format!("n{at}")).unwrap().clone();
+            node.named_since = Some(stornx_core::units::Timestamp::from_millis(1));
+            tables.nodes.set(format!("n{at}").into(), node);
+        }
+        let places: Vec<ZoneName> =
+            Regions::of_nodes(&tables).nodes().unwrap().iter().cloned().collect();
+        let planned = table(&mut random, &places);
+        let said = distribute(&planned, &Regions::of_nodes(&tables)).unwrap();
+        assert_eq!(said.as_array().unwrap().len(), 5);
+        assert_eq!(said[1]["from"], "r1/z.1/n1");
+        assert_eq!(said[1]["to"].as_object().unwrap().len(), 5);
+        // Some of them is not enough.
+        let some = table(&mut random, &places[..4]);
+        assert!(distribute(&some, &Regions::of_nodes(&tables)).unwrap_err().contains("appeared"));
+        // A node that has just joined has no label.
+        let mut joined = tables.nodes.get("n0").unwrap().clone();
+        (joined.name, joined.named_since) = ("n9".parse().unwrap(), None);
+        tables.nodes.set("n9".into(), joined);
+        assert!(distribute(&planned, &Regions::of_nodes(&tables)).unwrap_err().contains("label"));
     }
 }

@@ -65,6 +65,7 @@ async fn setup() -> (Api, Connection, CleanOptions) {
         namespaces: ["shop".parse().unwrap()].into(),
         namespace: "stornx".parse().unwrap(),
         name: "stornx".to_owned(),
+        keeps_trust: false,
         dry_run: false,
         timeout: Duration::from_secs(5),
     };

@@ -36,6 +36,7 @@ pub(crate) fn node(name: &str, zone: &str) -> Node {
         reserved_pods: 0,
         labels: BTreeMap::new(),
         taints: Vec::new(),
+        named_since: None,
     }
 }
 

@@ -144,6 +144,7 @@ fn node(names: &Names, at: usize, size: Amount, options: &Options) -> Node {
         reserved_pods: 0,
         labels: Default::default(),
         taints: Vec::new(),
+        named_since: None,
     }
 }
 
@@ -281,7 +282,7 @@ fn traffic(
             routes,
         });
     }
-    Traffic { window: Span::from_seconds(60), edges, pods }
+    Traffic { window: Span::from_seconds(60), edges, by_node: Vec::new(), pods }
 }
 
 /// Between zones, as an exporter would measure it; pairs of nodes are too many.

@@ -42,6 +42,7 @@ impl World {
             reserved_pods: 0,
             labels: self.labels(node),
             taints: self.taints(node),
+            named_since: None,
         }
     }
 

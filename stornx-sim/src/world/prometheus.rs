@@ -305,7 +305,12 @@ impl World {
                 }
             })
             .collect();
-        Traffic { window: Span::from_millis((last.at - first.at) / 1_000_000), edges, pods }
+        Traffic {
+            window: Span::from_millis((last.at - first.at) / 1_000_000),
+            edges,
+            pods,
+            by_node: Vec::new(),
+        }
     }
 
     fn edge(&self, edge: &EdgeModel, routes: Vec<RouteTraffic>) -> Edge {

@@ -36,6 +36,8 @@ pub struct Place {
     pub region: String,
     /// Zone.
     pub zone: String,
+    /// Part of the zone; empty where zones are not divided.
+    pub subzone: String,
 }
 
 /// Which pod a caller is.
@@ -264,7 +266,7 @@ fn configuration(istiod: u16, listener: u16, admin: u16, identity: &Identity) ->
         "node": {
             "id": format!("sidecar~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
             "cluster": name,
-            "locality": {"region": place.region, "zone": place.zone},
+            "locality": {"region": place.region, "zone": place.zone, "sub_zone": place.subzone},
             "metadata": {
                 "NAMESPACE": namespace, "INSTANCE_IPS": address, "WORKLOAD_NAME": workload,
                 "LABELS": labels, "CLUSTER_ID": "Kubernetes", "ENABLE_SELF_DISCOVERY": "true"

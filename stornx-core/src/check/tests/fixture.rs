@@ -115,6 +115,7 @@ fn node(name: &str, zone: &str) -> Node {
         reserved_pods: 1,
         labels: BTreeMap::new(),
         taints: Vec::new(),
+        named_since: None,
     }
 }
 
@@ -206,8 +207,12 @@ pub(super) fn fixture() -> Fixture {
         p95: None,
         errors: Share::default(),
     });
-    let traffic =
-        Traffic { window: Span::from_seconds(60), edges: vec![edge], pods: served.collect() };
+    let traffic = Traffic {
+        window: Span::from_seconds(60),
+        edges: vec![edge],
+        pods: served.collect(),
+        by_node: Vec::new(),
+    };
     let source = Source::Simulator;
     let snapshot = Snapshot {
         api_version: ApiVersion::V1Alpha1,

@@ -5,17 +5,20 @@ use super::{
     caught,
     fixture::{
         Fixture, NOW, abort, add, cover, decay, finish, first_write, id, improve, moved, pod,
-        remove, scale, start, undo, valid_plans,
+        remove, rollout, scale, start, undo, unmark, valid_plans,
     },
     found, passes, put_on, victim_of,
 };
 use crate::{
     check::{Owner, Violation},
+    ids::HostName,
     memory::{Backoff, FinishedMove},
-    model::{Autoscaler, AutoscalerKind, ForeignRule, Mesh, PodPhase, Rollout, Rule, Steering},
+    model::{
+        Autoscaler, AutoscalerKind, Facts, ForeignRule, Mesh, PodPhase, Rollout, Rule, Steering,
+    },
     plan::{Action, MoveWay, RoutePurpose},
     report::Why,
-    units::{Percent, Span},
+    units::{Percent, Span, Timestamp},
 };
 
 #[test]
@@ -429,4 +432,75 @@ fn relief_of_a_zone_above_the_cap_does_not_wait() {
     passes(improve(), relief(90.0, 40.0));
     caught(improve(), relief(70.0, 60.0), soon);
     caught(improve(), relief(80.0, 80.5), soon);
+}
+
+#[test]
+fn a_step_has_figures_of_its_own() {
+    let again = |v: &Violation| matches!(v, Violation::RoutesSeenAlready { .. });
+    let written = |before: u64| {
+        move |f: &mut Fixture| {
+            let host = f.snapshot.hosts[0].name.clone();
+            let at = Timestamp::from_millis(NOW.as_millis() - before);
+            f.memory.hosts.entry(host).or_default().written_at = Some(at);
+        }
+    };
+    let old = |f: &mut Fixture| match &mut f.snapshot.traffic {
+        Facts::Fresh { as_of, .. } => *as_of = Timestamp::from_millis(NOW.as_millis() - 5000),
+        other => panic!("{other:?}"),
+    };
+    for valid in [improve, rollout] {
+        caught(valid(), written(0), again);
+        passes(valid(), written(1));
+        let both = |f: &mut Fixture| {
+            written(5000)(f);
+            old(f);
+        };
+        caught(valid(), both, again);
+    }
+    caught(decay(), written(14_999), again);
+    passes(decay(), written(15_000));
+    passes(cover(), written(0));
+}
+
+#[test]
+fn what_must_not_wait_comes_first_and_is_free_after_a_refusal() {
+    let late = |v: &Violation| matches!(v, Violation::RoutesTooLate { .. });
+    let after = |first: Fixture| {
+        let (action, report) =
+            (first.planned.plan.actions[0].clone(), first.planned.report.actions[0].why.clone());
+        move |f: &mut Fixture| *f = f.clone().and(action, report)
+    };
+    caught(
+        cover(),
+        |f| {
+            let covers = (f.planned.plan.actions.remove(0), f.planned.report.actions.remove(0).why);
+            after(unmark())(f);
+            *f = f.clone().and(covers.0, covers.1);
+        },
+        late,
+    );
+    // A host that is covered, and another one that is improved, with room for one write.
+    let two = |refused: bool| {
+        move |f: &mut Fixture| {
+            let mut other = f.snapshot.hosts[0].clone();
+            other.name = HostName::of_service(&"shop".parse().unwrap(), "other").unwrap();
+            let mut better = improve();
+            other.rule = better.snapshot.hosts[0].rule.clone();
+            let host = f.snapshot.hosts[0].name.clone();
+            if refused {
+                f.memory.hosts.entry(host).or_default().refused_at = Some(NOW);
+            }
+            match &mut better.planned.plan.actions[0] {
+                Action::SetRoutes { host, .. } => host.clone_from(&other.name),
+                other => panic!("{other}"),
+            }
+            better.route_why().host.clone_from(&other.name);
+            f.snapshot.hosts.push(other);
+            f.policy.balancer.max_writes = 1;
+            after(better)(f);
+        }
+    };
+    let over = |v: &Violation| matches!(v, Violation::BudgetExceeded { .. });
+    caught(cover(), two(false), over);
+    passes(cover(), two(true));
 }

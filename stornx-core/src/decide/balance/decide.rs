@@ -44,13 +44,22 @@ pub(crate) struct Routed {
     pub(crate) reports: BTreeMap<HostName, HostReport>,
 }
 
-/// Decides all routes. `leaving` are replicas that this plan removes.
-pub(crate) fn decide(view: &View<'_>, memory: &Memory, leaving: &BTreeSet<PodName>) -> Routed {
+/// Decides the routes of the hosts that are `wanted`. `leaving` are replicas that this plan
+/// removes.
+pub(crate) fn decide(
+    view: &View<'_>,
+    memory: &Memory,
+    leaving: &BTreeSet<PodName>,
+    wanted: impl Fn(&HostName) -> bool,
+) -> Routed {
     let (mut proposals, mut reports) = (Vec::new(), Vec::with_capacity(view.hosts.len()));
     let mut workshop = Workshop::default();
     for at in 0..view.hosts.len() {
         let host = HostIndex::new(at);
         let name = view.hosts[at].host.name.clone();
+        if !wanted(&name) {
+            continue;
+        }
         let mut room = Room {
             view,
             host,
@@ -452,11 +461,13 @@ impl Room<'_> {
         purpose: RoutePurpose,
         numbers: Option<&Numbers<'_>>,
     ) -> Decision {
-        if step.is_worth_a_write(&self.view.policy.balancer) {
+        let worth_a_write = step.is_worth_a_write(&self.view.policy.balancer);
+        if worth_a_write && verify::is_news(self.memory, self.view) {
             let change = Change { purpose, next: step.next, delta: step.delta, step: step.step };
             return self.change(workload, standing, &change, numbers);
         }
         let reason = match step.change {
+            _ if worth_a_write => RouteReason::SeenAlready,
             0 => RouteReason::AtTarget,
             change => RouteReason::BelowMinDelta { change: f64::from(change) },
         };
@@ -471,7 +482,14 @@ impl Room<'_> {
         let destinations = self.destinations(numbers, &numbers.now.loads);
         let pressing = numbers.state.beliefs.growing;
         let delta = f64::from(delta);
-        let report = HostReport { destinations, delta, reason, verification: None, pressing };
+        let report = HostReport {
+            destinations,
+            delta,
+            reason,
+            whole_zones: None,
+            verification: None,
+            pressing,
+        };
         Decision { report, proposal: None }
     }
 
@@ -534,6 +552,7 @@ impl Room<'_> {
             destinations,
             delta: f64::from(change.delta),
             reason: RouteReason::Changed,
+            whole_zones: None,
             verification: None,
             pressing: numbers.is_some_and(|n| n.urgent || n.state.beliefs.growing),
         };
@@ -600,7 +619,14 @@ const SECONDS_PER_MONTH: f64 = 730.0 * 3600.0;
 /// A report without numbers.
 fn leave(reason: RouteReason) -> Decision {
     let (destinations, pressing) = (BTreeMap::new(), false);
-    let report = HostReport { destinations, delta: 0.0, reason, verification: None, pressing };
+    let report = HostReport {
+        destinations,
+        delta: 0.0,
+        reason,
+        whole_zones: None,
+        verification: None,
+        pressing,
+    };
     Decision { report, proposal: None }
 }
 

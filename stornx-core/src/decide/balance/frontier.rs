@@ -89,7 +89,11 @@ fn world(service: Service, overall: f64) -> HostWorld {
         INBOUND.iter().map(|share| share * overall * full * ZONES as f64).collect(),
         (0..ZONES * ZONES)
             .map(|pair| if pair / ZONES == pair % ZONES { SAME_ZONE } else { OTHER_ZONE })
-            .map(|round_trip| Distance { round_trip, priced: round_trip })
+            .map(|round_trip| Distance {
+                round_trip,
+                priced: round_trip,
+                crosses: round_trip > SAME_ZONE,
+            })
             .collect(),
         vec![Destination { ready: service.replicas, queue, penalty: 0.0 }; ZONES],
         &BalancerPolicy::default(),

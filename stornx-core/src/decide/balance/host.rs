@@ -86,6 +86,7 @@ fn travel(view: &View<'_>, bytes_per_request: f64) -> Vec<Distance> {
             travel.push(Distance {
                 round_trip: view.latency.between_zones(from, to),
                 priced: view.route_cost(from, to, bytes_per_request),
+                crosses: view.zones[from.at()].name.domain() != view.zones[to.at()].name.domain(),
             });
         }
         order.clear();

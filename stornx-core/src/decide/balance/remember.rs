@@ -5,8 +5,9 @@ use super::{follow, host::HostState, observe::Changing, table, untouched, verify
 use crate::{
     ids::HostName,
     memory::{HostMemory, Memory},
-    model::{RouteTable, Rule},
+    model::{Grain, RouteTable, Rule},
     plan::{Action, Planned, RoutePurpose},
+    ports::PortError,
     remember::Outcomes,
     units::Timestamp,
     view::{HostIndex, View, WorkloadIndex},
@@ -21,24 +22,30 @@ struct Write<'a> {
 /// What is remembered of hosts after a cycle.
 pub(crate) fn remember_hosts(
     memory: &mut Memory,
-    view: &View<'_>,
+    by_zone: &View<'_>,
     planned: &Planned,
     outcomes: &Outcomes,
 ) {
+    let grain = Grain::of(by_zone.snapshot, by_zone.policy.balancer.granularity);
+    let by_node = grain.fine.as_ref().map(|fine| View::new(fine, by_zone.policy, by_zone.now));
+    let now = by_zone.now;
     let writes = writes(planned, outcomes);
+    note_refusals(memory, planned, outcomes, now);
     let mut earlier = std::mem::take(&mut memory.hosts);
     let done = |name| writes.binary_search_by(|(host, _)| (*host).cmp(name)).ok();
     // When each host was written last, this cycle's writes included.
-    let written: Vec<Option<Timestamp>> = view
+    let written: Vec<Option<Timestamp>> = by_zone
         .hosts
         .iter()
         .map(|host| match done(&host.host.name) {
-            Some(_) => Some(view.now),
+            Some(_) => Some(now),
             None => earlier.get(&host.host.name).and_then(|host| host.written_at),
         })
         .collect();
-    for (at, host) in view.hosts.iter().enumerate() {
+    for (at, host) in by_zone.hosts.iter().enumerate() {
         let name = &host.host.name;
+        // Hosts and workloads have the same numbers in both.
+        let view = by_node.as_ref().filter(|_| grain.is_fine(name)).unwrap_or(by_zone);
         let mut kept = earlier.remove(name).unwrap_or_default();
         let write = done(name).map(|at| &writes[at].1);
         remember_host(view, HostIndex::new(at), write, &written, &mut kept);
@@ -63,6 +70,25 @@ fn writes<'a>(planned: &'a Planned, outcomes: &Outcomes) -> Vec<(&'a HostName, W
     writes
 }
 
+/// Notes which writes were refused, and forgets it of those that were not.
+fn note_refusals(memory: &mut Memory, planned: &Planned, outcomes: &Outcomes, now: Timestamp) {
+    for (action, outcome) in planned.plan.actions.iter().zip(outcomes) {
+        let (Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. }) = action else {
+            continue;
+        };
+        match outcome {
+            Ok(()) => {
+                if let Some(kept) = memory.hosts.get_mut(host) {
+                    kept.refused_at = None;
+                }
+            }
+            // Nobody was asked.
+            Err(PortError::NotTried { .. } | PortError::NotLeader { .. }) => {}
+            Err(_) => memory.hosts.entry(host.clone()).or_default().refused_at = Some(now),
+        }
+    }
+}
+
 fn remember_host(
     view: &View<'_>,
     host: HostIndex,
@@ -71,7 +97,8 @@ fn remember_host(
     kept: &mut HostMemory,
 ) {
     let Some(workload) = view.hosts[host.at()].workload else {
-        *kept = HostMemory::default();
+        let refused_at = kept.refused_at;
+        *kept = HostMemory { refused_at, ..HostMemory::default() };
         return;
     };
     note_following(view, host, workload, kept);

@@ -3,6 +3,7 @@
 
 use super::split::{Split, complete, proportional_row};
 use crate::{
+    ids::ZoneName,
     model::{DefaultSplit, Distribution, Host, RouteTable, Rule},
     view::View,
 };
@@ -24,11 +25,15 @@ pub(crate) fn standing(view: &View<'_>, host: &Host, ready: &[u32]) -> Option<St
     let zones = view.zones.len();
     let mut split = Split::empty(zones, zones);
     for row in 0..zones {
-        default_row(host.default_split, ready, row, split.row_mut(row));
+        default_row(view, host.default_split, ready, row, split.row_mut(row));
     }
     let Rule::Ours(table) = &host.rule else {
         return Some(Standing { table: to_table(view, &split)?, split, broken: false });
     };
+    if view.zones.iter().any(|zone| table.keys().any(|named| is_other_grain(named, zone.name))) {
+        reread(view, table, ready, &mut split);
+        return Some(Standing { table: table.clone(), split, broken: true });
+    }
     let mut broken = false;
     for (row, zone) in view.zones.iter().enumerate() {
         let Some(distribution) = table.get(zone.name) else {
@@ -48,10 +53,51 @@ pub(crate) fn standing(view: &View<'_>, host: &Host, ready: &[u32]) -> Option<St
     Some(Standing { table: table.clone(), split, broken })
 }
 
+/// Whether one is a zone and the other a node.
+fn is_other_grain(one: &ZoneName, other: &ZoneName) -> bool {
+    one.node().is_some() != other.node().is_some()
+}
+
+/// Weights between zones read as weights between their nodes, or the other way round: what a
+/// zone gets stays, and its nodes share it by replicas. Callers of a zone do what the rows of
+/// it say on average.
+fn reread(view: &View<'_>, table: &RouteTable, ready: &[u32], split: &mut Split) {
+    let domain = |at: usize| view.zones[at].name.domain();
+    let within: Vec<f64> = (0..ready.len())
+        .map(|at| {
+            let others = (0..ready.len()).filter(|other| domain(*other) == domain(at));
+            let (replicas, places) =
+                others.fold((0, 0), |(sum, count), other| (sum + ready[other], count + 1));
+            match replicas {
+                0 => 1.0 / f64::from(places),
+                _ => f64::from(ready[at]) / f64::from(replicas),
+            }
+        })
+        .collect();
+    for row in 0..split.rows() {
+        let mut parts = vec![0.0; ready.len()];
+        let rows = table.iter().filter(|(from, _)| from.domain() == domain(row));
+        for (to, weight) in rows.flat_map(|(_, distribution)| distribution.iter()) {
+            for (at, part) in
+                parts.iter_mut().enumerate().filter(|(at, _)| domain(*at) == to.domain())
+            {
+                *part += f64::from(weight) * within[at];
+            }
+        }
+        if parts.iter().any(|part| *part > 0.0) {
+            proportional_row(&parts, 1, split.row_mut(row));
+        }
+    }
+}
+
 /// What the mesh does without a rule, every zone named.
-fn default_row(default: DefaultSplit, ready: &[u32], own: usize, row: &mut [u8]) {
-    if default == DefaultSplit::OwnZoneFirst && ready[own] > 0 {
-        row[own] = super::split::WHOLE;
+fn default_row(view: &View<'_>, default: DefaultSplit, ready: &[u32], own: usize, row: &mut [u8]) {
+    let at_home = |zone: usize| view.zones[zone].name.domain() == view.zones[own].name.domain();
+    let home = ready.iter().enumerate().map(|(zone, ready)| if at_home(zone) { *ready } else { 0 });
+    let home: Vec<u32> = home.collect();
+    if default == DefaultSplit::OwnZoneFirst && home.iter().any(|ready| *ready > 0) {
+        let parts: Vec<f64> = home.into_iter().map(f64::from).collect();
+        proportional_row(&parts, 0, row);
         complete(row);
     } else {
         by_replicas(ready, row);

@@ -67,6 +67,8 @@ pub(crate) struct Distance {
     pub(crate) round_trip: f64,
     /// Round trip with the price of the transfer, milliseconds.
     pub(crate) priced: f64,
+    /// From one zone to another.
+    pub(crate) crosses: bool,
 }
 
 /// What a split costs.
@@ -300,8 +302,9 @@ impl HostWorld {
                 let requests = demand * share;
                 loads[to] += requests;
                 cost += requests * self.route_cost(from, to);
-                time += requests * self.travel[from * self.zones() + to].round_trip;
-                if from != to {
+                let way = self.travel[from * self.zones() + to];
+                time += requests * way.round_trip;
+                if way.crosses {
                     crossing += requests;
                 }
             }

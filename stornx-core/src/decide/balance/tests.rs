@@ -1,7 +1,9 @@
 //! The room as a whole, in closed loop with a small world.
 
+mod by_node;
 mod divided;
 mod given_back;
+mod news;
 mod stale;
 mod unread;
 mod verified;

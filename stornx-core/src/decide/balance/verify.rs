@@ -62,6 +62,21 @@ pub(crate) fn too_early(memory: &HostMemory, view: &View<'_>) -> Span {
     memory.written_at.map_or(Span::ZERO, |at| at.since(from))
 }
 
+/// Time between two steps of weights that rest on no figures: that of looks at the metrics
+/// by default, so that what happens around them does not make them faster.
+const BETWEEN_STEPS: Span = Span::from_seconds(15);
+
+/// Whether this cycle knows anything that the last write of a host did not rest on. Cycles
+/// come as often as endpoints change; the same figures twice are one reason, not two.
+pub(crate) fn is_news(memory: Option<&HostMemory>, view: &View<'_>) -> bool {
+    let Some(written) = memory.and_then(|memory| memory.written_at) else { return true };
+    if view.has_traffic {
+        seen_window(view).1 > written
+    } else {
+        view.now >= written.after(BETWEEN_STEPS)
+    }
+}
+
 /// What was seen before a run begins.
 pub(crate) fn expect(view: &View<'_>, seen: &Observation) -> Expectation {
     Expectation {

@@ -50,6 +50,7 @@ impl World {
                     reserved_pods: 0,
                     labels: std::collections::BTreeMap::new(),
                     taints: Vec::new(),
+                    named_since: None,
                 });
             }
         }

@@ -8,7 +8,7 @@ use stornx_core::{
     plan::{Plan, Planned},
     report::{
         ActionReport, Expected, HostReport, InputReport, InputState, MoveReason, RouteReason,
-        ScaleReason, ScaleWhy, Trigger, Verification, Why, WorkloadReport, ZoneLoss,
+        ScaleReason, ScaleWhy, Trigger, Unverified, Verification, Why, WorkloadReport, ZoneLoss,
     },
     units::{Percent, Rps, Span, Timestamp},
 };
@@ -199,6 +199,7 @@ fn verified(following: Following, effect: Option<Effect>) -> CycleOutcome {
         destinations: BTreeMap::new(),
         delta: 0.0,
         reason: RouteReason::AtTarget,
+        whole_zones: None,
         verification: Some(Verification { following, effect }),
         pressing: false,
     };
@@ -209,7 +210,7 @@ fn verified(following: Following, effect: Option<Effect>) -> CycleOutcome {
 }
 
 #[test]
-fn a_mesh_that_does_not_follow_is_told_once_and_again_after_it_did() {
+fn a_mesh_that_does_not_follow_is_an_event_once_for_each_rule() {
     let mut journal = Journal::default();
     let astray = |minutes: u64| {
         let (from, to) = ("a".parse().unwrap(), "b".parse().unwrap());
@@ -229,6 +230,9 @@ fn a_mesh_that_does_not_follow_is_told_once_and_again_after_it_did() {
     assert_eq!(told(astray(2)), [("astray".to_owned(), Some("RoutesNotFollowed"))]);
     assert_eq!(told(early()), []);
     assert_eq!(told(astray(3)), []);
+    let unverified = Following::Unverified { why: Unverified::FewRequests };
+    assert_eq!(told(verified(unverified, None)).len(), 1);
+    assert_eq!(told(astray(4)), [("astray".to_owned(), None)], "of this rule it was told");
     assert_eq!(told(as_written()).len(), 1);
-    assert_eq!(told(astray(2)).len(), 1);
+    assert_eq!(told(astray(2)), [("astray".to_owned(), None)]);
 }

@@ -158,6 +158,23 @@ async fn closed_loop(bed: Arc<TestBed>) -> TestResult {
     if ours.cross >= even.cross {
         return Err("as much crosses zones as before".into());
     }
+    // Seconds of requests vary by a fifth at their 95th percentile, a minute by some per cent.
+    let tolerance = if length >= Duration::from_secs(30) { 1.25 } else { 1.6 };
+    if ours.p95 > tolerance * even.p95 {
+        return Err(format!("p95 {:.0} ms, round robin {:.0} ms", ours.p95, even.p95).into());
+    }
+    for rival in [Way::PreferClose, Way::Failover, Way::ZoneAware] {
+        let rival = of(rival)?;
+        if ours.p95 > rival.p95 / 2.0 {
+            let name = rival.way.name();
+            return Err(format!("p95 {:.0} ms, {name} {:.0} ms", ours.p95, rival.p95).into());
+        }
+    }
+    let at = Way::ALL.iter().position(|way| *way == Way::Stornx).ok_or("among the ways")?;
+    let (_, _, cross) = predicted[at];
+    if (ours.cross - cross).abs() > 0.15 * cross {
+        return Err(format!("{:.3} crosses zones, predicted {cross:.3}", ours.cross).into());
+    }
     Ok(())
 }
 

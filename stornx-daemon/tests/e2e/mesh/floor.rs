@@ -126,7 +126,11 @@ impl Floor {
             })
             .await?;
             let pod = entrances.iter().find(of_zone).ok_or("an entrance of the zone")?;
-            let place = Place { region: "region-1".to_owned(), zone: zone.to_owned() };
+            let place = Place {
+                region: "region-1".to_owned(),
+                zone: zone.to_owned(),
+                subzone: String::new(),
+            };
             let caller = Caller::of_pod(bed, &istiod, &Identity::of(name, pod, place)).await?;
             until("the caller to know endpoints", SOON, || async {
                 let groups = caller.groups(&host).await?;

@@ -110,9 +110,12 @@ async fn thousand(bed: Arc<TestBed>) -> TestResult {
     loop {
         let now = counts(&daemon).await?;
         let (cycles, writes) = (now.0 - before.0, now.1 - before.1);
-        if cycles > 0.0 {
-            peak = peak.max(writes / cycles);
+        // Both are counted when a cycle ends. Of several between two looks only the sum is
+        // known, which has to do then.
+        if cycles > 1.0 && writes > f64::from(most) {
+            return Err(format!("{writes} writes in {cycles} cycles between two looks").into());
         }
+        peak = peak.max(writes);
         before = now;
         if written(&tape, 0).len() >= hosts {
             break;
@@ -120,7 +123,7 @@ async fn thousand(bed: Arc<TestBed>) -> TestResult {
         if began.elapsed() > SOON * 5 {
             return Err(format!("{} of {hosts} hosts have a rule", written(&tape, 0).len()).into());
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let took = began.elapsed();
     let (cycles, writes) = counts(&daemon).await?;

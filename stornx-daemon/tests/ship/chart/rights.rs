@@ -89,13 +89,21 @@ const MINIMUM: &str = "autoscaling/horizontalpodautoscalers";
 const ROUTES: &str = "networking.istio.io/destinationrules";
 const HOOK: &str = "admissionregistration.k8s.io/mutatingwebhookconfigurations";
 const EVENTS: &str = "events.k8s.io/events";
+const NODES: &str = "/nodes";
 
 fn least() -> TestResult {
     // Switched on, and what may then be changed of the six.
     // What is switched off is still finished, taken back or kept from cutting a zone off.
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 11] = [
         (&[], &[]),
-        (&["config.dryRun=true", "rbac.all=true"], &[SCALE, EVICT, MINIMUM, ROUTES, HOOK, EVENTS]),
+        (
+            &["config.dryRun=true", "rbac.all=true"],
+            &[SCALE, EVICT, MINIMUM, ROUTES, HOOK, EVENTS, NODES],
+        ),
+        (
+            &["config.dryRun=false", "config.balancer.granularity=node"],
+            &[SCALE, EVICT, ROUTES, HOOK, EVENTS, NODES],
+        ),
         (&["config.dryRun=false"], &[SCALE, EVICT, ROUTES, HOOK, EVENTS]),
         (
             &["config.dryRun=false", "config.balancer.enabled=false"],
@@ -141,7 +149,7 @@ fn least() -> TestResult {
     for (values, changes) in cases {
         let objects = objects(values)?;
         let rights = granted(&objects, "");
-        for resource in [SCALE, EVICT, MINIMUM, ROUTES, HOOK, EVENTS] {
+        for resource in [SCALE, EVICT, MINIMUM, ROUTES, HOOK, EVENTS, NODES] {
             if may(&rights, resource) != changes.contains(&resource) {
                 return Err(format!("{values:?}: {resource}: {rights:?}").into());
             }

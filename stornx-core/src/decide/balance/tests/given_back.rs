@@ -20,7 +20,7 @@ fn given_back(change: impl FnOnce(&mut World)) -> Option<GiveBackCause> {
     change(&mut world);
     let snapshot = world.snapshot();
     let view = View::new(&snapshot, &world.policy, world.now);
-    let routed = balance::decide(&view, &world.memory, &BTreeSet::new());
+    let routed = balance::decide(&view, &world.memory, &BTreeSet::new(), |_| true);
     let mut planned = Planned {
         plan: Plan { at: world.now, ..Plan::default() },
         report: Report { at: world.now, ..Report::default() },

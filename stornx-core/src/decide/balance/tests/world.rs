@@ -305,7 +305,12 @@ impl World {
                     protocol: Protocol::Http,
                     routes,
                 };
-                let value = Traffic { window: WINDOW, edges: vec![edge], pods: reported };
+                let value = Traffic {
+                    window: WINDOW,
+                    edges: vec![edge],
+                    pods: reported,
+                    by_node: Vec::new(),
+                };
                 Facts::Fresh { as_of, source, value }
             } else {
                 Facts::Missing { reason: missing() }
@@ -421,7 +426,7 @@ impl World {
         let snapshot = self.snapshot();
         let view = View::new(&snapshot, &self.policy, self.now);
         let balance::Routed { proposals, mut reports } =
-            balance::decide(&view, &self.memory, &self.leaving);
+            balance::decide(&view, &self.memory, &self.leaving, |_| true);
         let report = reports.remove(&host_name()).unwrap();
         let mut planned = Planned {
             plan: Plan { at: self.now, ..Plan::default() },
@@ -503,5 +508,6 @@ fn node(at: usize, part: u32, parts: u32) -> Node {
         reserved_pods: 0,
         labels: label.into_iter().collect(),
         taints: Vec::new(),
+        named_since: None,
     }
 }
