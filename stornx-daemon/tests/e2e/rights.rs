@@ -3,10 +3,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::{apps::v1::StatefulSet, discovery::v1::EndpointSlice};
-use kube::{Api, Client};
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Node, discovery::v1::EndpointSlice};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde_json::json;
-
+use stornx_core::model::SUBZONE;
 use stornx_testbed::{
     Options, TestBed,
     apps::{self, Workload},
@@ -20,7 +20,7 @@ use crate::{
     support::{
         SOON, TestResult,
         audit::Audit,
-        daemon::{Daemon, quick, wait_cycles},
+        daemon::{Daemon, quick, wait_cycles, with},
         hook,
         load::Load,
         rights::{self, Right},
@@ -97,8 +97,17 @@ async fn used(bed: Arc<TestBed>, log: &Audit) -> TestResult {
         return Err("lists in steady state".into());
     }
     daemon.terminate().await?;
-    // The next one leads from another address.
-    let mut daemon = Daemon::start(&bed, "stornx", "stornx", &at("10.0.0.8")).await?;
+    // The next one leads from another address, and labels nodes.
+    let labels = [("BALANCER_GRANULARITY", "node"), ("LOCALITY_LABELS_CRON", "* * * * * *")];
+    let settings = with(at("10.0.0.8"), &labels);
+    let mut daemon = Daemon::start(&bed, "stornx", "stornx", &settings).await?;
+    let nodes: Api<Node> = Api::all(admin.clone());
+    until("nodes to have their names", SOON, || async {
+        let all = nodes.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let named = all.items.iter().filter(|node| node.labels().contains_key(SUBZONE)).count();
+        if named == all.items.len() { Ok(()) } else { Err(format!("{named}")) }
+    })
+    .await?;
     let slices: Api<EndpointSlice> = Api::namespaced(admin.clone(), rights::OWN);
     until("the webhook's address to be its own", SOON, || async {
         let slice = slices.get("stornx-webhook").await.map_err(|error| error.to_string())?;
