@@ -34,7 +34,7 @@ impl ClusterSource for World {
             nodes: self.snapshot.nodes.clone(),
             workloads: self.snapshot.workloads.clone(),
             hosts: self.snapshot.hosts.clone(),
-            mesh: self.snapshot.mesh.clone(),
+            mesh: self.snapshot.mesh,
             steering: self.snapshot.steering.clone(),
         })
     }

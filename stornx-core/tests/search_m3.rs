@@ -6,7 +6,7 @@
 mod search_support;
 
 use search_support::{by_zone, kept, rasa, replay, today};
-use stornx_core::search::{Found, Lanes, Options, Problem, Weights, search, search_in_lanes};
+use stornx_core::search::{Found, Options, Problem, Weights, search, search_in_lanes};
 
 /// Steps of a run in short form; the full bars are asked for from ten times as many.
 const SHORT: u64 = 2_000_000;
@@ -85,9 +85,17 @@ fn same_seed_same_list_and_an_early_end_keeps_what_was_found() {
 fn threads_change_nothing_in_the_result() {
     let Some(problem) = m3(false) else { return };
     let options = Options { seed: 4, max_moves: Some(300), price: 0.0 };
-    let run = |lanes, threads| {
-        let lanes = Lanes { lanes, threads };
-        search_in_lanes(&problem, options, steps() / 2, lanes, &|| false).unwrap()
+    let run = |lanes: usize, threads: usize| {
+        let on_threads = |lane: &(dyn Fn(usize) -> Found + Sync)| {
+            let mine = |first: usize| (first..lanes).step_by(threads).map(lane).collect();
+            let by_thread: Vec<Vec<Found>> = std::thread::scope(|scope| {
+                let started: Vec<_> =
+                    (0..threads).map(|first| scope.spawn(move || mine(first))).collect();
+                started.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            (0..lanes).map(|at| by_thread[at % threads][at / threads].clone()).collect()
+        };
+        search_in_lanes(&problem, options, steps() / 2, lanes, on_threads).unwrap()
     };
     let one = run(4, 1);
     assert_eq!(one, run(4, 2));

@@ -95,18 +95,13 @@ pub fn search(
     Ok(search.found())
 }
 
-/// How a search is shared out. The lanes decide what is found, the threads only how soon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lanes {
-    /// Searches with seeds of their own, each with its part of the steps; the best list
-    /// wins, the first of equals. At least 1.
-    pub lanes: usize,
-    /// Threads that work on them. At least 1.
-    pub threads: usize,
-}
-
-/// As [`search`], in several lanes. Any number of threads gives the same list, unless
-/// `enough` cuts it short.
+/// As [`search`], in several lanes: searches with seeds of their own, each with its part of
+/// the steps. The best list wins, the first of equals.
+///
+/// `each` is given what one lane does and calls it for every lane from 0 on, on as many
+/// threads as it likes; it returns what they found in the order of the lanes. So the
+/// result is the same on any number of threads. Lanes that it leaves out are not
+/// searched.
 ///
 /// # Errors
 /// [`ProblemError`].
@@ -114,49 +109,22 @@ pub fn search_in_lanes(
     problem: &Problem,
     options: Options,
     steps: u64,
-    Lanes { lanes, threads }: Lanes,
-    enough: &(dyn Fn() -> bool + Sync),
+    lanes: usize,
+    each: impl FnOnce(&(dyn Fn(usize) -> Found + Sync)) -> Vec<Found>,
 ) -> Result<Found, ProblemError> {
-    problem.validate()?;
-    options.validate()?;
-    let lanes = lanes.max(1);
+    let nothing = Search::new(problem, options)?.found();
     let lane = |at: usize| {
-        let options =
-            Options { seed: options.seed.wrapping_add(LANE.wrapping_mul(at as u64)), ..options };
-        search(problem, options, steps / lanes as u64, &mut || enough())
+        let seed = options.seed.wrapping_add(LANE.wrapping_mul(at as u64));
+        let steps = steps / lanes.max(1) as u64;
+        search(problem, Options { seed, ..options }, steps, &mut || false)
+            // It was valid a moment ago.
+            .unwrap_or_else(|_| nothing.clone())
     };
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let work = || {
-        let mut found = Vec::new();
-        loop {
-            let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            if at >= lanes {
-                return found;
-            }
-            found.push((at, lane(at)));
-        }
+    let value = |found: &Found| found.value(options.price);
+    let better = |best: Found, found: Found| {
+        if value(&found) > value(&best) + LEAST { found } else { best }
     };
-    let mut found = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.min(lanes)).map(|_| scope.spawn(work)).collect();
-        let mut found = work();
-        for other in others {
-            match other.join() {
-                Ok(more) => found.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        found
-    });
-    found.sort_by_key(|(at, _)| *at);
-    let mut best: Option<Found> = None;
-    for (_, found) in found {
-        let found = found?;
-        let better = |best: &Found| found.value(options.price) > best.value(options.price) + LEAST;
-        if best.as_ref().is_none_or(better) {
-            best = Some(found);
-        }
-    }
-    Ok(best.unwrap_or_else(|| Found { before: 0.0, moves: Vec::new() }))
+    Ok(each(&lane).into_iter().reduce(better).unwrap_or_else(|| nothing.clone()))
 }
 
 /// Far apart seeds for the lanes (an odd number without pattern).

@@ -29,7 +29,7 @@ mod random;
 mod rounds;
 mod terrain;
 
-pub use affinity::{Found, Lanes, Move, Options, Search, search, search_in_lanes};
+pub use affinity::{Found, Move, Options, Search, search, search_in_lanes};
 pub(crate) use facts::Facts;
 pub(crate) use layout::Layout;
 pub use problem::{Edge, Machine, Problem, ProblemError, Service, Spread, Weights};
