@@ -1,4 +1,4 @@
-//! What is settled stays as it is: once a scenario has had an hour since its last event,
+//! What is settled stays as it is: once a scenario has had an hour and a half since its last event,
 //! nothing is written and nothing moves, for as long as anybody watches. And what really
 //! changes after that is followed.
 
@@ -16,8 +16,9 @@ use stornx_sim::{
 };
 
 /// Moves of one workload follow one another by some thirteen minutes (back-off, and a
-/// wish that must last), and a handful of them may be worth it.
-const SETTLING: Span = Span::from_seconds(3600);
+/// wish that must last), and a handful of them may be worth it; some only once bundles of
+/// others have arrived.
+const SETTLING: Span = Span::from_seconds(5400);
 
 /// The cycles of a run, each with what it did in words.
 fn cycles(scenario: &Scenario, seed: u64) -> Vec<(CycleRecord, Vec<String>)> {
@@ -37,7 +38,7 @@ fn seconds(span: Span) -> Timespan {
     Timespan::from_seconds(span.as_millis() / 1000)
 }
 
-/// Runs a scenario for an hour after its last event and for `quiet` cycles more, in
+/// Runs a scenario for an hour and a half after its last event and for `quiet` cycles more, in
 /// which nothing may be done.
 fn stays_settled(name: &str, seed: u64, quiet: u64) {
     let mut scenario = builtin::find(name).unwrap();

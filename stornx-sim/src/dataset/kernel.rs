@@ -13,8 +13,9 @@ use stornx_core::search::{
 
 use super::rasa::{Dataset, Placement};
 
-/// One unit of a resource, in parts of all that the machines have. Requests are rounded
-/// up and capacities down: a full machine loses far less than one container.
+/// One unit of a resource, in parts of all that the machines have. Requests and capacities
+/// are rounded down, so that what fits exactly still does; a machine may be overbooked by
+/// less than a unit for each container, far below what floating-point sums are off by.
 const UNITS: f64 = 1e12;
 
 /// Part of the remaining time that the last round is planned for: a round that is cut
@@ -39,8 +40,8 @@ pub fn problem(dataset: &Dataset) -> Problem {
     let (cpu, memory) = (all(|machine| machine.cpu), all(|machine| machine.memory));
     let services =
         dataset.services.iter().zip(&dataset.deployed).map(|(service, places)| Service {
-            cpu: (service.cpu * cpu).ceil() as u64,
-            memory: (service.memory * memory).ceil() as u64,
+            cpu: (service.cpu * cpu).floor() as u64,
+            memory: (service.memory * memory).floor() as u64,
             today: places.iter().map(|machine| (*machine, 1)).collect(),
             compatible: service.compatible.as_ref().map(|known| known.iter().copied().collect()),
             ..Service::default()
