@@ -84,11 +84,6 @@ impl<T: Terrain> Rounds<T> {
         self.facts.today.len() as u64 * FIRST_STEPS_PER_CONTAINER + LEAST_STEPS
     }
 
-    /// Where it begins.
-    pub(crate) const fn start(&self) -> &T {
-        &self.start
-    }
-
     /// The best so far.
     pub(crate) const fn best(&self) -> &List {
         &self.best

@@ -60,14 +60,14 @@ pub(super) fn find(
         return Vec::new();
     }
     let facts = facts(search, objective, ledger, &chosen);
-    let mut objective = objective.clone();
-    objective.keep();
-    let possible = objective.total();
-    let workloads = &chosen;
-    let live = Live { search, workloads, objective, possible };
+    let enough = LEAST_STEPS + STEPS_PER_REPLICA * facts.today.len() as u64;
+    let live = Live {
+        search,
+        workloads: &chosen,
+        objective: objective.clone(),
+        possible: objective.total(),
+    };
     let mut rounds = Rounds::new(facts, live, SEED, Some(AHEAD)).looking_at(LOOKS);
-    let replicas: usize = chosen.iter().map(|at| objective_places(&rounds, *at)).sum();
-    let enough = LEAST_STEPS + STEPS_PER_REPLICA * replicas as u64;
     rounds.round(steps.min(enough), &mut || false);
     let shift = |step: &Step| Shift {
         workload: chosen[step.service],
@@ -81,7 +81,7 @@ pub(super) fn find(
     for step in &list.steps {
         let shift = shift(&step.shift);
         let (from, to) = (search.zone(shift.from), search.zone(shift.to));
-        let bar = search.bars(objective_of(&rounds), shift.workload).between(from, to);
+        let bar = search.bars(objective, shift.workload).between(from, to);
         let bundle = open.get_or_insert_with(Candidate::default);
         bundle.shifts.push(shift);
         bundle.saving = step.worth - before;
@@ -95,16 +95,6 @@ pub(super) fn find(
         }
     }
     bundles
-}
-
-/// Replicas of a workload.
-fn objective_places(rounds: &Rounds<Live<'_, '_>>, at: WorkloadIndex) -> usize {
-    objective_of(rounds).places(at).iter().map(|(_, count)| *count as usize).sum()
-}
-
-/// The terrain at today's layout.
-fn objective_of<'r, 'v>(rounds: &'r Rounds<Live<'_, 'v>>) -> &'r Objective<'v> {
-    &rounds.start().objective
 }
 
 /// The workloads that the search knows.

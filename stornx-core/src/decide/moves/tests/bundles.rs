@@ -1,15 +1,13 @@
 //! Moves that pay together only, more than two of them.
 
-use super::toy::{Load, Toy};
+use super::{
+    layouts::{decide, wanted},
+    toy::{Load, Toy, begun},
+};
 use crate::{
-    decide::{
-        plan,
-        safety::testing::{NOW, World, id},
-    },
-    memory::WorkloadMemory,
-    plan::{Action, Planned},
+    decide::safety::testing::{World, id},
     report::{MoveReason, MoveWhy, Why},
-    units::{Percent, Timestamp},
+    units::Percent,
 };
 
 const GROUP: [&str; 3] = ["front", "middle", "back"];
@@ -34,32 +32,14 @@ fn group(entering: f64, inner: f64) -> World {
     world
 }
 
-fn wanted(world: &mut World) {
-    for name in GROUP {
-        let remembered = WorkloadMemory {
-            wanted_since: Some(Timestamp::from_millis(NOW.as_millis() - 120_000)),
-            ..WorkloadMemory::default()
-        };
-        world.memory.workloads.insert(id(name), remembered);
-    }
-}
-
-fn decide(world: &World) -> Planned {
-    let planned = plan(&world.snapshot, &world.policy, &world.memory, NOW);
-    let violations = crate::check::check(&world.snapshot, &world.policy, &world.memory, &planned);
-    assert!(violations.is_empty(), "{violations:?}");
-    planned
-}
-
-fn begun(planned: &Planned) -> usize {
-    let begins = |action: &&Action| matches!(action, Action::StartMove { .. });
-    planned.plan.actions.iter().filter(begins).count()
+fn all_wanted(world: &mut World) {
+    GROUP.iter().for_each(|name| wanted(world, name));
 }
 
 #[test]
 fn the_first_of_a_group_begin_where_going_back_would_not_pay() {
     let mut world = group(1000.0, 1000.0);
-    wanted(&mut world);
+    all_wanted(&mut world);
     let planned = decide(&world);
     assert_eq!(begun(&planned), 2, "{:?}", planned.report.workloads);
     let Why::Move(MoveWhy::Together { moves: 3, with, saving, price, .. }) =
@@ -75,7 +55,7 @@ fn the_first_of_a_group_begin_where_going_back_would_not_pay() {
 #[test]
 fn a_group_whose_first_moves_lose_waits_for_a_budget_that_holds_all_of_it() {
     let mut world = group(1000.0, 3000.0);
-    wanted(&mut world);
+    all_wanted(&mut world);
     let planned = decide(&world);
     assert_eq!(begun(&planned), 0, "{:?}", planned.report.actions);
     for name in GROUP {
@@ -91,7 +71,7 @@ fn a_group_whose_first_moves_lose_waits_for_a_budget_that_holds_all_of_it() {
 #[test]
 fn without_a_search_nothing_is_found() {
     let mut world = group(1000.0, 1000.0);
-    wanted(&mut world);
+    all_wanted(&mut world);
     world.policy.moves.search_steps = 0;
     assert_eq!(begun(&decide(&world)), 0);
 }

@@ -32,7 +32,7 @@ fn uneven() -> World {
 }
 
 /// A move of the workload has been worth it for long enough.
-fn wanted(world: &mut World, name: &str) {
+pub(super) fn wanted(world: &mut World, name: &str) {
     let remembered = WorkloadMemory {
         wanted_since: Some(Timestamp::from_millis(NOW.as_millis() - 120_000)),
         ..WorkloadMemory::default()
@@ -40,7 +40,7 @@ fn wanted(world: &mut World, name: &str) {
     world.memory.workloads.insert(id(name), remembered);
 }
 
-fn decide(world: &World) -> Planned {
+pub(super) fn decide(world: &World) -> Planned {
     let planned = plan(&world.snapshot, &world.policy, &world.memory, NOW);
     let violations = crate::check::check(&world.snapshot, &world.policy, &world.memory, &planned);
     assert!(violations.is_empty(), "{violations:?}");
