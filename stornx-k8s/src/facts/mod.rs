@@ -54,5 +54,5 @@ fn nodes(tables: &Tables, joined: &Joined<'_>) -> Vec<Node> {
         }
         node
     };
-    tables.nodes.iter().map(with_reserved).collect()
+    places::nodes(tables).map(with_reserved).collect()
 }

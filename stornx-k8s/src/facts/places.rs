@@ -3,10 +3,13 @@
 //! A rule that is in force cuts off every endpoint in a place that it does not name, so
 //! that a place without a name is a reason to write none: a node without a zone or a
 //! region, or a zone whose name two regions have (in which case one weight would have to
-//! be shared between two places, and 1 cannot be). Nodes that hold nothing and take nothing do not
-//! count: a node that has just joined gets its labels before it may take pods.
+//! be shared between two places, and 1 cannot be). A node without a name that takes no replicas
+//! and holds none, as one that has just joined, is no place, whatever daemons run there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use stornx_core::{
     ids::{RegionName, ZoneName},
@@ -16,11 +19,21 @@ use stornx_core::{
 use crate::{
     map::{
         namespace_of,
-        node::UNKNOWN,
+        node::{is_nameless, is_settled},
+        pod::Owner,
         selector::{Selector, TextLabels},
     },
     watch::kinds::Tables,
 };
+
+/// The nodes that count.
+pub(crate) fn nodes(tables: &Tables) -> impl Iterator<Item = (&Arc<str>, &Node)> {
+    let holds = |name: &str| {
+        let mut pods = tables.pods.iter();
+        pods.any(|(_, pod)| pod.node.as_deref() == Some(name) && pod.owner != Owner::Other)
+    };
+    tables.nodes.iter().filter(move |(name, node)| is_settled(node) || holds(name))
+}
 
 /// The regions of all zones.
 pub(crate) struct Regions<'a> {
@@ -32,12 +45,12 @@ pub(crate) struct Regions<'a> {
 impl<'a> Regions<'a> {
     pub(crate) fn of_nodes(tables: &'a Tables) -> Self {
         let mut by_zone: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for (_, node) in tables.nodes.iter() {
+        for (_, node) in nodes(tables) {
             by_zone.entry(&node.zone).or_default().insert(&node.region);
         }
         let place =
             |(_, node): (_, &Node)| node.named_since.map(|_| node.zone.with_node(&node.name));
-        Self { by_zone, nodes: tables.nodes.iter().map(place).collect() }
+        Self { by_zone, nodes: nodes(tables).map(place).collect() }
     }
 
     /// The places of all nodes, where each has a name.
@@ -89,10 +102,6 @@ impl<'a> Displaced<'a> {
 
 /// Whether some place cannot be named that can hold an endpoint.
 pub(crate) fn unnamed(tables: &Tables, regions: &Regions<'_>) -> bool {
-    let nameless = |node: &Node| node.zone.as_str() == UNKNOWN || node.region.as_str() == UNKNOWN;
-    let holds = |node: &Node| {
-        tables.pods.iter().any(|(_, pod)| pod.node.as_deref() == Some(node.name.as_str()))
-    };
     regions.zones().any(|zone| regions.of(zone).is_none())
-        || tables.nodes.iter().any(|(_, node)| nameless(node) && (node.schedulable || holds(node)))
+        || nodes(tables).any(|(_, node)| is_nameless(node))
 }

@@ -18,6 +18,7 @@ use crate::watch::{
 };
 
 mod endpoints;
+mod places;
 
 struct World(Shared);
 

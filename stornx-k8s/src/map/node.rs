@@ -59,6 +59,22 @@ pub(crate) fn record(node: &Object) -> Option<Node> {
     })
 }
 
+/// The taint of a node of which no cloud controller has said yet where it is.
+const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
+
+/// Whether a node does not say in which zone or region it is.
+pub(crate) fn is_nameless(node: &Node) -> bool {
+    node.zone.as_str() == UNKNOWN || node.region.as_str() == UNKNOWN
+}
+
+/// Whether a node takes replicas, or says where it is. One that has just joined does neither:
+/// where clouds are asked by a controller of their own, it gets its labels some seconds
+/// later, together with the removal of that taint.
+pub(crate) fn is_settled(node: &Node) -> bool {
+    let uninitialized = || node.taints.iter().any(|taint| taint.key.as_str() == UNINITIALIZED);
+    !is_nameless(node) || (node.ready && node.schedulable && !uninitialized())
+}
+
 /// Since when a node is a subzone of its own: by a label with its name that we, and nobody
 /// else, set.
 fn named_since(node: &Object) -> Option<Timestamp> {

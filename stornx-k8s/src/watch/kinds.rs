@@ -137,10 +137,15 @@ kind!(
             before: Option<&Node>,
             now: Option<&Node>,
         ) -> bool {
+            // A node that says where it is, or takes replicas; and whether routes can name it.
             let place = |node: &Node| {
-                (node.ready, node.schedulable, node.zone.clone(), node.region.clone())
+                let subzone = (node.subzone().to_owned(), node.named_since.is_some());
+                let open = (node.ready, node.schedulable);
+                map::node::is_settled(node).then(|| {
+                    (open, node.zone.clone(), node.region.clone(), subzone)
+                })
             };
-            before.map(place) != now.map(place)
+            before.and_then(place) != now.and_then(place)
         }
     }
 );

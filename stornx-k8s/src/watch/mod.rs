@@ -123,7 +123,9 @@ impl Shared {
         if K::PLACES {
             let nodes = self.read(|tables, _| {
                 let place = |node: &Node| (node.region.clone(), node.zone.clone());
-                tables.nodes.iter().map(|(_, node)| place(node)).collect::<BTreeSet<Place>>()
+                facts::places::nodes(tables)
+                    .map(|(_, node)| place(node))
+                    .collect::<BTreeSet<Place>>()
             });
             self.places.send_if_modified(|known| {
                 let new = *known != nodes;
