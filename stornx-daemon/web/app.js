@@ -1,7 +1,7 @@
 // Fetches what there is, follows what changes, and shows it.
 
 import * as charts from './charts.js';
-import { byId, clock, h, millis, money, number, percent, plural, rate, short, show, span, table, UNKNOWN } from './dom.js';
+import { byId, clock, h, instant, millis, money, number, percent, plural, rate, short, show, span, table, UNKNOWN } from './dom.js';
 import * as graph from './graph.js';
 
 const FEW = 6;
@@ -129,7 +129,8 @@ const pill = (kind, text) => h('span', { class: 'pill', 'data-state': kind }, te
 function result(decision) {
   const { name } = decision.result;
   if (name === 'done') return pill('done', 'done');
-  return ['not-tried', 'not-leader'].includes(name) ? pill('held', state.banner.dryRun ? 'would be done' : 'not tried') : pill('failed', name);
+  if (name === 'dry-run') return pill('held', 'would be done');
+  return ['not-tried', 'not-leader'].includes(name) ? pill('held', 'not tried') : pill('failed', name);
 }
 
 // The numbers behind a decision, whatever they are: `a.b` is a field within a field.
@@ -141,14 +142,23 @@ function numbers(value, name = '') {
 }
 const plain = (value) => (typeof value === 'number' ? number(value, Number.isInteger(value) ? 0 : 2) : String(value));
 
+// What is said in the place of what is not known here; null where a cycle is.
+function unknown() {
+  if (state.latest.cycle) return null;
+  const { stage, leader } = state.banner;
+  return stage === 'waiting' ? `Another StornX decides${leader ? `: ${leader}` : ''}. What it decides stands on its own page.` : 'Nothing is known yet.';
+}
+
 function decisions() {
   const all = state.latest.decisions;
-  if (all.length === 0) return show(byId('decisions'), h('p', { class: 'empty' }, 'Nothing had to be done yet.'));
+  if (all.length === 0) return show(byId('decisions'), h('p', { class: 'empty' }, unknown() ?? 'Nothing had to be done yet.'));
+  // Told again with every cycle until it is done: it stays the same thing.
+  const key = (one) => `${one.result.name === 'done' ? one.at : ''} ${one.service} ${one.host} ${one.kind}`;
   const item = (one) => h('li', {},
-    h('div', { class: 'line' }, h('time', { datetime: new Date(one.at).toISOString() }, clock(one.at)), result(one), graph.named(one.service, one.at), one.kind.replaceAll('-', ' '), one.times > 1 && `${number(one.times)} times`),
+    h('div', { class: 'line' }, h('time', { datetime: new Date(one.at).toISOString(), title: instant(one.at) }, clock(one.at)), result(one), graph.named(one.service, key(one)), one.kind.replaceAll('-', ' '), one.times > 1 && `${number(one.times)} times`),
     h('div', { class: 'what' }, h('strong', {}, `${one.why.charAt(0).toUpperCase()}${one.why.slice(1)}.`), ` Expected: ${one.expected.text}.`),
-    !['done', 'not-tried'].includes(one.result.name) && h('div', { class: 'note' }, one.result.text),
-    h('details', { 'data-key': `numbers ${one.at} ${one.service} ${one.host} ${one.kind}` }, h('summary', {}, 'numbers'), h('p', { class: 'note' }, one.action), h('dl', { class: 'numbers' }, numbers(Object.values(one.numbers)[0] ?? one.numbers).map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]))));
+    !['done', 'dry-run'].includes(one.result.name) && h('div', { class: 'note' }, one.result.text),
+    h('details', { 'data-key': `numbers ${key(one)}` }, h('summary', { 'data-key': `numbers of ${key(one)}` }, 'numbers'), h('p', { class: 'note' }, one.action), h('dl', { class: 'numbers' }, numbers(Object.values(one.numbers)[0] ?? one.numbers).map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]))));
   return show(byId('decisions'), h('ol', { class: 'list', reversed: true }, all.slice(0, shown.decisions).map(item)), more('decisions', all.length, decisions));
 }
 
@@ -167,10 +177,13 @@ function waiting() {
   const cycle = state.latest.cycle;
   const all = cycle?.waiting ?? [];
   const next = state.banner.nextCycle && h('p', { class: 'note' }, `The next cycle comes at ${clock(state.banner.nextCycle)}, or earlier when nodes or endpoints change.`);
-  if (all.length === 0) return show(byId('waiting'), next, h('p', { class: 'empty' }, 'Nothing waits: everything is where it should be.'));
+  if (all.length === 0) return show(byId('waiting'), next, h('p', { class: 'empty' }, unknown() ?? 'Nothing waits: everything is where it should be.'));
   const few = all.slice(0, shown.waiting);
   const kinds = Object.keys(WAITS).filter((kind) => few.some((one) => one.waitsFor === kind));
-  const item = (one) => h('li', {}, h('div', { class: 'line' }, graph.named(one.subject), { scale: 'count', move: 'places', route: 'routes' }[one.about] ?? one.about, one.left !== null && pill('held', span(one.left))), h('div', { class: 'what' }, one.reason.text));
+  // Routes are of a host: its service is what the graph shows.
+  const service = (subject) => (subject.includes('/') ? subject : cycle.hosts.find((host) => host.name === subject)?.service);
+  const name = (subject) => (service(subject) ? graph.named(service(subject), subject, subject) : short(subject));
+  const item = (one) => h('li', {}, h('div', { class: 'line' }, name(one.subject), { scale: 'count', move: 'places', route: 'routes' }[one.about] ?? one.about, one.left !== null && pill('held', span(one.left))), h('div', { class: 'what' }, one.reason.text));
   return show(byId('waiting'), next, kinds.map((kind) => h('div', { class: 'group' }, h('h3', {}, `${WAITS[kind]} (${all.filter((one) => one.waitsFor === kind).length})`), h('ul', { class: 'list' }, few.filter((one) => one.waitsFor === kind).map(item)))), more('waiting', all.length, waiting));
 }
 
@@ -185,7 +198,7 @@ function zones() {
       loss.served !== null && h('meter', { min: 0, max: 1, low: 0.7, high: 0.95, optimum: 1, value: loss.served, 'aria-label': `Share of requests served without ${zone.name}` }),
       h('p', { class: 'note' }, `${plural(zone.replicas, 'replica')} on ${plural(zone.nodes, 'node')}${zone.readyNodes < zone.nodes ? ` (${zone.readyNodes} ready)` : ''}. ${words.length > 0 ? `${words.join(', ')}: ` : 'Every service survives.'}${lost.join(', ')}`));
   };
-  show(byId('zones'), all.length > 0 ? all.map(one) : h('p', { class: 'empty' }, 'No zone is known.'));
+  show(byId('zones'), all.length > 0 ? all.map(one) : h('p', { class: 'empty' }, unknown() ?? 'No zone is known.'));
 }
 
 function inputs() {
@@ -201,7 +214,7 @@ function services() {
   const rows = all.slice(0, 100).map((it) => [graph.named(it.id), Object.entries(it.ready).map(([zone, count]) => `${zone} ${count}`).join(', ') || 'none', number(it.desired),
     it.utilisation === null ? UNKNOWN : `${number(it.utilisation)} %`, millis(it.p95Ms), rate(it.requests), it.scale.text, it.moves.text]);
   const left = all.length - rows.length + (cycle?.leftOut.services ?? 0);
-  show(byId('services'), table(head, rows), left > 0 && h('p', { class: 'note' }, `${number(left)} more with fewer requests: search for them above, or see the state as JSON.`));
+  show(byId('services'), table(head, rows), left > 0 && h('p', { class: 'note' }, `${number(left)} more with fewer requests: see the state as JSON; the search above finds their calls.`));
 }
 
 graph.wire();

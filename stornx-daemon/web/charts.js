@@ -20,10 +20,21 @@ export function draw(history, kept) {
   byId('history-note').textContent = points.length < 2
     ? 'There is history once there have been two cycles.'
     : `${plural(points.reduce((sum, point) => sum + point.cycles, 0), 'cycle')} since ${minute(points[0].at)}; ${span(history.keep)} are kept ${kept === 'file' ? 'in a file, over restarts' : 'in memory, until a restart'}.`;
-  show(byId('history'), points.length < 2 ? [] : CHARTS.map((chart) => one(chart, points)));
+  show(byId('history'), points.length < 2 ? [] : CHARTS.map((chart) => one(chart, chart.bars ? buckets(points, history.bucket) : points, history.bucket)));
 }
 
-function one(chart, points) {
+// Counts are of times of the same length: those of single cycles are added up as the older ones.
+function buckets(points, width) {
+  const joined = new Map();
+  for (const point of points) {
+    const at = Math.floor(point.at / width) * width;
+    const before = joined.get(at) ?? { at, writes: 0, moves: 0, scaleActions: 0 };
+    joined.set(at, { at, writes: before.writes + point.writes, moves: before.moves + point.moves, scaleActions: before.scaleActions + point.scaleActions });
+  }
+  return [...joined.values()];
+}
+
+function one(chart, points, bucket) {
   const first = points[0].at;
   const last = points[points.length - 1].at;
   const x = (at) => VIEW.left + ((at - first) / Math.max(1, last - first)) * (VIEW.right - VIEW.left);
@@ -42,7 +53,7 @@ function one(chart, points) {
     s('svg', { viewBox: `0 0 ${VIEW.width} ${VIEW.height}`, role: 'img', 'aria-label': words },
       s('line', { class: 'rule', x1: VIEW.left, x2: VIEW.right, y1: VIEW.top, y2: VIEW.top, 'stroke-dasharray': '2 4' }),
       s('line', { class: 'rule', x1: VIEW.left, x2: VIEW.right, y1: VIEW.bottom, y2: VIEW.bottom }),
-      chart.bars ? bars(values, points, x, y) : curve(values[0], points, x, y),
+      chart.bars ? bars(values, points, x, y) : curve(values[0], points, x, y, bucket),
       s('text', { x: VIEW.left, y: VIEW.top - 5 }, chart.text(most)),
       s('text', { x: VIEW.left, y: VIEW.bottom + 15 }, minute(first)),
       s('text', { x: VIEW.right, y: VIEW.bottom + 15, 'text-anchor': 'end' }, minute(last))));
@@ -54,15 +65,26 @@ function nice(value) {
   return [1, 2, 3, 5, 10].map((times) => times * power).find((top) => top >= value * 0.999) ?? value;
 }
 
-function curve(values, points, x, y) {
+// Nothing is known of a time without points: the curve is open there. Points of an hour ago and
+// before stand for a bucket each, younger ones for a cycle.
+const FINE = 3600000;
+function gaps(points, bucket) {
+  const distances = points.map((point, at) => (at === 0 ? 0 : point.at - points[at - 1].at));
+  const recent = distances.filter((one) => one > 0 && one < bucket).sort((a, b) => a - b);
+  const usual = recent[Math.floor(recent.length / 2)] ?? bucket;
+  const last = points[points.length - 1].at;
+  return distances.map((one, at) => one > 4 * (last - points[at].at > FINE ? Math.max(usual, bucket) : usual));
+}
+
+function curve(values, points, x, y, bucket) {
+  const open = gaps(points, bucket);
   const runs = [];
   let run = null;
   values.forEach((value, at) => {
-    if (value === undefined || value === null) run = null;
-    else {
-      if (!run) runs.push(run = []);
-      run.push([x(points[at].at), y(value)]);
-    }
+    if (value === undefined || value === null || open[at]) run = null;
+    if (value === undefined || value === null) return;
+    if (run) run.push([x(points[at].at), y(value)]);
+    else runs.push(run = [[x(points[at].at), y(value)]]);
   });
   const path = (run) => run.map(([px, py], at) => `${at === 0 ? 'M' : 'L'}${px.toFixed(1)} ${py.toFixed(1)}`).join('');
   return runs.flatMap((run) => [

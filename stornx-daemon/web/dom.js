@@ -45,8 +45,11 @@ export const millis = (value) => (known(value) ? `${number(value, value >= 10 ? 
 export const percent = (share, places = 0) => (known(share) ? `${number(share * 100, places)} %` : UNKNOWN);
 export const money = (value) => (known(value) ? `$${number(value, value === 0 ? 2 : value < 0.1 ? 4 : digits(value))}` : UNKNOWN);
 export const plural = (count, one, more = `${one}s`) => `${number(count)} ${count === 1 ? one : more}`;
-export const clock = (at) => (known(at) ? new Date(at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' }) : UNKNOWN);
-export const minute = (at) => new Date(at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
+// With the day where it is another one than today.
+const day = (at) => (new Date(at).toDateString() === new Date().toDateString() ? '' : `${new Date(at).toLocaleDateString('en', { day: 'numeric', month: 'short' })} `);
+export const clock = (at) => (known(at) ? day(at) + new Date(at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' }) : UNKNOWN);
+export const minute = (at) => day(at) + new Date(at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
+export const instant = (at) => new Date(at).toLocaleString([], { dateStyle: 'full', timeStyle: 'long' });
 
 export function span(ms) {
   if (!known(ms)) return UNKNOWN;

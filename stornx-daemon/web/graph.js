@@ -209,8 +209,8 @@ function node(id, service, zone, ready, box, first) {
 }
 
 // A service that can be chosen; `where` tells several of one name apart.
-function named(id, where = '') {
-  return h('button', { type: 'button', class: 'plain', 'data-key': `pick ${where} ${id}`, title: id, onclick: () => choice(id) }, short(id));
+function named(id, where = '', text = id) {
+  return h('button', { type: 'button', class: 'plain', 'data-key': `pick ${where} ${id}`, title: id, onclick: () => choice(id) }, short(text));
 }
 
 function calls(cycle, edges) {

@@ -37,7 +37,7 @@ use std::{
     },
 };
 
-pub use self::outcome::{CycleError, CycleOutcome, Phase};
+pub use self::outcome::{CycleError, CycleOutcome, DRY_RUN, Phase};
 use crate::{
     check::{self, Violation},
     decide,
@@ -293,7 +293,7 @@ impl Engine {
         if !violations.is_empty() {
             Some("the plan failed its check")
         } else if self.options.dry_run {
-            Some("dry run")
+            Some(DRY_RUN)
         } else {
             None
         }

@@ -14,6 +14,9 @@ use crate::{
     units::{Span, Timestamp},
 };
 
+/// Why nothing is carried out in a dry run, as the detail of [`PortError::NotTried`].
+pub const DRY_RUN: &str = "dry run";
+
 /// The steps of a cycle, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {

@@ -5,7 +5,11 @@ use std::{net::Ipv4Addr, sync::Arc, thread};
 
 use anyhow::Context as _;
 use stornx_core::{
-    engine::CycleOutcome, model::Snapshot, plan::Planned, policy::PricePolicy, ports::PortError,
+    engine::{CycleOutcome, DRY_RUN},
+    model::Snapshot,
+    plan::Planned,
+    policy::PricePolicy,
+    ports::PortError,
     units::Span,
 };
 use tokio::net::TcpListener;
@@ -80,7 +84,7 @@ pub(super) fn banner(scenario: Option<&str>, dry_run: bool, namespaces: Vec<Stri
 /// The cycle of a plan that nobody carries out.
 pub(super) fn dry(snapshot: Snapshot, planned: Planned) -> CycleOutcome {
     let not_tried = |action: &stornx_core::plan::Action| {
-        Err(PortError::NotTried { what: action.to_string(), detail: "dry run".to_owned() })
+        Err(PortError::NotTried { what: action.to_string(), detail: DRY_RUN.to_owned() })
     };
     CycleOutcome {
         at: snapshot.taken_at,

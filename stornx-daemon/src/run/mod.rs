@@ -345,6 +345,7 @@ impl Controller {
         } else {
             // What the last cycle found is somebody else's to tell now.
             self.metrics.forget_cycle();
+            self.board.stand_by();
             tracing::warn!(holder = lease.holder(), "this process does not lead any more");
         }
     }

@@ -38,6 +38,8 @@ enum Note {
     Cycle(Arc<CycleOutcome>),
     /// What was before is of another world.
     BeginAnew,
+    /// What is decided from now on is somebody else's to tell.
+    StandBy,
 }
 
 /// Where cycles are shown.
@@ -75,6 +77,11 @@ impl Board {
     /// Shows a cycle, and waits for its turn.
     pub(crate) fn show_all(&self, outcome: Arc<CycleOutcome>) {
         let _ = self.cycles.send(Note::Cycle(outcome));
+    }
+
+    /// Shows no cycle any more: somebody else decides. History stays.
+    pub(crate) fn stand_by(&self) {
+        let _ = self.cycles.send(Note::StandBy);
     }
 
     /// Forgets what was shown, history as well.
@@ -131,10 +138,9 @@ fn turn(
             }
             Note::BeginAnew => {
                 lock(history).clear();
-                let id = scribe.latest.id + 1;
-                scribe.latest = Latest { id, ..Latest::default() };
-                scribe.cycle = None;
+                scribe.forget();
             }
+            Note::StandBy => scribe.forget(),
         }
         documents.send_replace(Arc::new(scribe.document()));
     }
@@ -162,6 +168,12 @@ impl Scribe {
         self.cycle = Some(outcome.clone());
         self.decided(view::decisions(outcome));
         Some(point)
+    }
+
+    fn forget(&mut self) {
+        let id = self.latest.id + 1;
+        self.latest = Latest { id, ..Latest::default() };
+        self.cycle = None;
     }
 
     /// The newest first. What is decided again with the same result (a dry run does that

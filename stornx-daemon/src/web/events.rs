@@ -44,7 +44,8 @@ pub(crate) struct CycleEvent {
 struct Reader {
     documents: watch::Receiver<Arc<Document>>,
     banner_of: BannerOf,
-    banner: Banner,
+    /// As the reader knows it; told first, since it may have changed since the state was.
+    banner: Option<Banner>,
     look: time::Interval,
     until: Instant,
     stop: CancellationToken,
@@ -61,9 +62,8 @@ pub(super) fn stream(
     documents.mark_changed();
     let mut look = time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let banner = banner_of();
     let until = Instant::now() + LONGEST;
-    let reader = Reader { documents, banner_of, banner, look, until, stop, _seat: seat };
+    let reader = Reader { documents, banner_of, banner: None, look, until, stop, _seat: seat };
     let events = stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         Some((Ok(event), reader))
@@ -75,6 +75,7 @@ impl Reader {
     async fn next(&mut self) -> Option<Event> {
         loop {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return None,
                 changed = self.documents.changed() => {
                     changed.ok()?;
@@ -87,9 +88,9 @@ impl Reader {
                         return None;
                     }
                     let banner = (self.banner_of)();
-                    if banner != self.banner {
+                    if Some(&banner) != self.banner.as_ref() {
                         let data = serde_json::to_string(&banner).ok()?;
-                        self.banner = banner;
+                        self.banner = Some(banner);
                         return Some(Event::default().event("banner").data(data));
                     }
                 }

@@ -104,7 +104,7 @@ impl Point {
         let (here, there) = (f64::from(self.cycles), f64::from(other.cycles));
         let mean = |a: Option<f64>, b: Option<f64>| match (a, b) {
             (Some(a), Some(b)) => {
-                Some(super::view::round((a * here + b * there) / (here + there).max(1.0)))
+                Some(super::view::share((a * here + b * there) / (here + there).max(1.0)))
             }
             (one, None) | (None, one) => one,
         };

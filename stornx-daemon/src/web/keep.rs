@@ -8,11 +8,13 @@
 //! Two replicas may have one volume: what the other one wrote since is read before writing.
 
 use std::{
+    collections::hash_map::RandomState,
     fs::{self, File},
+    hash::BuildHasher as _,
     io::{ErrorKind, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
@@ -81,12 +83,42 @@ pub(crate) fn write(path: &Path, points: Vec<Point>) -> Result<(), FileError> {
     let failed = |source| FileError::Io { path: path.display().to_string(), source };
     let content = Content { format: FORMAT.to_owned(), points };
     let body = serde_json::to_string(&content).map_err(|error| failed(error.into()))?;
-    let beside = with_suffix(path, "new");
+    let beside = with_suffix(path, &format!("new-{}", own()));
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(format!("{body}\n{}\n", checksum(&body)).as_bytes())?;
         file.sync_all()
     });
-    written.and_then(|()| fs::rename(&beside, path)).map_err(failed)
+    let moved = written.and_then(|()| fs::rename(&beside, path));
+    moved.map_err(|error| {
+        // What could not be finished is not left; it may be the disk that is full.
+        let _ = fs::remove_file(&beside);
+        failed(error)
+    })
+}
+
+/// Tells the files of this process from those of another one that writes here, which has
+/// another host name and may have the same number.
+fn own() -> String {
+    static OWN: OnceLock<String> = OnceLock::new();
+    let made = || {
+        let seed = RandomState::new().hash_one(std::process::id());
+        format!("{seed:016x}")
+    };
+    OWN.get_or_init(made).clone()
+}
+
+/// Takes away what processes that died while writing have left long ago.
+fn tidy(path: &Path) {
+    const OLD: Duration = Duration::from_secs(3600);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let begins = format!("{}.new-", name.to_string_lossy());
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|data| data.modified()).map(|at| at.elapsed());
+        let old = matches!(age, Ok(Ok(age)) if age > OLD);
+        if old && entry.file_name().to_string_lossy().starts_with(&begins) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn checksum(text: &str) -> String {
@@ -157,15 +189,26 @@ struct Writer {
 
 impl Writer {
     fn begin(&mut self) {
-        self.take_over();
+        tidy(&self.path);
         // Said at the start, not with the first point: that is when somebody looks.
-        self.save();
+        self.keep();
+    }
+
+    /// Takes over what is there, then writes. What is there and cannot be read is not
+    /// written over: it may be readable again.
+    fn keep(&mut self) {
+        match self.take_over() {
+            Ok(()) => self.save(),
+            Err(error) => {
+                self.in_file.store(false, Ordering::Relaxed);
+                self.say(&error);
+            }
+        }
     }
 
     fn turn(&mut self, is_dirty: &Receiver<()>) {
         while is_dirty.recv().is_ok() {
-            self.take_over();
-            self.save();
+            self.keep();
             let until = Instant::now() + EVERY;
             let mut more = false;
             loop {
@@ -173,24 +216,28 @@ impl Writer {
                     Ok(()) => more = true,
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) if more => {
-                        self.take_over();
-                        return self.save();
+                        return self.keep();
                     }
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
             if more {
-                self.take_over();
-                self.save();
+                self.keep();
             }
         }
     }
 
     /// Reads what somebody else has written, and sets aside what cannot be read.
-    fn take_over(&mut self) {
-        let modified = fs::metadata(&self.path).and_then(|data| data.modified()).ok();
+    fn take_over(&mut self) -> Result<(), FileError> {
+        let modified = match fs::metadata(&self.path).and_then(|data| data.modified()) {
+            Ok(modified) => Some(modified),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(source) => {
+                return Err(FileError::Io { path: self.path.display().to_string(), source });
+            }
+        };
         if modified == self.seen {
-            return;
+            return Ok(());
         }
         match read(&self.path) {
             Ok(points) => {
@@ -209,9 +256,10 @@ impl Writer {
                     ),
                 }
             }
-            Err(error @ FileError::Io { .. }) => self.say(&error),
+            Err(error @ FileError::Io { .. }) => return Err(error),
         }
         self.seen = modified;
+        Ok(())
     }
 
     fn save(&mut self) {
@@ -311,6 +359,29 @@ mod tests {
             assert!(read(&path).unwrap().is_empty());
             assert!(known(&history).is_empty());
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.json");
+        // A folder in its place: the system refuses to read it, also for root.
+        fs::create_dir(&path).unwrap();
+        let history = history(&[10]);
+        let mut keeper = Keeper::start(path.clone(), history.clone());
+        keeper.notify();
+        keeper.end(LONG);
+        assert!(path.is_dir() && !keeper.in_file().load(Ordering::Relaxed));
+        // It can be read again: both go on.
+        fs::remove_dir(&path).unwrap();
+        write(&path, vec![point(5)]).unwrap();
+        let mut keeper = Keeper::start(path.clone(), history.clone());
+        keeper.notify();
+        keeper.end(LONG);
+        let points: Vec<_> = read(&path).unwrap().iter().map(|p| p.at.as_millis()).collect();
+        assert_eq!(points, [5, 10]);
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 1, "nothing is left beside it");
     }
 
     #[test]

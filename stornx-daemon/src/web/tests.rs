@@ -142,7 +142,7 @@ async fn what_a_dry_run_decides_again_is_counted_and_not_repeated() {
     let planned = cycle(false).outcomes.len();
     assert_eq!(state.latest.decisions.len(), planned);
     assert!(state.latest.decisions.iter().all(|one| one.times == 3));
-    assert!(state.latest.decisions.iter().all(|one| one.result.name == "not-tried"));
+    assert!(state.latest.decisions.iter().all(|one| one.result.name == "dry-run"));
 }
 
 #[tokio::test]
@@ -232,6 +232,8 @@ async fn readers_of_events_are_told_the_newest_and_are_few() {
     let first = next().await;
     assert!(first.contains("event: cycle") && first.contains("data: {\"id\":0}"), "{first}");
     assert!(first.contains("retry: ") && first.contains("id: 0"), "{first}");
+    let second = next().await;
+    assert!(second.contains("event: banner") && second.contains("dryRun"), "{second}");
     // One that does not read misses those between, and holds nobody.
     for _ in 0..5 {
         board.show_all(Arc::new(cycle(true)));

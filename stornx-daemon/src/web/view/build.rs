@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use stornx_core::{
-    engine::CycleOutcome,
+    engine::{CycleOutcome, DRY_RUN},
     ids::WorkloadRef,
     model::{Snapshot, Workload},
     plan::{Action, Planned},
     policy::PricePolicy,
+    ports::PortError,
     report::{HostReport, Report, WorkloadReport},
 };
 
@@ -68,8 +69,8 @@ fn summary(
         nodes: count(snapshot.nodes.len()),
         requests: total.map(|total| round(total.requests)),
         p95_ms: total.and_then(|total| total.p95()),
-        cross_zone: total.map(|total| total.cross_zone()),
-        errors: total.map(|total| total.errors()),
+        cross_zone: total.and_then(|total| total.cross_zone()),
+        errors: total.and_then(|total| total.errors()),
         // Cents of cents count in a small cluster.
         usd_per_hour: total.map(|total| (total.usd_per_hour * 1e6).round() / 1e6),
         moving: count(remembered.filter(|memory| memory.in_flight.is_some()).count()),
@@ -83,7 +84,7 @@ fn services(snapshot: &Snapshot, report: &Report) -> (Vec<Service>, usize) {
         .filter_map(|workload| Some((workload, report.workloads.get(&workload.id)?)))
         .collect();
     // Workloads lie in the order of their names: equals stay so.
-    all.sort_by_key(|(_, report)| std::cmp::Reverse(report.requests));
+    all.sort_by_key(|(workload, report)| std::cmp::Reverse((workload.managed, report.requests)));
     let left_out = all.len().saturating_sub(MOST_SERVICES);
     all.truncate(MOST_SERVICES);
     (all.into_iter().map(|(workload, report)| service(workload, report)).collect(), left_out)
@@ -162,7 +163,12 @@ pub(crate) fn decisions(outcome: &CycleOutcome) -> Vec<Decision> {
                 text: words::expected(&reason.expected),
             },
             result: Reason {
-                name: result_name(result).to_owned(),
+                name: match result {
+                    Err(PortError::NotTried { .. }) if !outcome.violations.is_empty() => "refused",
+                    Err(PortError::NotTried { detail, .. }) if detail == DRY_RUN => "dry-run",
+                    result => result_name(result),
+                }
+                .to_owned(),
                 text: match result {
                     Ok(()) => "done".to_owned(),
                     Err(error) => error.to_string(),

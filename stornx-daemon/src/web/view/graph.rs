@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use stornx_core::{
     engine::CycleOutcome,
-    ids::{HostName, ZoneName},
+    ids::{HostName, WorkloadRef, ZoneName},
     model::{Edge as Seen, RouteTable, RouteTraffic, Rule, Snapshot},
     plan::Action,
     policy::PricePolicy,
 };
 
-use super::{Edge, Edges, MOST_EDGES, Route, round};
+use super::{Edge, Edges, MOST_EDGES, Route, round, share};
 
 /// Weights that stand after a cycle, by host.
 pub(super) fn weights(outcome: &CycleOutcome) -> BTreeMap<&HostName, &RouteTable> {
@@ -62,16 +62,18 @@ impl Sums {
         (self.timed.0 > 0.0).then(|| round(self.timed.1 / self.timed.0))
     }
 
-    pub(super) fn cross_zone(&self) -> f64 {
+    /// `None` where there are no requests.
+    pub(super) fn cross_zone(&self) -> Option<f64> {
         self.share(self.crossing)
     }
 
-    pub(super) fn errors(&self) -> f64 {
+    /// `None` where there are no requests.
+    pub(super) fn errors(&self) -> Option<f64> {
         self.share(self.failing)
     }
 
-    fn share(&self, part: f64) -> f64 {
-        if self.requests > 0.0 { round(part / self.requests) } else { 0.0 }
+    fn share(&self, part: f64) -> Option<f64> {
+        (self.requests > 0.0).then(|| share(part / self.requests))
     }
 }
 
@@ -110,8 +112,9 @@ pub(super) fn answered(snapshot: &Snapshot) -> Option<BTreeMap<&ZoneName, f64>> 
 /// The edges of services whose names contain a text.
 pub(crate) fn found(outcome: &CycleOutcome, text: &str) -> Edges {
     let Some(snapshot) = &outcome.snapshot else { return Edges::default() };
-    let hit =
-        |edge: &Seen| edge.caller.as_str().contains(text) || edge.callee.as_str().contains(text);
+    let text = text.to_lowercase();
+    let names = |id: &WorkloadRef| id.as_str().to_lowercase().contains(&text);
+    let hit = |edge: &Seen| names(&edge.caller) || names(&edge.callee);
     let (edges, left_out) = edges(snapshot, &weights(outcome), hit);
     Edges { edges, left_out }
 }
@@ -151,8 +154,8 @@ fn one(edge: &Seen, weights: Option<&RouteTable>) -> Edge {
         host: edge.host.to_string(),
         requests: round(sums.requests),
         p95_ms: sums.p95(),
-        errors: sums.errors(),
-        cross_zone: sums.cross_zone(),
+        errors: sums.errors().unwrap_or_default(),
+        cross_zone: sums.cross_zone().unwrap_or_default(),
         bytes: edge.bytes().get().round(),
         routes: edge.routes.iter().map(route).collect(),
     }

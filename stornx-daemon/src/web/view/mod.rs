@@ -437,6 +437,11 @@ pub(crate) fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
+/// A share as the documents have it: a hundredth of a per cent of requests that fail is seen.
+pub(crate) fn share(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
 /// A count as the documents have it.
 pub(crate) fn count(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)

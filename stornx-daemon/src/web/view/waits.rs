@@ -82,7 +82,7 @@ fn scale(reason: &ScaleReason) -> Wait {
 const fn moves(reason: &MoveReason) -> Wait {
     match reason {
         MoveReason::Backoff { left } => Some((WaitsFor::Cooldown, Some(*left))),
-        MoveReason::BudgetUsedUp => Some((WaitsFor::Budget, None)),
+        MoveReason::BudgetUsedUp | MoveReason::NeedsOthers { .. } => Some((WaitsFor::Budget, None)),
         MoveReason::Started | MoveReason::Waiting { .. } | MoveReason::Finished => {
             Some((WaitsFor::UnderWay, None))
         }
@@ -99,6 +99,7 @@ const fn route(reason: &RouteReason) -> Wait {
     match reason {
         RouteReason::Backoff { left } => Some((WaitsFor::Cooldown, Some(*left))),
         RouteReason::Waits => Some((WaitsFor::Budget, None)),
+        RouteReason::SeenAlready => Some((WaitsFor::Counts, None)),
         RouteReason::RollingOut => Some((WaitsFor::UnderWay, None)),
         RouteReason::NoTraffic { .. } => Some((WaitsFor::Input, None)),
         RouteReason::NoRule

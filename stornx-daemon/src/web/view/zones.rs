@@ -10,7 +10,7 @@ use stornx_core::{
     report::{Report, WorkloadReport},
 };
 
-use super::{Loss, Lost, Zone, graph, round};
+use super::{Loss, Lost, Zone, graph, round, share};
 
 /// Most workloads that are named for one zone.
 const MOST_NAMED: usize = 10;
@@ -63,7 +63,7 @@ fn loss(zone: &ZoneName, managed: &[(&WorkloadRef, &WorkloadReport)]) -> Loss {
         let ready: u32 = report.ready.values().sum();
         let survivors = ready - ready_in(report, zone);
         if ready > 0 && (survivors == 0 || served.is_some_and(|served| served < 1.0)) {
-            lost.push(Lost { service: id.to_string(), survivors, served: served.map(round) });
+            lost.push(Lost { service: id.to_string(), survivors, served: served.map(share) });
         }
     }
     let gone = super::count(lost.iter().filter(|lost| lost.survivors == 0).count());
@@ -76,7 +76,7 @@ fn loss(zone: &ZoneName, managed: &[(&WorkloadRef, &WorkloadReport)]) -> Loss {
             .then_with(|| a.service.cmp(&b.service))
     });
     lost.truncate(MOST_NAMED);
-    Loss { served: (known > 0.0).then(|| round(served_in_all / known)), gone, short, worst: lost }
+    Loss { served: (known > 0.0).then(|| share(served_in_all / known)), gone, short, worst: lost }
 }
 
 /// Share of the demand of a workload that is served without a zone.
