@@ -52,6 +52,9 @@ pub enum AbortCause {
     NotAllowedAnyMore,
     /// Removing the victim would not be safe any more.
     Unsafe,
+    /// The controller of the replicas has not counted the replacement as Ready: it might
+    /// take another replica than the victim.
+    NotCounted,
     /// The replacement came up in another zone than it was meant for.
     Misplaced,
     /// The surge was never asked for, or is gone again: the move stopped half way.
@@ -149,8 +152,9 @@ pub enum Action {
         /// The replicas that go.
         victims: Vec<PodName>,
     },
-    /// Begin a move: record it, raise the count by one, the new replica on `to`; or raise
-    /// the minimum of its autoscaler by one; or evict the replica, the new one on `to`.
+    /// Begin a move: record it, mark the victim as the one that goes, raise the count by
+    /// one, the new replica on `to`; or mark it and raise the minimum of its autoscaler by
+    /// one; or evict the replica, the new one on `to`.
     StartMove {
         /// Of which workload.
         workload: WorkloadRef,
@@ -165,7 +169,8 @@ pub enum Action {
         /// Where the replacement goes.
         to: NodeName,
     },
-    /// The replacement is Ready: lower the count by one, the victim going.
+    /// The replacement is Ready, and counted as such by the controller of the replicas: lower
+    /// the count by one, the victim going.
     FinishMove {
         /// Of which workload.
         workload: WorkloadRef,

@@ -228,6 +228,7 @@ fn workload(
         startup: Some(Span::from_seconds(20)),
         min_ready: Span::ZERO,
         counted_by: stornx_core::model::CountBy::Unknown,
+        ready_counted: None,
         proxied: false,
         pods,
     }

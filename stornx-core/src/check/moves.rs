@@ -112,6 +112,10 @@ fn finish(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>)
     if ready.is_none_or(|pod| !ground.serves(pod)) {
         violations.push(wrong(action, format!("{replacement} is not Ready")));
     }
+    if let Some(counted) = known.ready_counted.filter(|counted| counted < observed) {
+        let detail = format!("its controller counts {counted} of {observed} replicas as Ready");
+        violations.push(wrong(action, detail));
+    }
     if u64::from(*observed) != u64::from(record.replicas_before) + 1 {
         let before = record.replicas_before;
         let detail = format!("{observed} replicas less one are not the {before} of before");

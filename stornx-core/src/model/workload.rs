@@ -305,6 +305,11 @@ pub struct Workload {
     /// Who changed that last.
     #[serde(default, skip_serializing_if = "CountBy::is_unknown")]
     pub counted_by: CountBy,
+    /// Replicas that its controller counts as Ready, by its own view of them
+    /// (`status.readyReplicas`). It may be behind: what it has not counted yet, it does not
+    /// reckon with. Absent where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_counted: Option<u32>,
     /// What one replica asks for.
     #[serde(default)]
     pub requests: Resources,

@@ -214,6 +214,9 @@ impl fmt::Display for AbortCause {
             Self::TimedOut => "the replacement was not ready in time",
             Self::Misplaced => "the replacement came up in another zone",
             Self::NeverBegan => "its first step was never carried out, or was taken back",
+            Self::NotCounted => {
+                "the controller of its replicas did not count the new one as Ready in time"
+            }
             Self::AnotherWent => "another replica went in the place of the one that was to",
             Self::VictimGone => "the old replica went by itself",
             Self::RolloutBegan => "a rollout began",

@@ -282,6 +282,7 @@ fn random_workload(random: &mut SplitMix64, number: usize, nodes: &[Node]) -> Wo
         startup: random.chance(50).then(|| Span::from_seconds(random.between(1, 60))),
         min_ready: Span::ZERO,
         counted_by: crate::model::CountBy::Unknown,
+        ready_counted: None,
         proxied: false,
         pods,
     }

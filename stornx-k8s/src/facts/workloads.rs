@@ -59,6 +59,7 @@ pub(crate) fn workloads(
             startup: median(&mut entry.startups),
             min_ready: record.min_ready,
             counted_by: record.counted_by,
+            ready_counted: Some(record.ready_counted),
             proxied: entry.proxied,
             pods: std::mem::take(&mut entry.pods),
         });

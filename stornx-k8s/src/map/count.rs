@@ -1,10 +1,14 @@
-//! The replica count of a workload, and who changed it last.
+//! The replica count of a workload, who changed it last, and how many replicas its
+//! controller counts as Ready.
 //!
 //! The second by `metadata.managedFields`: the API server notes there which manager set
 //! which field, also through the scale subresource, and takes the field from all others
 //! when its value changes. Whoever applies the same value on the server side owns it as
 //! well. The object of the scale subresource itself carries no managed fields (Kubernetes
 //! 1.34), so that a count is read from the workload.
+//!
+//! The third says how far the ReplicaSet controller has come with its own watch of pods: it
+//! counts what that has shown it. The Deployment controller adds up what its ReplicaSets say.
 
 use k8s_openapi::{
     api::apps::v1::{Deployment, StatefulSet},
@@ -30,6 +34,9 @@ pub(crate) struct Counted {
     pub(crate) version: String,
     /// The generation of what is wanted of it: another status leaves it as it is.
     pub(crate) generation: i64,
+    /// How many replicas its controller counts as Ready; none where it has not seen yet what
+    /// is wanted.
+    pub(crate) ready: u32,
 }
 
 /// What has a replica count.
@@ -40,11 +47,18 @@ pub(crate) trait Counts {
 impl Counts for Deployment {
     fn counted(&self) -> Counted {
         let spec = self.spec.as_ref();
-        counted(
+        let counted = counted(
             &self.metadata,
             spec.and_then(|spec| spec.replicas),
             spec.map(|spec| &spec.selector),
-        )
+        );
+        let status = self.status.as_ref();
+        let seen = status.and_then(|status| status.observed_generation).unwrap_or(0);
+        let ready = status.and_then(|status| status.ready_replicas);
+        Counted {
+            ready: if seen >= counted.generation { self::ready(ready) } else { 0 },
+            ..counted
+        }
     }
 }
 
@@ -68,7 +82,13 @@ fn counted(meta: &ObjectMeta, replicas: Option<i32>, selector: Option<&LabelSele
         first: 0,
         version: meta.resource_version.clone().unwrap_or_default(),
         generation: meta.generation.unwrap_or_default(),
+        ready: 0,
     }
+}
+
+/// A status says nothing of replicas that are Ready where there are none.
+pub(crate) fn ready(replicas: Option<i32>) -> u32 {
+    u32::try_from(replicas.unwrap_or(0)).unwrap_or(0)
 }
 
 /// Who set `spec.replicas`.

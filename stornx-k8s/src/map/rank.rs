@@ -43,6 +43,8 @@ pub(crate) struct Candidate {
     pub(crate) cost: Option<String>,
     /// It carries a mark of ours.
     pub(crate) marked: bool,
+    /// The mark stands as we set it: nobody has changed the cost since.
+    pub(crate) goes_first: bool,
 }
 
 /// A pod of this Deployment that is neither going nor gone; `None` for every other.
@@ -60,6 +62,7 @@ pub(crate) fn candidate(pod: &Pod, deployment: &str) -> Option<Candidate> {
     }
     let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).cloned();
     let marked = annotation(VICTIM).is_some();
+    let goes_first = marked && annotation(COST).as_deref() == Some(LOWEST);
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     Some(Candidate {
         name: meta.name.clone()?,
@@ -83,6 +86,7 @@ pub(crate) fn candidate(pod: &Pod, deployment: &str) -> Option<Candidate> {
             None => annotation(COST),
         },
         marked,
+        goes_first,
     })
 }
 

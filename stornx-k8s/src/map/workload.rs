@@ -47,6 +47,8 @@ pub(crate) struct WorkloadRecord {
     pub(crate) desired: u32,
     /// Who set it last.
     pub(crate) counted_by: CountBy,
+    /// `status.readyReplicas`.
+    pub(crate) ready_counted: u32,
     /// `spec.minReadySeconds`.
     pub(crate) min_ready: Span,
     /// What its replicas have in common.
@@ -123,6 +125,7 @@ pub(crate) fn deployment(object: &Deployment) -> Option<WorkloadRecord> {
         uid: meta.uid.clone().unwrap_or_default().into(),
         desired: wanted(spec.replicas),
         counted_by: count::counted_by(meta),
+        ready_counted: count::ready(status.and_then(|status| status.ready_replicas)),
         min_ready: seconds(spec.min_ready_seconds),
         settled: observed.then_some(template.fingerprint),
         template,
@@ -153,6 +156,7 @@ pub(crate) fn stateful_set(object: &StatefulSet) -> Option<WorkloadRecord> {
         uid: meta.uid.clone().unwrap_or_default().into(),
         desired: wanted(spec.replicas),
         counted_by: count::counted_by(meta),
+        ready_counted: count::ready(status.and_then(|status| status.ready_replicas)),
         min_ready: seconds(spec.min_ready_seconds),
         settled: observed.then_some(template.fingerprint),
         template,

@@ -86,7 +86,7 @@ async fn set(
     api.patch(name, &write_params(), &Patch::Merge(patch)).await.map(drop)
 }
 
-/// Raises the minimum to one more than there are.
+/// Marks the victim, then raises the minimum to one more than there are.
 pub(super) async fn raise(
     client: &Client,
     workload: &WorkloadRef,
@@ -96,7 +96,6 @@ pub(super) async fn raise(
 ) -> Result<(), PortError> {
     let there = victims::Replicas::read(client, workload, what).await?;
     there.expect_count(what, observed)?;
-    there.expect_there(what, victim)?;
     let api = autoscalers(client, workload.namespace().as_str());
     let (one, bounds) = over(&api, workload, what).await?;
     let name = one.metadata.name.as_deref().unwrap_or_default();
@@ -108,12 +107,17 @@ pub(super) async fn raise(
         return Err(refused(what, format!("{name} allows no more than {}", bounds.max)));
     }
     let held = held_value(HeldMinimum { before: bounds.min, raised });
+    there.mark_first(what, victim).await?;
     let done = set(&api, &one, Some(raised), Value::String(held)).await;
-    done.map_err(|error| port_error(what, &error))
+    let done = done.map_err(|error| port_error(what, &error));
+    if let Err(error) = &done {
+        there.take_back(victim, error).await;
+    }
+    done
 }
 
-/// Gives the minimum back. The replica that is to go is marked before, so that no other
-/// goes first; `stands_in` must be there and Ready then.
+/// Gives the minimum back. The replica that is to go is the only one marked then, so that no
+/// other goes first; `stands_in` must be there and Ready then.
 pub(super) async fn give_back(
     client: &Client,
     workload: &WorkloadRef,
@@ -131,16 +135,14 @@ pub(super) async fn give_back(
     if let Some(name) = stands_in {
         there.expect_ready(what, name)?;
     }
-    if let Some(name) = goes {
-        there.mark(what, name).await?;
+    match goes {
+        Some(name) => there.mark(what, name).await?,
+        None => there.unmark_others(what, &[]).await?,
     }
     let done = clear(client, &one).await.map_err(|error| port_error(what, &error));
-    match (&done, goes) {
-        // One without an answer may still arrive.
-        (Err(error), Some(name)) if !matches!(error, PortError::Unavailable { .. }) => {
-            there.take_back(name).await;
-        }
-        _ => {}
+    // The mark of a victim stands until the move is over, whoever wrote meanwhile.
+    if let (Err(error), Some(name), None) = (&done, goes, stands_in) {
+        there.take_back(name, error).await;
     }
     done
 }

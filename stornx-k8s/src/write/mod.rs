@@ -79,8 +79,8 @@ impl KubeActuator {
                     victims::remove_last(client, workload, what, *observed, victims).await
                 }
             },
-            Action::StartMove { workload, observed, way: MoveWay::Surge, .. } => {
-                self.scale(workload, what, *observed, observed.saturating_add(1)).await
+            Action::StartMove { workload, observed, way: MoveWay::Surge, victim, .. } => {
+                moves::surge(client, workload, what, *observed, victim).await
             }
             Action::StartMove { workload, observed, way: MoveWay::Evict, victim, .. } => {
                 moves::make_way(client, workload, what, *observed, victim).await

@@ -17,8 +17,33 @@ use super::{
     victims::{self, refused},
 };
 
+/// Marks the victim, then asks for its replacement.
+///
+/// The mark comes first, so that whoever has seen the replacement has seen the mark: its
+/// controller learns of pods by one watch, in the order in which they were written. It stands
+/// until the move is over.
+pub(super) async fn surge(
+    client: &Client,
+    workload: &WorkloadRef,
+    what: &str,
+    observed: u32,
+    victim: &PodName,
+) -> Result<(), PortError> {
+    let there = victims::Replicas::read(client, workload, what).await?;
+    there.expect_count(what, observed)?;
+    there.expect_settled(what)?;
+    there.mark_first(what, victim).await?;
+    let change = Change { what, observed, wanted: observed.saturating_add(1) };
+    let deployments = scale::deployments(client, workload);
+    let done = scale::change_from(&deployments, workload, change, &there.counted).await;
+    if let Err(error) = &done {
+        there.take_back(victim, error).await;
+    }
+    done
+}
+
 /// Lowers the count by one when that takes no replica away, because the last one asked
-/// for was never created.
+/// for was never created. Nobody goes, so no mark stays.
 pub(super) async fn give_up_missing(
     client: &Client,
     workload: &WorkloadRef,
@@ -33,6 +58,7 @@ pub(super) async fn give_up_missing(
         let detail = format!("{} replicas are there, none is missing", there.candidates.len());
         return Err(refused(what, detail));
     }
+    there.unmark_others(what, &[]).await?;
     let change = Change { what, observed, wanted };
     let deployments = scale::deployments(client, workload);
     scale::change_from(&deployments, workload, change, &there.counted).await

@@ -8,9 +8,12 @@
 //! arrive, and then the marks say which go: they stay, and are tidied up later. Marks
 //! that a crash left on others are taken off first.
 //!
-//! The controller chooses by what its own watch has shown it. A moment lies between the
-//! marks and the lower count ([`MARK_SEEN`]), so that one that is a little behind has seen
-//! the marks; one that is further behind may take another replica.
+//! The controller chooses by what its own watch of pods has shown it, which nothing ties to
+//! its watch of counts. At the end of a move there is proof that it has seen enough: the
+//! victim was marked before its replacement was asked for, and the controller counts that one
+//! as Ready, which was written later. Where there is no replacement, or the mark is not the
+//! one from the beginning, a moment lies between the marks and the lower count
+//! ([`MARK_SEEN`]): a controller that is further behind than that may take another replica.
 //!
 //! Of a StatefulSet: the highest ordinals go, whatever one marks; victims that are not
 //! those are refused.
@@ -37,7 +40,7 @@ use crate::{
     write_params,
 };
 
-/// How long after a mark the count is lowered. A watch shows a change within milliseconds.
+/// How long after a mark the count is lowered, where nothing proves that it was seen. A watch shows a change within milliseconds.
 const MARK_SEEN: Duration = Duration::from_millis(300);
 
 /// That something else was found than was expected.
@@ -87,6 +90,28 @@ impl Replicas {
         }
     }
 
+    /// That its controller knows of no more replicas than there are, so that one more is the
+    /// replacement.
+    pub(super) fn expect_settled(&self, what: &str) -> Result<(), PortError> {
+        let Counted { count, ready, .. } = self.counted;
+        if self.candidates.len() > usize::try_from(count).unwrap_or(usize::MAX) {
+            return Err(refused(what, "a replica is about to go"));
+        }
+        if ready > count {
+            return Err(refused(what, format!("its controller counts {ready} replicas as Ready")));
+        }
+        Ok(())
+    }
+
+    /// That its controller counts as many Ready as are asked for.
+    fn expect_counted(&self, what: &str) -> Result<(), PortError> {
+        let Counted { count, ready, .. } = self.counted;
+        if ready >= count {
+            return Ok(());
+        }
+        Err(refused(what, format!("its controller counts {ready} of {count} replicas as Ready")))
+    }
+
     /// That it is one of them.
     pub(super) fn expect_there(&self, what: &str, name: &PodName) -> Result<&Candidate, PortError> {
         let gone = || refused(what, format!("{name} is not a replica any more"));
@@ -105,12 +130,25 @@ impl Replicas {
         self.mark_only(what, &[one]).await
     }
 
+    /// Marks one of them at the beginning of a move. A mark on another one may be waited for:
+    /// then no move begins.
+    pub(super) async fn mark_first(&self, what: &str, name: &PodName) -> Result<(), PortError> {
+        let one = self.expect_there(what, name)?;
+        if let Some(other) = self.candidates.iter().find(|other| other.marked && *other != one) {
+            return Err(refused(what, format!("{} is marked", other.name)));
+        }
+        self.mark_only(what, &[one]).await
+    }
+
+    /// Whether these are marked since earlier, and nobody else is.
+    fn are_marked(&self, chosen: &[&Candidate]) -> bool {
+        let as_chosen = |one: &Candidate| chosen.contains(&one) == one.marked;
+        self.candidates.iter().all(as_chosen) && chosen.iter().all(|one| one.goes_first)
+    }
+
     /// Marks these, so that they go first; marks of ours on others come off.
     async fn mark_only(&self, what: &str, chosen: &[&Candidate]) -> Result<(), PortError> {
-        let is_left = |one: &&Candidate| one.marked && !chosen.contains(one);
-        for left in self.candidates.iter().filter(is_left) {
-            unmark(&self.pods, left).await.map_err(|error| port_error(what, &error))?;
-        }
+        self.unmark_others(what, chosen).await?;
         for (at, one) in chosen.iter().enumerate() {
             if let Err(error) = mark(&self.pods, one).await {
                 // What was asked for may have been done all the same.
@@ -121,10 +159,13 @@ impl Replicas {
         Ok(())
     }
 
-    /// Takes a mark back that was just set.
-    pub(super) async fn take_back(&self, name: &PodName) {
-        let marked: Vec<&Candidate> = self.find(name).into_iter().collect();
-        unmark_all(&self.pods, &marked).await;
+    /// Takes a mark back that was just set, unless what it was set for had no answer: that
+    /// may still arrive.
+    pub(super) async fn take_back(&self, name: &PodName, error: &PortError) {
+        if !matches!(error, PortError::Unavailable { .. }) {
+            let marked: Vec<&Candidate> = self.find(name).into_iter().collect();
+            unmark_all(&self.pods, &marked).await;
+        }
     }
 
     /// One of them by its name.
@@ -150,6 +191,19 @@ impl Replicas {
         }
     }
 
+    /// Takes our marks off all but these.
+    pub(super) async fn unmark_others(
+        &self,
+        what: &str,
+        kept: &[&Candidate],
+    ) -> Result<(), PortError> {
+        let is_left = |one: &&Candidate| one.marked && !kept.contains(one);
+        for left in self.candidates.iter().filter(is_left) {
+            unmark(&self.pods, left).await.map_err(|error| port_error(what, &error))?;
+        }
+        Ok(())
+    }
+
     /// Takes our marks off some of them.
     pub(super) async fn unmark(&self, what: &str, pods: &[PodName]) -> Result<(), PortError> {
         let named = |one: &&Candidate| pods.iter().any(|pod| pod.name() == one.name);
@@ -169,7 +223,7 @@ pub(super) struct Removal<'a> {
     pub(super) observed: u32,
     /// Those that go.
     pub(super) victims: &'a [PodName],
-    /// The one that takes over must be there and Ready.
+    /// The one that takes over must be there and Ready, and counted so by its controller.
     pub(super) stands_in: Option<&'a PodName>,
 }
 
@@ -186,6 +240,7 @@ impl Removal<'_> {
         there.expect_count(self.what, self.observed)?;
         if let Some(name) = self.stands_in {
             there.expect_ready(self.what, name)?;
+            there.expect_counted(self.what)?;
         }
         choose(&there.candidates, self.observed, self.victims)
             .map_err(|why| refused(self.what, why))
@@ -222,8 +277,10 @@ async fn take(
     let what = removal.what;
     let wanted = removal.wanted()?;
     let chosen = removal.choose(&there)?;
-    there.mark_only(what, &chosen).await?;
-    tokio::time::sleep(MARK_SEEN).await;
+    if removal.stands_in.is_none() || !there.are_marked(&chosen) {
+        there.mark_only(what, &chosen).await?;
+        tokio::time::sleep(MARK_SEEN).await;
+    }
     let Err(error) = lower(client, workload, removal, wanted, &there.counted).await else {
         return Ok(());
     };
@@ -234,7 +291,10 @@ async fn take(
         let found = scale::read(&deployments, workload.name(), what).await?;
         return if found.count == wanted { Ok(()) } else { Err(error) };
     }
-    unmark_all(&there.pods, &chosen).await;
+    if removal.stands_in.is_none() {
+        // At the end of a move it stays as long as the move does.
+        unmark_all(&there.pods, &chosen).await;
+    }
     Err(error)
 }
 

@@ -51,6 +51,12 @@ fn set_count(api: &Api, count: u32) {
     api.put(DEPLOYMENTS, object);
 }
 
+fn set_ready(api: &Api, ready: u32) {
+    let mut object = api.get(DEPLOYMENTS, "shop/cart").unwrap();
+    object["status"]["readyReplicas"] = json!(ready);
+    api.put(DEPLOYMENTS, object);
+}
+
 fn mark(api: &Api, pod_name: &str, before: &str) {
     let mut marked = pod("cart", pod_name, "n1");
     marked["metadata"]["annotations"][COST] = json!("-2147483648");
@@ -63,11 +69,77 @@ fn patches(api: &Api) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_move_begins_with_one_replica_more() {
+async fn a_move_begins_with_a_mark_and_one_replica_more() {
     let (api, actuator) = setup().await;
     conflict(actuator.apply(&start(3)).await);
     actuator.apply(&start(2)).await.unwrap();
     assert_eq!(replicas(&api), 3);
+    assert_eq!(annotation(&api, "cart-7d9f-a", COST), "-2147483648");
+    let requests = api.requests();
+    let at = |path: &str| {
+        let found = |request: &String| request.starts_with("PATCH") && request.contains(path);
+        requests.iter().position(found).unwrap()
+    };
+    assert!(at("/pods/cart-7d9f-a") < at("/deployments/cart"), "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_begins_only_where_its_replacement_can_be_told() {
+    let (api, actuator) = setup().await;
+    set_ready(&api, 3);
+    let text = conflict(actuator.apply(&start(2)).await);
+    assert!(text.contains("counts 3 replicas as Ready"), "{text}");
+    set_ready(&api, 2);
+    mark(&api, "cart-7d9f-b", "none");
+    let text = conflict(actuator.apply(&start(2)).await);
+    assert!(text.contains("cart-7d9f-b is marked"), "{text}");
+    assert_eq!((replicas(&api), patches(&api)), (json!(2), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_comes_off_when_no_replacement_was_asked_for() {
+    let (api, actuator) = setup().await;
+    for (status, mark) in [(403, Value::Null), (500, json!("none"))] {
+        api.fail("PATCH", "/deployments/cart/scale", [Fault::Status(status)]);
+        actuator.apply(&start(2)).await.unwrap_err();
+        assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), mark, "{status}");
+        assert_eq!(replicas(&api), 2);
+    }
+    api.fail("PATCH", "/pods/cart-7d9f-a", [Fault::Status(403)]);
+    actuator.apply(&start(2)).await.unwrap_err();
+    assert_eq!(replicas(&api), 2, "nothing is asked for without the mark");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_ends_only_while_its_replacement_is_counted() {
+    let (api, actuator) = setup().await;
+    let end = finish("cart-7d9f-a", "cart-7d9f-b");
+    mark(&api, "cart-7d9f-a", "7");
+    set_ready(&api, 1);
+    let text = conflict(actuator.apply(&end).await);
+    assert!(text.contains("counts 1 of 2 replicas as Ready"), "{text}");
+    set_ready(&api, 2);
+    let observed = |generation: i64| {
+        let mut object = api.get(DEPLOYMENTS, "shop/cart").unwrap();
+        object["status"]["observedGeneration"] = json!(generation);
+        api.put(DEPLOYMENTS, object);
+    };
+    observed(0);
+    let text = conflict(actuator.apply(&end).await);
+    assert!(text.contains("counts 0 of 2 replicas as Ready"), "its controller is behind: {text}");
+    observed(1);
+    // A mark that somebody else has changed the cost of is set anew, and stays when the
+    // count is not lowered.
+    let mut object = api.get(PODS, "shop/cart-7d9f-a").unwrap();
+    object["metadata"]["annotations"][COST] = json!("3");
+    api.put(PODS, object);
+    api.fail("PATCH", "/deployments/cart/scale", [Fault::Status(403)]);
+    actuator.apply(&end).await.unwrap_err();
+    assert_eq!(annotation(&api, "cart-7d9f-a", COST), "-2147483648");
+    assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), "7");
+    let before = patches(&api);
+    actuator.apply(&end).await.unwrap();
+    assert_eq!((replicas(&api), patches(&api)), (json!(1), before + 1), "the count alone");
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,6 +237,7 @@ async fn the_minimum_of_an_autoscaler_is_raised_and_given_back() {
     conflict(actuator.apply(&hold(3)).await);
     actuator.apply(&hold(2)).await.unwrap();
     assert_eq!(minimum(&api), (json!(3), json!("1/3")));
+    assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), "none");
     assert_eq!(replicas(&api), 2, "the count is left to the autoscaler");
     let text = conflict(actuator.apply(&hold(2)).await);
     assert!(text.contains("is raised already"), "{text}");
@@ -211,14 +284,19 @@ async fn a_minimum_is_raised_no_higher_than_the_maximum_and_anothers_stays() {
 async fn a_mark_comes_off_when_the_minimum_was_not_given_back() {
     let (api, actuator) = setup().await;
     autoscaler(&api, 3, Some("1/3"));
-    let ending = Some(MoveEnding::Finish { replacement: name("cart-7d9f-b") });
-    let finish = give_back(Some("cart-7d9f-a"), ending);
+    mark(&api, "cart-7d9f-a", "none");
+    let ending = Some(MoveEnding::Undo { cause: AbortCause::TimedOut });
+    let undo = give_back(Some("cart-7d9f-b"), ending);
     for (status, mark) in [(403, Value::Null), (500, json!("none"))] {
         api.fail("PATCH", "/horizontalpodautoscalers/cart", [Fault::Status(status)]);
-        actuator.apply(&finish).await.unwrap_err();
-        assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), mark, "{status}");
+        actuator.apply(&undo).await.unwrap_err();
+        assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), Value::Null, "the victim stays");
+        assert_eq!(annotation(&api, "cart-7d9f-b", VICTIM), mark, "{status}");
         assert_eq!(minimum(&api), (json!(3), json!("1/3")));
     }
+    let ending = Some(MoveEnding::Undo { cause: AbortCause::VictimGone });
+    actuator.apply(&give_back(None, ending)).await.unwrap();
+    assert_eq!(annotation(&api, "cart-7d9f-b", VICTIM), Value::Null, "nobody is to go");
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,8 +307,10 @@ async fn a_surge_that_never_came_is_given_up_by_the_count_alone() {
     assert_eq!(replicas(&api), 2);
 
     set_count(&api, 3);
+    mark(&api, "cart-7d9f-a", "none");
     actuator.apply(&give_up(3, None)).await.unwrap();
-    assert_eq!((replicas(&api), patches(&api)), (json!(2), 1));
+    assert_eq!((replicas(&api), patches(&api)), (json!(2), 2));
+    assert_eq!(annotation(&api, "cart-7d9f-a", VICTIM), Value::Null);
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@ pub(crate) fn deployment(name: &str, replicas: u32) -> Value {
                     "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } } }] }
             }
         },
-        "status": { "observedGeneration": 1 }
+        "status": { "observedGeneration": 1, "readyReplicas": replicas }
     })
 }
 

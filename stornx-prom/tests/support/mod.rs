@@ -64,6 +64,7 @@ pub(crate) fn workload(id: &str, pods: &[(&str, &str)]) -> Workload {
         startup: None,
         min_ready: Span::ZERO,
         counted_by: stornx_core::model::CountBy::Unknown,
+        ready_counted: None,
         proxied: false,
         pods,
     }

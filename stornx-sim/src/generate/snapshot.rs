@@ -172,6 +172,7 @@ fn workload(
         managed: true,
         desired: sizes.replicas[at],
         counted_by: CountBy::Unknown,
+        ready_counted: None,
         requests: resources(sizes.requests[at]),
         limits: None,
         constraints: Constraints {

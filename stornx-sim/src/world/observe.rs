@@ -48,7 +48,8 @@ impl World {
 
     fn workload(&self, service: usize) -> Workload {
         let (model, state) = (&self.model.services[service], &self.services[service]);
-        let pods = state.pods.iter().map(|pod| self.pod(*pod)).collect();
+        let pods: Vec<Pod> = state.pods.iter().map(|pod| self.pod(*pod)).collect();
+        let ready = pods.iter().filter(|pod| pod.phase == PodPhase::Ready).count();
         let mut workload = Workload {
             id: model.workload.clone(),
             managed: false,
@@ -63,6 +64,8 @@ impl World {
             startup: Some(Span::from_millis(model.startup / MILLISECOND)),
             min_ready: Span::ZERO,
             counted_by: stornx_core::model::CountBy::Unknown,
+            // Its replica sets are never behind.
+            ready_counted: u32::try_from(ready).ok(),
             proxied: false,
             pods,
         };

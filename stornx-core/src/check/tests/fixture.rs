@@ -142,6 +142,7 @@ fn workload(name: &str, nodes: &[&str]) -> Workload {
         startup: None,
         min_ready: Span::ZERO,
         counted_by: crate::model::CountBy::Unknown,
+        ready_counted: None,
         proxied: false,
         pods: pods.collect(),
     }

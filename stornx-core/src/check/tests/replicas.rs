@@ -211,6 +211,12 @@ fn moves_end_by_their_record() {
     for phase in [PodPhase::Pending, PodPhase::Starting, PodPhase::Unready] {
         caught(finish(), |f| f.pod("cart-5").phase = phase, order);
     }
+    let counted = |f: &mut Fixture, less: u32| {
+        let cart = f.workload("cart");
+        cart.ready_counted = Some(cart.desired - less);
+    };
+    passes(finish(), |f| counted(f, 0));
+    caught(finish(), |f| counted(f, 1), order);
     for valid in [abort(), close()] {
         caught(valid, |f| f.memory.workloads.clear(), order);
     }

@@ -141,6 +141,7 @@ impl<'a> Reading<'a> {
             victim_stands: self.active().any(|pod| pod.pod.name == self.record.victim),
             victim_may_go,
             warm: self.is_warm(&surge),
+            counted: workload.ready_counted.is_none_or(|ready| ready >= workload.desired),
             surge,
             surge_may_go,
             excess: self.excess(),

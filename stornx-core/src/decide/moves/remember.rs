@@ -340,6 +340,7 @@ impl Cycle<'_> {
         match cause {
             AbortCause::TimedOut
             | AbortCause::Unsafe
+            | AbortCause::NotCounted
             | AbortCause::Misplaced
             | AbortCause::AnotherWent => self.disappoint(remembered),
             AbortCause::VictimGone => {

@@ -15,7 +15,7 @@
 //! | before | no ending is recorded | after a grace: the surge was never asked for: close |
 //! | before + 1 | fewer replicas than that | wait; after the time-out give up, nobody goes |
 //! | before + 1 | the victim gone | one replica too many since its loss was made up for: one goes |
-//! | before + 1 | the surge is Ready on its place | once it is available and warm: finish, when that is safe; else wait |
+//! | before + 1 | the surge is Ready on its place | once it is available, warm and counted by its controller: finish, when that is safe; else wait, and after the time-out give up, the surge goes |
 //! | before + 1 | the surge is Ready elsewhere | give up, the surge goes |
 //! | before + 1 | the surge is not Ready, or never came | wait; after the time-out give up, the surge goes |
 //!
@@ -101,6 +101,9 @@ pub(super) struct Sight {
     /// warm-up time: it serves as much as the victim does, and no route has to make way
     /// for it.
     pub(super) warm: bool,
+    /// Its controller counts as many Ready as are asked for, the replacement among them. It
+    /// has seen then what was written before that one was Ready: the mark of the victim.
+    pub(super) counted: bool,
     /// Removing the surge breaks no floor.
     pub(super) surge_may_go: bool,
     /// When the victim is gone: the newcomer that is one too many, if it may go.
@@ -220,10 +223,13 @@ fn surged(sight: &Sight, timeout: Span) -> Step {
             undo(Some(pod), AbortCause::NotAllowedAnyMore)
         }
         Surge::Ready(_) if !unwanted && !sight.warm => Step::Wait,
-        Surge::Ready(pod) if !unwanted && sight.victim_may_go => {
+        Surge::Ready(pod) if !unwanted && sight.victim_may_go && sight.counted => {
             Step::Finish { replacement: pod.clone() }
         }
-        Surge::Ready(pod) if late && sight.surge_may_go => undo(Some(pod), AbortCause::Unsafe),
+        Surge::Ready(pod) if late && sight.surge_may_go => {
+            let safe = sight.victim_may_go && !sight.counted;
+            undo(Some(pod), if safe { AbortCause::NotCounted } else { AbortCause::Unsafe })
+        }
         // Removing either would break a floor: waiting is the only safe step.
         Surge::Ready(_) | Surge::Misplaced(_) => Step::Wait,
     }

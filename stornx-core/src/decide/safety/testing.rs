@@ -96,6 +96,7 @@ impl World {
             startup: None,
             min_ready: Span::ZERO,
             counted_by: crate::model::CountBy::Unknown,
+            ready_counted: None,
             proxied: false,
             pods,
         });

@@ -49,6 +49,11 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::own("crash_at_every_write", stage::options(), crashes),
         Test::own("late_request_of_a_scale_down", stage::options(), late::late),
         Test::own("others_at_every_write", stage::options(), others::others),
+        Test::own(
+            "move_under_a_controller_that_is_behind",
+            stage::options(),
+            behind::behind_a_move,
+        ),
     ];
     if behind::is_asked_for() {
         tests.push(Test::own("controller_that_is_behind", stage::options(), behind::behind));
@@ -194,19 +199,19 @@ fn in_short_form(case: &Case) -> bool {
     let at = (case.at.name.as_str(), case.at.nth);
     let later = case.away == Away::Long;
     match (case.scenario, at, case.fault) {
-        (Scenario::Move, ("count 4", _), Fault::KillBefore | Fault::KillAfter)
+        (Scenario::Move, ("mark" | "count 4", _), Fault::KillBefore | Fault::KillAfter)
         | (Scenario::Grow, ("count 4", _), Fault::KillAfter)
         | (Scenario::EvictionMove | Scenario::Release, ("eviction", _), Fault::KillAfter) => later,
-        (Scenario::Move, ("mark" | "count 3", _), Fault::KillAfter) => !later,
-        (Scenario::Move, ("mark" | "count 3", _), Fault::KillBefore) => later,
+        (Scenario::Move, ("count 3", _), Fault::KillAfter) => !later,
+        (Scenario::Move, ("count 3", _), Fault::KillBefore) => later,
         (Scenario::Move, _, Fault::KillBefore) => !later,
         (Scenario::Move, _, Fault::KillAfter) => later,
         (Scenario::Move, ("memory: move + intent", _), Fault::Fail | Fault::Conflict)
-        | (Scenario::Move, ("mark", _), Fault::Delay)
+        | (Scenario::Move, ("count 3", _), Fault::Delay)
         | (Scenario::Grow, ("count 4", _), Fault::Duplicate)
         | (Scenario::Shrink, ("count 3", _), Fault::Conflict) => true,
         (Scenario::UndoneMove, ("count 3", _), Fault::KillBefore)
-        | (Scenario::NeverReady, ("mark", _), Fault::KillAfter)
+        | (Scenario::NeverReady, ("mark", 2), Fault::KillAfter)
         | (Scenario::ShrinkByTwo, ("mark", 2), Fault::KillBefore) => !later,
         _ => false,
     }

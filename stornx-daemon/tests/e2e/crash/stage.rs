@@ -100,6 +100,8 @@ pub(super) struct Stage {
     /// Node of the first victim.
     pub(super) from: String,
     to: String,
+    /// The time-out of moves, where it is not the scenario's.
+    timeout: Option<Span>,
 }
 
 /// What is left in the end.
@@ -196,7 +198,13 @@ impl Stage {
             open: Arc::new(AtomicBool::new(true)),
             from,
             to,
+            timeout: None,
         })
+    }
+
+    /// The same, moves having so much time.
+    pub(super) fn patient(self, timeout: Span) -> Self {
+        Self { timeout: Some(timeout), ..self }
     }
 
     /// A process of the daemon, its clock `ahead` of the wall's.
@@ -217,9 +225,11 @@ impl Stage {
             }
             scenario.propose(workload, node.name.clone(), &victims).into_iter().collect()
         };
+        let mut policy = scenario.policy(&self.namespace)?;
+        policy.moves.timeout = self.timeout.unwrap_or(policy.moves.timeout);
         let setup = Setup {
             name: self.namespace.clone(),
-            policy: scenario.policy(&self.namespace)?,
+            policy,
             propose: Arc::new(propose),
             webhook: Some(stornx_testbed::ports::free()?),
             write,

@@ -194,13 +194,14 @@ fn without_steering_nothing_is_intended() {
 fn only_our_own_failures_count_as_such() {
     use AbortCause::{
         AnotherWent, AutoscalerAppeared, CountChanged, Misplaced, NeverBegan, NotAllowedAnyMore,
-        RolloutBegan, TimedOut, Unsafe, VictimGone,
+        NotCounted, RolloutBegan, TimedOut, Unsafe, VictimGone,
     };
     let cases = [
         (TimedOut, 1, 1200),
         (Unsafe, 1, 1200),
         (Misplaced, 1, 1200),
         (AnotherWent, 1, 1200),
+        (NotCounted, 1, 1200),
         (VictimGone, 0, 600),
         (RolloutBegan, 0, 600),
         (CountChanged, 0, 600),

@@ -29,6 +29,7 @@ fn ready() -> Sight {
         victim_may_go: true,
         surge: Surge::Ready(pod_name("new")),
         warm: true,
+        counted: true,
         surge_may_go: true,
         excess: None,
         all_replaced: false,
@@ -43,7 +44,7 @@ fn undo(cause: AbortCause) -> Step {
 fn each_state_has_its_answer() {
     use AbortCause::{
         AnotherWent, AutoscalerAppeared, CountChanged, Misplaced, NeverBegan, NotAllowedAnyMore,
-        RolloutBegan, TimedOut, Unsafe, VictimGone,
+        NotCounted, RolloutBegan, TimedOut, Unsafe, VictimGone,
     };
     let late = Span::from_seconds(301);
     let after_grace = Span::from_seconds(91);
@@ -94,6 +95,13 @@ fn each_state_has_its_answer() {
         ),
         ("unsafe", Sight { victim_may_go: false, ..ready() }, Step::Wait),
         ("unsafe, late", Sight { victim_may_go: false, waited: late, ..ready() }, undo(Unsafe)),
+        ("not counted", Sight { counted: false, ..ready() }, Step::Wait),
+        ("not counted, late", Sight { counted: false, waited: late, ..ready() }, undo(NotCounted)),
+        (
+            "not counted and unsafe, late",
+            Sight { counted: false, victim_may_go: false, waited: late, ..ready() },
+            undo(Unsafe),
+        ),
         (
             "nothing may go",
             Sight { victim_may_go: false, surge_may_go: false, waited: late, ..ready() },
@@ -203,6 +211,7 @@ fn all_sights() -> Vec<Sight> {
     sights = vary(sights, &both, |s, v| s.victim_stands = v);
     sights = vary(sights, &both, |s, v| s.victim_may_go = v);
     sights = vary(sights, &both, |s, v| s.warm = v);
+    sights = vary(sights, &both, |s, v| s.counted = v);
     sights = vary(sights, &both, |s, v| s.surge_may_go = v);
     vary(sights, &both, |s, v| s.all_replaced = v)
 }
@@ -221,6 +230,7 @@ fn no_state_breaks_a_promise() {
                     && sight.victim_stands
                     && sight.victim_may_go
                     && sight.warm
+                    && sight.counted
                     && sight.surge == Surge::Ready(replacement.clone()),
                 "{sight:?}"
             ),
@@ -275,10 +285,11 @@ fn each_state_of_a_held_minimum_has_its_answer() {
     let rolled = || Sight { standing: Standing::HandsOff, ..held() };
     let cases = [
         ("ready", held(), finish.clone()),
-        ("decided before a crash", Sight { held: true, ..finishing() }, finish),
+        ("decided before a crash", Sight { held: true, ..finishing() }, finish.clone()),
         ("warming up", Sight { warm: false, ..held() }, Step::Wait),
         ("not safe", Sight { victim_may_go: false, ..held() }, Step::Wait),
         ("not safe, late", Sight { victim_may_go: false, waited: late, ..held() }, undo(Unsafe)),
+        ("not counted", Sight { counted: false, ..held() }, finish),
         ("coming", Sight { surge: coming(), ..held() }, Step::Wait),
         ("coming, late", Sight { surge: coming(), waited: late, ..held() }, undo(TimedOut)),
         ("no room", Sight { surge: unbound(), ..held() }, Step::Wait),

@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Pods,
     Deployments,
     Autoscalers,
+    /// Pods, as the controllers of the loads watch them.
+    Controllers,
 }
 
 /// One thing that happens.
@@ -49,6 +51,10 @@ pub(super) enum Step {
     Fault(Fault),
 }
 
+/// Versions that the controllers of the loads may be behind: the one that they see stands
+/// for as long as they do not catch up.
+const CONTROLLERS_LAG: usize = 1;
+
 /// How far the search goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -67,6 +73,9 @@ pub(super) struct Bounds {
     /// Controllers act between the writes of a cycle, not only faults and people.
     pub(super) within_cycles: bool,
     pub(super) checks: Checks,
+    /// The controllers of the loads may see their pods late: until they catch up, they act
+    /// by what stood at one moment.
+    pub(super) controllers: bool,
     /// An autoscaler is over each load, and moves hold its minimum.
     pub(super) holds: bool,
     /// The world is calmed.
@@ -167,19 +176,26 @@ fn watches(state: &State, bounds: &Bounds, steps: &mut Vec<Step>) {
     of(&state.pods, Kind::Pods, bounds, steps);
     of(&state.deployments, Kind::Deployments, bounds, steps);
     of(&state.autoscalers, Kind::Autoscalers, bounds, steps);
+    if !state.controllers.old.is_empty() {
+        steps.push(Step::Deliver(Kind::Controllers));
+    }
+    if state.controllers.lags {
+        steps.push(Step::Relist(Kind::Controllers));
+    }
 }
 
 fn controllers(state: &State, at: usize, load: &Load, steps: &mut Vec<Step>) {
     if load.known_count != load.deployment.count {
         steps.push(Step::Scale(at));
     }
-    if may_create(load) {
+    if may_create(state, at) {
         steps.push(Step::Create(at));
     }
-    if load.active() > load.known_count {
-        let first = load.pods.iter().map(order).min();
-        let goes = |pod: &&Pod| Some(order(pod)) == first;
-        steps.extend(load.pods.iter().filter(goes).map(|pod| Step::Remove(at, pod.name)));
+    let known = state.known_pods(at);
+    if known.len() > usize::from(load.known_count) && !load.expects {
+        let first = known.iter().map(order).min();
+        let goes = |pod: &&Pod| Some(order(pod)) == first && load.pod(pod.name).is_some();
+        steps.extend(known.iter().filter(goes).map(|pod| Step::Remove(at, pod.name)));
     }
     for pod in &load.pods {
         match (pod.node, pod.phase) {
@@ -208,8 +224,11 @@ pub(super) fn order(pod: &Pod) -> (Phase, bool) {
     (pod.phase, !pod.marked)
 }
 
-pub(super) fn may_create(load: &Load) -> bool {
-    load.active() < load.known_count && !(load.quota && load.active() >= BEFORE)
+pub(super) fn may_create(state: &State, at: usize) -> bool {
+    let load = &state.loads[at];
+    state.known_pods(at).len() < usize::from(load.known_count)
+        && !load.expects
+        && !(load.quota && load.active() >= BEFORE)
 }
 
 /// The intent that the webhook tells a pod that is created now.
@@ -249,6 +268,8 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
         Step::Deliver(Kind::Pods) => drop(next.pods.old.remove(0)),
         Step::Deliver(Kind::Deployments) => drop(next.deployments.old.remove(0)),
         Step::Deliver(Kind::Autoscalers) => drop(next.autoscalers.old.remove(0)),
+        Step::Deliver(Kind::Controllers) => drop(next.controllers.old.remove(0)),
+        Step::Relist(Kind::Controllers) => next.controllers = Watch::new(false),
         Step::Relist(Kind::Pods) => next.pods = Watch::new(bounds.always_late),
         Step::Relist(Kind::Deployments) => next.deployments = Watch::new(bounds.always_late),
         Step::Relist(Kind::Autoscalers) => next.autoscalers = Watch::new(bounds.always_late),
@@ -278,9 +299,21 @@ pub(super) fn happen(state: &State, product: &Product, bounds: &Bounds, step: St
         Step::Collect(at, name) => next.loads[at].pods.retain(|pod| pod.name != name),
         Step::EndRollout(at, done) => end_rollout(&mut next, product, at, done),
     }
+    if state.controllers.lags && next.controllers.lags {
+        let before = state.pods_now();
+        if before != next.pods_now() {
+            next.controllers.moved_on(before, CONTROLLERS_LAG);
+        }
+    }
+    let behind = !next.controllers.old.is_empty();
+    for (at, load) in next.loads.iter_mut().enumerate() {
+        let acted = matches!(step, Step::Create(of) | Step::Remove(of, _) if of == at);
+        load.expects = behind && (load.expects || acted);
+    }
+    next.count_ready();
     if let Some(Late::Count { load, .. }) = next.late
         && bounds.checks.version_at_count
-        && state.loads[load].deployment != next.loads[load].deployment
+        && state.loads[load].deployment.wanted() != next.loads[load].deployment.wanted()
     {
         next.late = None; // It was for another version, and will be refused.
     }
@@ -317,6 +350,7 @@ fn free_name(state: &State, product: &Product, at: usize) -> u8 {
     let bits = |pods: &[Pod]| pods.iter().fold(0_u32, |bits, pod| bits | 1 << pod.name);
     let of_memory = |memory: u32| product.remembered(memory, at).names;
     let mut used = bits(&state.loads[at].pods) | of_memory(state.store) | 0b111;
+    used |= state.controllers.old.iter().fold(0, |used, version| used | bits(&version[at]));
     used |= state.pods.old.iter().fold(0, |used, version| used | bits(&version[at]));
     if let Daemon::Busy(cycle) = &state.daemon {
         used |= product.names(cycle.thread, at);
@@ -339,10 +373,21 @@ pub(super) fn create(state: &mut State, product: &Product, at: usize, steered: O
 }
 
 fn remove(state: &mut State, at: usize, name: u8) {
+    let behind = !state.controllers.old.is_empty();
     let load = &mut state.loads[at];
+    // Whoever looks at the pods as they are would take this one. What faults have made of
+    // them in between is no matter of the mark.
+    let first = load.pods.iter().min_by_key(|pod| order(pod));
+    let planned = first.filter(|pod| pod.marked && pod.name < BEFORE).map(|pod| pod.name);
+    let proven = load.judge.known_by_us && load.judge.toll == 0 && !load.judge.marked_late;
+    if proven && planned.is_some_and(|one| one != name) {
+        state.broken |= Broken::ANOTHER;
+    }
     let serves = load.pod(name).is_some_and(|pod| pod.phase == Phase::Ready);
     load.pods.retain(|pod| pod.name != name);
-    if serves && load.judge.known_by_us {
+    // What a controller has not seen yet of what faults took, it cannot reckon with.
+    let unaware = behind && load.judge.toll > 0;
+    if serves && load.judge.known_by_us && !unaware {
         let needed = load.judge.wish.min(load.known_count);
         if load.ready() < needed {
             state.broken |= Broken::READY;

@@ -30,6 +30,11 @@ pub(super) struct Checks {
     /// A write to a count holds only for the version of the Deployment that was read just
     /// before, also when it arrives late.
     pub(super) version_at_count: bool,
+    /// A victim is marked before its replacement is asked for.
+    pub(super) mark_at_surge: bool,
+    /// A count is lowered for a replacement only while its controller counts as many Ready as
+    /// are asked for. Without it nobody says how many are counted.
+    pub(super) counted_at_lower: bool,
     /// A victim is marked only while all others are alike or better.
     pub(super) order_at_lower: bool,
     /// A write to a minimum holds only for the version of the autoscaler that was read, also
@@ -46,6 +51,8 @@ impl Checks {
         missing_at_abort: true,
         owner_at_lower: true,
         version_at_count: true,
+        mark_at_surge: true,
+        counted_at_lower: true,
         order_at_lower: true,
         version_at_minimum: true,
         theirs_at_give_back: true,
@@ -92,7 +99,18 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
     let Daemon::Busy(cycle) = state.daemon.clone() else { return };
     match (&cycle.request, cycle.stage) {
         (Request::Save(memory), _) => save(state, product, &cycle, *memory, reply),
-        (Request::Surge { load, observed }, _) => {
+        (Request::Surge { load, observed, victim }, Stage::First) => {
+            let of = &mut state.loads[*load];
+            if may_surge(of, *observed, *victim) {
+                if checks.mark_at_surge {
+                    mark(of, Some(*victim));
+                }
+                set_stage(state, Stage::Marked);
+            } else {
+                answered(state, product, &cycle, Answer::Refused);
+            }
+        }
+        (Request::Surge { load, observed, .. }, Stage::Marked) => {
             let (load, observed) = (*load, *observed);
             let done = if reply == Reply::LostBefore {
                 state.late = Some(Late::Count { load, observed, wanted: observed + 1 });
@@ -100,33 +118,48 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
             } else {
                 set_count(state, checks, load, observed, observed + 1)
             };
-            let answer = match (reply, done) {
-                (Reply::Given, true) => Answer::Done,
-                (Reply::Given, false) => Answer::Refused,
-                _ => Answer::None,
-            };
             if done {
                 state.loads[load].wants_to_move = false;
             }
+            match (reply, done) {
+                (Reply::Given, true) => answered(state, product, &cycle, Answer::Done),
+                (Reply::Given, false) => set_stage(state, Stage::Withdraw(Answer::Refused)),
+                // It may still arrive: the mark stays.
+                _ => answered(state, product, &cycle, Answer::None),
+            }
+        }
+        (
+            Request::Surge { load, victim, .. } | Request::Raise { load, victim, .. },
+            Stage::Withdraw(answer),
+        ) => {
+            unmark(&mut state.loads[*load], &[*victim]);
             answered(state, product, &cycle, answer);
         }
-        (Request::Lower { load, observed, victim }, Stage::First) => {
-            if may_lower(&state.loads[*load], *observed, *victim, checks) {
-                mark(&mut state.loads[*load], *victim);
+        (Request::Lower { load, observed, victim, stands_in }, Stage::First) => {
+            let of = &mut state.loads[*load];
+            let counted = of.deployment.counted || !stands_in || !checks.counted_at_lower;
+            if counted && may_lower(of, *observed, *victim, checks) {
+                let marked = victim.and_then(|name| of.pod(name)).is_some_and(|pod| pod.marked);
+                of.judge.marked_late |= *stands_in && !marked && checks.mark_at_surge;
+                mark(of, *victim);
                 set_stage(state, Stage::Marked);
             } else {
                 answered(state, product, &cycle, Answer::Refused);
             }
         }
-        (Request::Lower { load, observed, .. }, Stage::Marked) => {
+        (Request::Lower { load, observed, stands_in, .. }, Stage::Marked) => {
             let (load, observed) = (*load, *observed);
             if reply == Reply::LostBefore {
-                // The count is looked up then, and is still the old one.
+                // The count is looked up then, and is still the old one. It may still be
+                // lowered: the mark stays.
                 state.late = Some(Late::Count { load, observed, wanted: observed - 1 });
-                set_stage(state, Stage::Withdraw(Answer::None));
+                answered(state, product, &cycle, Answer::None);
             } else if set_count(state, checks, load, observed, observed - 1) {
                 // Also without an answer: the count is looked up then.
                 answered(state, product, &cycle, Answer::Done);
+            } else if *stands_in {
+                // A victim stays marked as long as its move is under way.
+                answered(state, product, &cycle, Answer::Refused);
             } else {
                 set_stage(state, Stage::Withdraw(Answer::Refused));
             }
@@ -135,13 +168,28 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
             unmark(&mut state.loads[*load], victim.as_slice());
             answered(state, product, &cycle, answer);
         }
-        (Request::Raise { load, observed, victim }, _) => {
-            let raised = may_raise(&state.loads[*load], *observed, *victim);
-            let answer = write_minimum(state, *load, raised, reply);
-            if answer == Answer::Done {
-                state.loads[*load].wants_to_move = false;
+        (Request::Raise { load, observed, victim }, Stage::First) => {
+            let of = &mut state.loads[*load];
+            match of.hpa.filter(|_| may_raise(of, *observed, *victim).is_some()) {
+                Some(hpa) => {
+                    mark(of, Some(*victim));
+                    set_stage(state, Stage::MarkedFor(hpa));
+                }
+                None => answered(state, product, &cycle, Answer::Refused),
             }
-            answered(state, product, &cycle, answer);
+        }
+        (Request::Raise { load, observed, .. }, Stage::MarkedFor(read)) => {
+            let stands = state.loads[*load].hpa == Some(read) || !checks.version_at_minimum;
+            let raised = stands.then(|| raised(read, *observed));
+            match write_minimum(state, *load, raised, reply) {
+                Answer::Refused => set_stage(state, Stage::Withdraw(Answer::Refused)),
+                answer => {
+                    if answer == Answer::Done {
+                        state.loads[*load].wants_to_move = false;
+                    }
+                    answered(state, product, &cycle, answer);
+                }
+            }
         }
         (Request::GiveBack { load, goes, stands_in }, Stage::First) => {
             let of = &mut state.loads[*load];
@@ -153,11 +201,11 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
                 None => answered(state, product, &cycle, Answer::Refused),
             }
         }
-        (Request::GiveBack { load, goes, .. }, Stage::MarkedFor(read)) => {
+        (Request::GiveBack { load, goes, stands_in }, Stage::MarkedFor(read)) => {
             let stands = state.loads[*load].hpa == Some(read) || !checks.version_at_minimum;
             let given = stands.then(|| given_back(read, checks));
             match write_minimum(state, *load, given, reply) {
-                Answer::Refused if goes.is_some() => {
+                Answer::Refused if goes.is_some() && stands_in.is_none() => {
                     set_stage(state, Stage::Withdraw(Answer::Refused));
                 }
                 answer => answered(state, product, &cycle, answer),
@@ -167,7 +215,10 @@ pub(super) fn step(state: &mut State, product: &Product, checks: Checks, reply: 
             unmark(&mut state.loads[*load], goes.as_slice());
             answered(state, product, &cycle, Answer::Refused);
         }
-        (Request::Lower { .. }, Stage::MarkedFor(_)) => unreachable!("of a minimum"),
+        (Request::Raise { .. }, Stage::Marked)
+        | (Request::Surge { .. } | Request::Lower { .. }, Stage::MarkedFor(_)) => {
+            unreachable!("counts and minima have their own stages")
+        }
         (Request::Close { load, observed, changed }, _) => {
             let deployment = &state.loads[*load].deployment;
             let stands = deployment.count == *observed || !checks.count_at_close;
@@ -266,16 +317,15 @@ pub(super) fn under_way(state: &State, checks: Checks) -> Option<Late> {
     let Daemon::Busy(cycle) = &state.daemon else { return None };
     match (&cycle.request, cycle.stage) {
         (Request::Save(memory), _) if cycle.current => Some(Late::Save(*memory)),
-        (Request::Surge { load, observed }, _) => {
+        (Request::Surge { load, observed, .. }, Stage::Marked) => {
             Some(Late::Count { load: *load, observed: *observed, wanted: observed + 1 })
         }
         (Request::Lower { load, observed, .. }, Stage::Marked) => {
             Some(Late::Count { load: *load, observed: *observed, wanted: observed - 1 })
         }
-        (Request::Raise { load, observed, victim }, _) => {
-            may_raise(&state.loads[*load], *observed, *victim)
-                .map(|hpa| Late::Minimum { load: *load, hpa })
-        }
+        (Request::Raise { load, observed, .. }, Stage::MarkedFor(read)) => (state.loads[*load].hpa
+            == Some(read))
+        .then(|| Late::Minimum { load: *load, hpa: raised(read, *observed) }),
         (Request::GiveBack { load, .. }, Stage::MarkedFor(read)) => (state.loads[*load].hpa
             == Some(read))
         .then(|| Late::Minimum { load: *load, hpa: given_back(read, checks) }),
@@ -299,15 +349,27 @@ fn may_lower(load: &Load, observed: u8, victim: Option<u8>, checks: Checks) -> b
         && load.pods.iter().all(|other| other.phase >= chosen.phase)
 }
 
+/// Whether a replacement may be asked for: no earlier mark is waited for.
+fn may_surge(load: &Load, observed: u8, victim: u8) -> bool {
+    load.deployment.count == observed
+        && load.active() <= observed
+        && load.pod(victim).is_some()
+        && load.pods.iter().all(|pod| pod.name == victim || !pod.marked)
+}
+
 /// What becomes of the autoscaler when its minimum is raised, if it may be.
 fn may_raise(load: &Load, observed: u8, victim: u8) -> Option<Hpa> {
     let hpa = load.hpa?;
     let may = load.deployment.count == observed
         && load.pod(victim).is_some()
         && observed < MAXIMUM
-        && hpa.held.is_none();
-    let held = Some((hpa.min, observed + 1));
-    may.then_some(Hpa { min: observed + 1, by_others: false, held })
+        && hpa.held.is_none()
+        && load.pods.iter().all(|pod| pod.name == victim || !pod.marked);
+    may.then_some(raised(hpa, observed))
+}
+
+fn raised(hpa: Hpa, observed: u8) -> Hpa {
+    Hpa { min: observed + 1, by_others: false, held: Some((hpa.min, observed + 1)) }
 }
 
 fn may_give_back(load: &Load, goes: Option<u8>, stands_in: Option<u8>) -> bool {
@@ -360,9 +422,8 @@ fn set_minimum(state: &mut State, load: usize, hpa: Hpa) {
 
 /// One mark at a time: those that were left are taken off.
 fn mark(load: &mut Load, victim: Option<u8>) {
-    let Some(victim) = victim else { return };
     for pod in &mut load.pods {
-        pod.marked = pod.name == victim;
+        pod.marked = Some(pod.name) == victim;
     }
 }
 

@@ -110,6 +110,9 @@ pub(super) fn faults(
             push(Fault::Stall(Kind::Autoscalers));
         }
     }
+    if bounds.controllers && !state.controllers.lags {
+        push(Fault::Stall(Kind::Controllers));
+    }
     for (at, load) in state.loads.iter().enumerate().filter(|(at, _)| concerns[*at]) {
         // The loads are alike but for their names: the first to suffer may be the first.
         if at > 0 && !state.loads[0].suffered {
@@ -144,7 +147,7 @@ pub(super) fn faults(
         if !load.quota {
             push(Fault::Quota(at));
         }
-        if all && may_create(load) && intent(state, product, at).is_some() {
+        if all && may_create(state, at) && intent(state, product, at).is_some() {
             push(Fault::Unsteered(at));
         }
         let first = load.pods.iter().map(order).min();
@@ -246,5 +249,6 @@ pub(super) fn go_wrong(state: &mut State, product: &Product, bounds: &Bounds, fa
         Fault::Stall(Kind::Pods) => state.pods.lags = true,
         Fault::Stall(Kind::Deployments) => state.deployments.lags = true,
         Fault::Stall(Kind::Autoscalers) => state.autoscalers.lags = true,
+        Fault::Stall(Kind::Controllers) => state.controllers.lags = true,
     }
 }

@@ -116,19 +116,21 @@ struct Tables {
 /// The product and what is known of it so far.
 pub(super) struct Product {
     policy: Policy,
+    /// It is told how many replicas their controllers count as Ready.
+    counts: bool,
     tables: Mutex<Tables>,
 }
 
 impl Product {
     /// `holds`: replicas of workloads of an autoscaler may move, with its minimum held.
-    pub(super) fn new(holds: bool) -> Self {
+    pub(super) fn new(holds: bool, counts: bool) -> Self {
         let mut policy = World::new(&[1; NODES.len()]).policy;
         policy.scaler.enabled = false;
         policy.moves.max_in_flight = 2;
         if holds {
             policy.moves.autoscaled = AutoscaledMoves::Hold;
         }
-        let product = Self { policy, tables: Mutex::default() };
+        let product = Self { policy, counts, tables: Mutex::default() };
         assert_eq!(product.intern(Memory::default()), 0);
         product
     }
@@ -301,6 +303,8 @@ impl Product {
             workload.desired = deployment.count.into();
             workload.counted_by =
                 if deployment.by_others { CountBy::Others } else { CountBy::StornX };
+            workload.ready_counted =
+                self.counts.then_some(if deployment.counted { workload.desired } else { 0 });
             workload.budget = Some(DisruptionBudget { min_ready: BUDGET.into() });
             workload.policy.opted_out = deployment.opted_out;
             if deployment.rollout {
@@ -384,7 +388,9 @@ fn request(action: &Action) -> Request {
         Action::StartMove { observed, way: MoveWay::Hold, victim, .. } => {
             Request::Raise { load, observed: count(observed), victim: number(victim) }
         }
-        Action::StartMove { observed, .. } => Request::Surge { load, observed: count(observed) },
+        Action::StartMove { observed, victim, .. } => {
+            Request::Surge { load, observed: count(observed), victim: number(victim) }
+        }
         Action::GiveBackMinimum { goes, ending, .. } => Request::GiveBack {
             load,
             goes: goes.as_ref().map(number),
@@ -393,12 +399,15 @@ fn request(action: &Action) -> Request {
                 Some(MoveEnding::Undo { .. }) | None => None,
             },
         },
-        Action::FinishMove { observed, victim, .. } => {
-            Request::Lower { load, observed: count(observed), victim: Some(number(victim)) }
-        }
+        Action::FinishMove { observed, victim, .. } => Request::Lower {
+            load,
+            observed: count(observed),
+            victim: Some(number(victim)),
+            stands_in: true,
+        },
         Action::AbortMove { observed, surge, .. } => {
             let victim = surge.as_ref().map(number);
-            Request::Lower { load, observed: count(observed), victim }
+            Request::Lower { load, observed: count(observed), victim, stands_in: false }
         }
         Action::CloseMove { observed, end, .. } => {
             let changed = *end == MoveEnd::GivenUp(AbortCause::CountChanged);

@@ -33,6 +33,8 @@ impl Broken {
     pub(super) const BUDGET: u8 = 8;
     /// The plan failed its check, and nothing would ever be done again.
     pub(super) const CHECK: u8 = 16;
+    /// Another replica than the victim went, at the end of a move.
+    pub(super) const ANOTHER: u8 = 32;
 }
 
 /// Of every workload as many are Ready as before, less what faults took.
@@ -94,16 +96,20 @@ fn calmed(state: &State) -> State {
     calm.pods = Watch::new(false);
     calm.deployments = Watch::new(false);
     calm.autoscalers = Watch::new(false);
+    calm.controllers = Watch::new(false);
     // Only for judging; two states that differ in it go on alike.
     calm.broken = 0;
     for load in &mut calm.loads {
         load.wants_to_move = false;
         load.suffered = false;
+        load.expects = false;
         load.judge.toll = 0;
         load.judge.least_wish = 0;
         load.judge.lowered_by_us = false;
         load.judge.known_by_us = false;
+        load.judge.marked_late = false;
     }
+    calm.count_ready();
     calm
 }
 
@@ -114,9 +120,10 @@ fn round(mut state: State, product: &Product, bounds: &Bounds) -> State {
         steps(&state, product, bounds, &mut possible);
         let next = possible.into_iter().find(|step| match step {
             Step::Time | Step::Fault(_) | Step::EndRollout(_, false) => false,
-            Step::Deliver(Kind::Pods | Kind::Deployments | Kind::Autoscalers) | Step::Relist(_) => {
-                false
-            }
+            Step::Deliver(
+                Kind::Pods | Kind::Deployments | Kind::Autoscalers | Kind::Controllers,
+            )
+            | Step::Relist(_) => false,
             // A cycle waits until everybody else is done.
             Step::Cycle => false,
             _ => true,

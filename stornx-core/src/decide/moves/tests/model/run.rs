@@ -25,6 +25,7 @@ const ENOUGH: &str = "as many are Ready as before, less what faults took";
 const SURGE: &str = "one surge at most";
 const COUNT: &str = "no count of others is overwritten, no second victim";
 const BUDGET: &str = "disruption budgets are kept";
+const ANOTHER: &str = "exactly the victim goes";
 const CHECK: &str = "every plan passes its check";
 const SETTLES: &str = "once faults stop, everything settles and nothing is left";
 const FINISHES: &str = "every move can be finished";
@@ -54,6 +55,7 @@ impl Model for Interleavings {
             Property::always(SURGE, |_, state: &State| state.broken & Broken::SECOND_SURGE == 0),
             Property::always(COUNT, |_, state: &State| state.broken & Broken::COUNT_OF_OTHERS == 0),
             Property::always(BUDGET, |_, state: &State| state.broken & Broken::BUDGET == 0),
+            Property::always(ANOTHER, |_, state: &State| state.broken & Broken::ANOTHER == 0),
             Property::always(CHECK, |_, state: &State| state.broken & Broken::CHECK == 0),
             Property::always(SETTLES, |model: &Self, state: &State| {
                 model.settling.settles(state, &model.product, &model.bounds).is_ok()
@@ -77,7 +79,7 @@ impl Model for Interleavings {
 /// The promises that do not hold, each with the shortest way to where it is broken.
 fn search(name: &str, bounds: Bounds) -> Result<usize, String> {
     let began = Instant::now();
-    let product = Product::new(bounds.holds);
+    let product = Product::new(bounds.holds, bounds.checks.counted_at_lower);
     let model = Interleavings { bounds, product, settling: Settling::default() };
     let checker =
         model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
@@ -125,6 +127,7 @@ pub(super) const ONE: Bounds = Bounds {
     small_steps: true,
     within_cycles: true,
     checks: Checks::ALL,
+    controllers: true,
     holds: false,
     calm: false,
 };
@@ -137,6 +140,7 @@ const TWO: Bounds = Bounds {
     faulty: Faulty::Shared,
     small_steps: false,
     within_cycles: false,
+    controllers: false,
     ..ONE
 };
 
@@ -163,14 +167,13 @@ fn one_move_and_two_faults() {
         lag: 1,
         ..ONE
     };
-    visit("one move, two faults, stalls among them", bounds, 300_000);
+    visit("one move, two faults, stalls among them", bounds, 400_000);
 }
 
 #[test]
 fn one_move_under_late_watches() {
-    let bounds =
-        Bounds { faults: 1, lag: 1, always_late: true, all_ages: false, small_steps: false, ..ONE };
-    visit("one move, one fault, watches always late", bounds, 400_000);
+    let bounds = Bounds { faults: 1, lag: 1, always_late: true, controllers: false, ..COARSE };
+    visit("one move, one fault, watches always late", bounds, 1_000_000);
 }
 
 #[test]
@@ -180,8 +183,8 @@ fn two_moves_and_two_faults() {
 
 #[test]
 fn one_move_with_a_held_minimum() {
-    let bounds = Bounds { faults: 1, holds: true, ..COARSE };
-    visit("one move, its minimum held, one fault", bounds, 200_000);
+    let bounds = Bounds { faults: 1, holds: true, controllers: false, ..COARSE };
+    visit("one move, its minimum held, one fault", bounds, 700_000);
 }
 
 /// Further out, where that is asked for.
@@ -196,7 +199,7 @@ const COARSE: Bounds = Bounds { all_ages: false, small_steps: false, ..ONE };
 
 #[test]
 fn long_one_move_and_three_faults() {
-    let bounds = Bounds { faults: 3, lag: 1, within_cycles: false, ..COARSE };
+    let bounds = Bounds { faults: 3, lag: 1, within_cycles: false, controllers: false, ..COARSE };
     visit_if_long("one move, three faults, stalls among them", bounds, 12_000_000);
 }
 
@@ -208,26 +211,33 @@ fn long_one_move_and_two_faults_within_cycles() {
 
 #[test]
 fn long_one_move_under_later_watches() {
-    let bounds = Bounds { faults: 1, lag: 2, always_late: true, ..COARSE };
+    let bounds = Bounds { faults: 1, lag: 2, always_late: true, controllers: false, ..COARSE };
     visit_if_long("one move, one fault, watches up to two versions late", bounds, 1_500_000);
 }
 
 #[test]
 fn long_one_move_under_late_watches() {
-    let bounds = Bounds { faults: 1, lag: 1, always_late: true, ..ONE };
+    let bounds = Bounds { faults: 1, lag: 1, always_late: true, controllers: false, ..ONE };
     let name = "one move, one fault, watches always late, every small step";
     visit_if_long(name, bounds, 6_000_000);
 }
 
 #[test]
 fn long_one_move_with_a_held_minimum() {
-    let bounds = Bounds { faults: 1, holds: true, ..ONE };
+    let bounds = Bounds { faults: 1, holds: true, controllers: false, ..ONE };
     visit_if_long("one move, its minimum held, one fault, every small step", bounds, 2_600_000);
 }
 
 #[test]
 fn long_one_move_with_a_held_minimum_and_two_faults() {
-    let bounds = Bounds { faults: 2, lag: 1, within_cycles: false, holds: true, ..COARSE };
+    let bounds = Bounds {
+        faults: 2,
+        lag: 1,
+        within_cycles: false,
+        holds: true,
+        controllers: false,
+        ..COARSE
+    };
     let name = "one move, its minimum held, two faults, stalls among them";
     visit_if_long(name, bounds, 3_900_000);
 }
@@ -240,6 +250,7 @@ fn long_one_move_with_a_held_minimum_under_late_watches() {
         always_late: true,
         within_cycles: false,
         holds: true,
+        controllers: false,
         ..COARSE
     };
     let name = "one move, its minimum held, one fault, watches always late";
@@ -258,23 +269,29 @@ fn long_two_moves_and_two_faults() {
     visit_if_long("two moves, two faults of most kinds", bounds, 4_500_000);
 }
 
-/// What the actuator makes sure of is needed: without any one of it a promise breaks.
+/// What the actuator makes sure of is needed: without any one of it a promise breaks. Without
+/// the version at counting, that takes three faults: it has a walk of its own among the traces.
 #[test]
 fn every_check_of_the_actuator_is_needed() {
     let lean = Bounds { all_ages: false, small_steps: false, ..ONE };
     let late = Bounds { faults: 1, lag: 1, always_late: true, ..lean };
     let two = Bounds { faults: 2, within_cycles: false, ..lean };
     let held = Bounds { holds: true, ..two };
+    let lean_behind = Bounds { faults: 1, ..lean };
     let all = Checks::ALL;
     let cases = [
         ("the count at closing", late, Checks { count_at_close: false, ..all }),
         ("who set it at lowering", late, Checks { owner_at_lower: false, ..all }),
-        ("the version at counting", two, Checks { version_at_count: false, ..all }),
+        ("the mark at the surge", lean_behind, Checks { mark_at_surge: false, ..all }),
+        ("the count of who is Ready", lean_behind, Checks { counted_at_lower: false, ..all }),
         ("the version of the minimum", held, Checks { version_at_minimum: false, ..all }),
         ("whose the minimum is", held, Checks { theirs_at_give_back: false, ..all }),
     ];
     for (name, bounds, checks) in cases {
         let name = format!("without {name}");
-        assert!(search(&name, Bounds { checks, ..bounds }).is_err(), "{name}: nothing breaks");
+        let broken = search(&name, Bounds { checks, ..bounds }).expect_err("something breaks");
+        let another = broken.contains(ANOTHER);
+        let behind = !checks.mark_at_surge || !checks.counted_at_lower;
+        assert!(another || !behind, "{name}: {broken}");
     }
 }

@@ -27,7 +27,7 @@ struct Walk {
 impl Walk {
     fn new(checks: Checks) -> Self {
         let bounds = Bounds { faults: 3, lag: 1, checks, ..ONE };
-        Self { product: Product::new(false), bounds, state: State::new(1, 3, false, false) }
+        Self { product: Product::new(false, true), bounds, state: State::new(1, 3, false, false) }
     }
 
     fn along(mut self, way: &[Step]) -> Self {
@@ -52,6 +52,7 @@ impl Walk {
 fn one_more_after_the_end_is_not_the_surge() {
     let way = [
         Cycle,
+        Write,
         Write,
         Write,
         Scale(0),
@@ -95,6 +96,7 @@ fn a_budget_that_was_not_met_before_keeps_no_surge() {
         Cycle,
         Write,
         Write,
+        Write,
         Time,
         Scale(0),
         Create(0),
@@ -115,6 +117,7 @@ fn a_newcomer_for_a_lost_replica_is_no_surge_while_one_is_missing() {
         Fault(Quota(0)),
         Fault(Delete(0, 1)),
         Create(0),
+        Write,
         Write,
         Scale(0),
         Bind(0, 3, TARGET),
@@ -139,6 +142,7 @@ fn a_surge_is_not_left_to_a_person_who_set_the_same_count_before() {
         Fault(Person(0, 3)),
         Scale(0),
         Write,
+        Write,
         Scale(0),
         Cycle,
     ];
@@ -154,15 +158,19 @@ fn a_late_surge_does_not_join_another_move() {
     let way = [
         Cycle,
         Write,
+        Write,
         Fault(Crash(true)),
         Restart,
         Fault(Person(0, 2)),
-        Cycle,
-        Write,
-        Write,
+        Fault(Delete(0, 1)),
         Scale(0),
-        Remove(0, 2),
         Cycle,
+        Write,
+        Write,
+        Cycle,
+        Write,
+        Cycle,
+        Write,
         Write,
         Write,
     ];

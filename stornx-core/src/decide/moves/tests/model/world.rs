@@ -57,8 +57,17 @@ pub(super) struct Deployment {
     pub(super) count: u8,
     /// Who set the count last is not StornX.
     pub(super) by_others: bool,
+    /// Its controller counts as many Ready as are asked for, by its own view of them.
+    pub(super) counted: bool,
     pub(super) rollout: bool,
     pub(super) opted_out: bool,
+}
+
+impl Deployment {
+    /// Without what its controller reports.
+    pub(super) const fn wanted(self) -> Self {
+        Self { counted: true, ..self }
+    }
 }
 
 /// A HorizontalPodAutoscaler.
@@ -82,6 +91,9 @@ pub(super) struct Load {
     pub(super) known_count: u8,
     /// By name.
     pub(super) pods: Vec<Pod>,
+    /// The ReplicaSet has made or removed a pod, and its own view does not show that yet: it
+    /// does neither before that.
+    pub(super) expects: bool,
     /// A quota lets no fourth replica be made.
     pub(super) quota: bool,
     /// A fault of its own has befallen it.
@@ -106,6 +118,9 @@ pub(super) struct Judge {
     pub(super) lowered_by_us: bool,
     /// So it was when the ReplicaSet learned of the count.
     pub(super) known_by_us: bool,
+    /// The victim was marked anew at the end, the mark of the beginning being gone: that the
+    /// controller has seen that one is not proven.
+    pub(super) marked_late: bool,
     /// Ready endpoints that faults have taken so far.
     pub(super) toll: u8,
 }
@@ -116,6 +131,7 @@ impl Load {
             deployment: Deployment {
                 count: BEFORE,
                 by_others: true,
+                counted: true,
                 rollout: false,
                 opted_out: false,
             },
@@ -123,6 +139,7 @@ impl Load {
             demand: BEFORE,
             known_count: BEFORE,
             pods: pods.to_vec(),
+            expects: false,
             quota: false,
             suffered: false,
             wants_to_move: true,
@@ -133,6 +150,7 @@ impl Load {
                 surge_out: false,
                 lowered_by_us: false,
                 known_by_us: false,
+                marked_late: false,
                 toll: 0,
             },
         }
@@ -229,15 +247,19 @@ pub(super) struct Seen {
 pub(super) enum Request {
     /// To store a memory.
     Save(u32),
+    /// To raise the count, `victim` being marked before.
     Surge {
         load: usize,
         observed: u8,
+        victim: u8,
     },
     /// To lower the count, one replica going; nobody in particular where none is named.
+    /// Where another one stands in for it, that must be counted by its controller.
     Lower {
         load: usize,
         observed: u8,
         victim: Option<u8>,
+        stands_in: bool,
     },
     /// To raise the minimum of the autoscaler.
     Raise {
@@ -361,6 +383,8 @@ pub(super) struct State {
     pub(super) pods: Watch<PodsVersion>,
     pub(super) deployments: Watch<DeploymentsVersion>,
     pub(super) autoscalers: Watch<AutoscalersVersion>,
+    /// The pods as the controllers of the loads see them.
+    pub(super) controllers: Watch<PodsVersion>,
     pub(super) daemon: Daemon,
     pub(super) late: Option<Late>,
     pub(super) faults_left: u8,
@@ -387,6 +411,7 @@ impl State {
             pods: Watch::new(lags),
             deployments: Watch::new(lags),
             autoscalers: Watch::new(lags),
+            controllers: Watch::new(false),
             daemon: Daemon::Idle,
             late: None,
             faults_left: faults,
@@ -408,6 +433,22 @@ impl State {
 
     pub(super) fn autoscalers_now(&self) -> AutoscalersVersion {
         self.loads.iter().map(|load| load.hpa).collect()
+    }
+
+    /// The pods of a load as its controllers see them.
+    pub(super) fn known_pods(&self, at: usize) -> &[Pod] {
+        self.controllers.old.first().map_or(&self.loads[at].pods, |version| &version[at])
+    }
+
+    /// Its controllers write down what they count.
+    pub(super) fn count_ready(&mut self) {
+        for at in 0..self.loads.len() {
+            let ready = self.known_pods(at).iter().filter(|pod| pod.phase == Phase::Ready).count();
+            let holds = self.loads[at].hpa.is_some();
+            let deployment = &mut self.loads[at].deployment;
+            // Nobody asks for it where an autoscaler lowers the count.
+            deployment.counted = holds || ready >= usize::from(deployment.count);
+        }
     }
 
     /// What the daemon would see now.
