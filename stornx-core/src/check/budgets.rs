@@ -164,7 +164,8 @@ fn too_late(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
 /// Between two steps of a host without figures.
 const BETWEEN_STEPS: Span = Span::from_seconds(15);
 
-/// Each step of a host has figures of its own, or comes a while after the last one.
+/// Each step of a host has figures of its own, or comes a while after the last one. Every
+/// replica alike during a rollout, or every zone named, rests on who is ready.
 fn seen_already(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     let at = ground.planned.plan.at;
     for action in ground.actions() {
@@ -172,7 +173,7 @@ fn seen_already(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         let memory = ground.memory.hosts.get(host);
         let Some(written) = memory.and_then(|memory| memory.written_at) else { continue };
         let hasty = match (purpose, &ground.snapshot.traffic) {
-            (RoutePurpose::Cover, _) => false,
+            (RoutePurpose::Cover | RoutePurpose::Rollout, _) => false,
             (_, Facts::Fresh { as_of, .. }) => (*as_of).min(at) <= written,
             _ => at < written.after(BETWEEN_STEPS),
         };

@@ -5,7 +5,7 @@
 //! Long forms: `STORNX_E2E_ROUNDS=200` (two daemons), `STORNX_E2E_CYCLES=10000`
 //! (memory), `STORNX_E2E_MOVES=500` (moves), `STORNX_E2E_REPLICAS=1000` (steering),
 //! `STORNX_E2E_CRASHES=all` (a crash at every write), `STORNX_E2E_OTHERS=all` (others at every
-//! write), `STORNX_E2E_WANDER=1000` (wandering traffic),
+//! write), `STORNX_E2E_WANDER=10000` (wandering traffic),
 //! `STORNX_E2E_DISTRIBUTIONS=200` (routes), `STORNX_E2E_CHANGES=25` (speed of reaction),
 //! `STORNX_E2E_CUT_OFF=1200` (nothing is cut off, seconds), `STORNX_E2E_OWNERS=300`
 //! (ownership, seconds), `STORNX_E2E_SLOW=120` (slow replica, seconds for each part),

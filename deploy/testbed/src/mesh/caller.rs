@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::Istiod;
+use super::{Istiod, statistics::Statistics};
 use crate::{
     cluster::TestBed,
     dirs,
@@ -153,6 +153,12 @@ impl Caller {
         Ok(caller)
     }
 
+    /// Where what it counts can be read, also after it was ended.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        Statistics { admin: self.admin, from: self.from.clone() }
+    }
+
     async fn ask(&self, path: &str) -> Result<String, String> {
         let url = format!("http://127.0.0.1:{}/{path}", self.admin);
         let text = async { reqwest::get(&url).await?.text().await };
@@ -273,6 +279,8 @@ fn configuration(istiod: u16, listener: u16, admin: u16, identity: &Identity) ->
             }
         },
         "admin": {"address": at(admin)},
+        // How soon times show in its statistics.
+        "stats_flush_interval": "1s",
         "cluster_manager": {"local_cluster_name": "local_cluster"},
         "dynamic_resources": {
             "ads_config": {

@@ -12,6 +12,7 @@ mod istiod;
 mod load;
 mod pods;
 mod seen;
+mod statistics;
 mod telemetry;
 
 use std::{
@@ -24,6 +25,7 @@ pub use istiod::{Istiod, judge};
 pub use load::{Answer, Load, Sink};
 pub use pods::{Pods, Work, answer};
 pub use seen::{PodAt, Seen};
+pub use statistics::{Counted, Statistics, Total};
 pub use telemetry::{Shown, Telemetry};
 
 use crate::{

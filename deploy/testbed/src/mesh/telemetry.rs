@@ -1,8 +1,10 @@
-//! What the proxies of a mesh, and cAdvisor, would show of real requests: callers count
-//! what they sent, callees what they served and how long it took, each under the labels of
-//! Istio's standard metrics.
+//! What the proxies of a mesh, and cAdvisor, would show of real requests, under the labels of
+//! Istio's standard metrics. What callers sent is what their Envoys count by themselves; what
+//! callees served, and how long it took, is counted by the server that stands for the pods
+//! and their proxies.
 //!
-//! Simplified: only what StornX asks for; every request is plain HTTP.
+//! Simplified: only what StornX asks for; every request is plain HTTP. A Service has the name
+//! of its one workload.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +17,11 @@ use std::{
 use axum::{Router, http::header, routing::get};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::seen::Seen;
-use crate::error::{Result, Tried};
+use super::{
+    seen::Seen,
+    statistics::{Counted, Statistics, Total},
+};
+use crate::error::{BedError, Result, Tried};
 
 /// Upper bounds of Istio's buckets, milliseconds, as far as anything here takes.
 const BOUNDS: [f64; 12] =
@@ -53,13 +58,26 @@ struct State {
     counts: BTreeMap<Key, Count>,
     /// Core-seconds by pod.
     used: BTreeMap<String, f64>,
+    heard: Vec<Heard>,
     silent: bool,
+}
+
+/// A caller whose Envoy is asked when the counters are.
+#[derive(Debug, Clone)]
+struct Heard {
+    statistics: Statistics,
+    /// `namespace/name` of its workload.
+    caller: String,
+    /// Stays when it has gone.
+    total: Total,
 }
 
 /// The counters.
 #[derive(Debug, Clone, Default)]
 pub struct Telemetry {
     state: Arc<Mutex<State>>,
+    /// One asks at a time: an older answer after a newer one would look like a new beginning.
+    asks: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Where they are shown, until this is dropped.
@@ -88,6 +106,7 @@ impl Telemetry {
         let own = self.clone();
         let page = async move || {
             let plain = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+            own.ask().await;
             (plain, own.page())
         };
         let router = Router::new().route("/metrics", get(page));
@@ -103,12 +122,37 @@ impl Telemetry {
         lock(&self.state).silent = silent;
     }
 
-    /// What the proxy of a caller counts: `callee` is `namespace/name` of the workload.
-    pub fn sent(&self, seen: &Seen, from: &str, callee: &str, code: u16, took: Duration) {
-        let Some(caller) = workload(seen, from) else { return };
-        let (pod, callee) = (from.to_owned(), callee.to_owned());
-        let service = String::new();
-        self.add(Key { destination: false, pod, caller, callee, service, code }, took);
+    /// Shows what the Envoy of a caller counts, from now on.
+    ///
+    /// # Errors
+    /// [`BedError::Invalid`] when the caller's pod is not known.
+    pub fn hear(&self, seen: &Seen, statistics: Statistics) -> Result<()> {
+        let caller = workload(seen, &statistics.from).ok_or_else(|| BedError::Invalid {
+            what: "a caller".to_owned(),
+            detail: format!("there is no pod {}", statistics.from),
+        })?;
+        lock(&self.state).heard.push(Heard { statistics, caller, total: Total::default() });
+        Ok(())
+    }
+
+    /// What each caller's Envoy has counted in all: `namespace/name` of its pod, and by host.
+    pub async fn counted(&self) -> Vec<(String, BTreeMap<String, Counted>)> {
+        self.ask().await;
+        let state = lock(&self.state);
+        let one = |one: &Heard| (one.statistics.from.clone(), one.total.hosts.clone());
+        state.heard.iter().map(one).collect()
+    }
+
+    /// Asks all Envoys for what they have counted.
+    async fn ask(&self) {
+        let _one = self.asks.lock().await;
+        let heard: Vec<Statistics> =
+            lock(&self.state).heard.iter().map(|one| one.statistics.clone()).collect();
+        let read = futures::future::join_all(heard.iter().map(Statistics::read)).await;
+        for (one, read) in lock(&self.state).heard.iter_mut().zip(read) {
+            // One that has gone says nothing more.
+            one.total.add(read.unwrap_or_default());
+        }
     }
 
     /// What the proxy of the pod at `address` counts, and the core-seconds that it used.
@@ -164,6 +208,12 @@ impl Telemetry {
         for (key, count) in &state.counts {
             let _ = writeln!(page, "istio_requests_total{{{}}} {}", labels(key), count.requests);
         }
+        for (heard, host, counted) in heard(&state) {
+            for (code, requests) in &counted.codes {
+                let labels = labels(&heard.key(host, *code));
+                let _ = writeln!(page, "istio_requests_total{{{labels}}} {requests}");
+            }
+        }
         let name = "istio_request_duration_milliseconds";
         let _ = writeln!(page, "# TYPE {name} histogram");
         for (key, count) in state.counts.iter().filter(|(_, count)| count.sum > 0.0) {
@@ -177,6 +227,16 @@ impl Telemetry {
             let _ = writeln!(page, "{name}_sum{{{labels}}} {}", count.sum);
             let _ = writeln!(page, "{name}_count{{{labels}}} {}", count.requests);
         }
+        for (heard, host, counted) in heard(&state) {
+            // Envoy tells times of all statuses together, and no sum.
+            let labels = labels(&heard.key(host, 200));
+            for (bound, below) in &counted.took {
+                let _ = writeln!(page, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+            }
+            let all = counted.took.last().map_or(0, |(_, below)| *below);
+            let _ = writeln!(page, "{name}_bucket{{{labels},le=\"+Inf\"}} {all}");
+            let _ = writeln!(page, "{name}_count{{{labels}}} {all}");
+        }
         page += "# TYPE container_cpu_usage_seconds_total counter\n";
         for (pod, used) in &state.used {
             let _ =
@@ -189,6 +249,28 @@ impl Telemetry {
         }
         page
     }
+}
+
+impl Heard {
+    fn key(&self, host: &str, code: u16) -> Key {
+        let mut parts = host.split('.');
+        let (name, namespace) = (parts.next().unwrap_or(host), parts.next().unwrap_or_default());
+        Key {
+            destination: false,
+            pod: self.statistics.from.clone(),
+            caller: self.caller.clone(),
+            callee: format!("{namespace}/{name}"),
+            service: String::new(),
+            code,
+        }
+    }
+}
+
+/// What each Envoy said of each host.
+fn heard(state: &State) -> impl Iterator<Item = (&Heard, &str, &Counted)> {
+    state.heard.iter().flat_map(|one| {
+        one.total.hosts.iter().map(move |(host, counted)| (one, host.as_str(), counted))
+    })
 }
 
 /// `namespace/name` of the workload of a pod.

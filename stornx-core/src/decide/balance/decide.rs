@@ -1,7 +1,10 @@
 //! The decision about each host, as a list of gates and then one change at most.
 
+mod answer;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::answer::{Change, Decision, Numbers, count, leave};
 use super::{
     capacity::Estimate,
     effective::approach,
@@ -11,24 +14,21 @@ use super::{
     observe::Changing,
     proportional::{self, Score},
     split::Split,
-    step::{Step, advance},
+    step::advance,
     table::{Standing, by_replicas, standing, to_split, to_table},
-    target::{HostWorld, Value, Workshop, whole_reserve},
+    target::{HostWorld, Workshop, whole_reserve},
     untouched, verify,
     worth::weigh,
 };
 use crate::{
     decide::Proposal,
-    ids::{HostName, PodName, WorkloadRef, ZoneName},
+    ids::{HostName, PodName, WorkloadRef},
     memory::{HostMemory, Memory, WorkloadMemory},
     model::{Mesh, Rollout, Rule},
     plan::{Action, GiveBackCause, RoutePurpose},
     policy::TargetRule,
-    report::{
-        ActionReport, DestinationReport, Effect, Expected, HostReport, RouteReason, RouteWhy,
-        TidyWhy, Verification, Why,
-    },
-    units::{Millis, Percent, Rps, Span},
+    report::{ActionReport, Effect, Expected, HostReport, RouteReason, TidyWhy, Verification, Why},
+    units::{Rps, Span},
     view::{HostIndex, View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
 
@@ -90,11 +90,6 @@ struct Room<'a> {
     verification: Option<Verification>,
 }
 
-struct Decision {
-    report: HostReport,
-    proposal: Option<Proposal>,
-}
-
 /// What is known of the host when a decision about it can be made.
 #[derive(Clone, Copy)]
 struct Situation<'a> {
@@ -103,24 +98,6 @@ struct Situation<'a> {
     state: &'a HostState,
     world: &'a HostWorld,
     estimates: &'a [Estimate],
-}
-
-/// The numbers that a decision rests on, for the report.
-struct Numbers<'a> {
-    state: &'a HostState,
-    world: &'a HostWorld,
-    estimates: &'a [Estimate],
-    now: &'a Value,
-    /// What a change leads to should not wait: it relieves a zone, or sits a rollout out.
-    urgent: bool,
-}
-
-/// A change of routes.
-struct Change {
-    purpose: RoutePurpose,
-    next: Split,
-    delta: u32,
-    step: f64,
 }
 
 impl Room<'_> {
@@ -451,183 +428,6 @@ impl Room<'_> {
         let reserve = whole_reserve(&view.policy.balancer, view.zones.len());
         proportional::target(&standing.split, &state.seen.demand, &round_trips, &scores, reserve)
     }
-
-    /// Writes a step, or says why it is not worth a write.
-    fn take(
-        &self,
-        workload: WorkloadIndex,
-        standing: &Standing,
-        step: Step,
-        purpose: RoutePurpose,
-        numbers: Option<&Numbers<'_>>,
-    ) -> Decision {
-        let worth_a_write = step.is_worth_a_write(&self.view.policy.balancer);
-        if worth_a_write && verify::is_news(self.memory, self.view) {
-            let change = Change { purpose, next: step.next, delta: step.delta, step: step.step };
-            return self.change(workload, standing, &change, numbers);
-        }
-        let reason = match step.change {
-            _ if worth_a_write => RouteReason::SeenAlready,
-            0 => RouteReason::AtTarget,
-            change => RouteReason::BelowMinDelta { change: f64::from(change) },
-        };
-        match numbers {
-            Some(numbers) => self.stay(numbers, step.delta, reason),
-            None => leave(reason),
-        }
-    }
-
-    /// Reports that the routes stay.
-    fn stay(&self, numbers: &Numbers<'_>, delta: u32, reason: RouteReason) -> Decision {
-        let destinations = self.destinations(numbers, &numbers.now.loads);
-        let pressing = numbers.state.beliefs.growing;
-        let delta = f64::from(delta);
-        let report = HostReport {
-            destinations,
-            delta,
-            reason,
-            whole_zones: None,
-            verification: None,
-            pressing,
-        };
-        Decision { report, proposal: None }
-    }
-
-    /// Proposes a change.
-    fn change(
-        &self,
-        workload: WorkloadIndex,
-        standing: &Standing,
-        change: &Change,
-        numbers: Option<&Numbers<'_>>,
-    ) -> Decision {
-        let view = self.view;
-        let Some(to) = to_table(view, &change.next) else {
-            return leave(RouteReason::TooManyZones { zones: count(view.zones.len()) });
-        };
-        let after = numbers.map(|numbers| numbers.world.value(&change.next, 0.0));
-        let peak = |value: &Value| {
-            let numbers = numbers?;
-            let utilisation = (0..value.loads.len())
-                .filter_map(|at| numbers.world.utilisation(at, value.loads[at]));
-            let peak =
-                utilisation.fold(None, |peak: Option<f64>, u| Some(peak.map_or(u, |p| p.max(u))));
-            numbers.estimates.iter().any(|e| e.age.is_some()).then_some(peak?).map(percent)
-        };
-        let before = numbers.map(|numbers| numbers.now);
-        let cross = |value: Option<&Value>| percent(value.map_or(0.0, |value| value.cross_zone));
-        let why = RouteWhy {
-            host: view.hosts[self.host.at()].host.name.clone(),
-            purpose: change.purpose,
-            delta: f64::from(change.delta),
-            step: change.step,
-            largest: largest_change(view, &standing.split, &change.next),
-            cross_zone_before: cross(before),
-            cross_zone_after: cross(after.as_ref()),
-            peak_before: before.and_then(peak),
-            peak_after: after.as_ref().and_then(peak),
-            effect: None,
-        };
-        let expected = match (numbers, &after) {
-            (Some(numbers), Some(after)) => {
-                self.expected(numbers, after, &standing.split, &change.next)
-            }
-            _ => Expected::default(),
-        };
-        let destinations = match (numbers, &after) {
-            (Some(numbers), Some(after)) => self.destinations(numbers, &after.loads),
-            _ => BTreeMap::new(),
-        };
-        let proposal = Proposal {
-            action: Action::SetRoutes {
-                host: why.host.clone(),
-                workload: view.workloads[workload.at()].workload.id.clone(),
-                from: standing.table.clone(),
-                to,
-                purpose: change.purpose,
-            },
-            report: ActionReport { expected, why: Why::Route(why) },
-        };
-        let report = HostReport {
-            destinations,
-            delta: f64::from(change.delta),
-            reason: RouteReason::Changed,
-            whole_zones: None,
-            verification: None,
-            pressing: numbers.is_some_and(|n| n.urgent || n.state.beliefs.growing),
-        };
-        Decision { report, proposal: Some(proposal) }
-    }
-
-    /// What a change is predicted to save.
-    fn expected(
-        &self,
-        numbers: &Numbers<'_>,
-        after: &Value,
-        now: &Split,
-        next: &Split,
-    ) -> Expected {
-        let bytes = numbers.state.seen.bytes_per_request;
-        let usd_per_second = |split: &Split| {
-            let mut sum = 0.0;
-            for (from, demand) in numbers.world.demand.iter().enumerate() {
-                for (to, share) in numbers.world.shares(split.row(from)).into_iter().enumerate() {
-                    let price = self.view.price_per_byte(ZoneIndex::new(from), ZoneIndex::new(to));
-                    sum += demand * share * bytes * price;
-                }
-            }
-            sum
-        };
-        Expected {
-            request_ms_per_second: numbers.now.time - after.time,
-            usd_per_month: (usd_per_second(now) - usd_per_second(next)) * SECONDS_PER_MONTH,
-        }
-    }
-
-    fn destinations(
-        &self,
-        numbers: &Numbers<'_>,
-        after: &[f64],
-    ) -> BTreeMap<ZoneName, DestinationReport> {
-        let Numbers { state, world, estimates, now, .. } = numbers;
-        let ready = state.seen.zones.iter().enumerate().filter(|(_, zone)| zone.ready > 0);
-        ready
-            .map(|(zone, seen)| {
-                let estimate = &estimates[zone];
-                let known = |load: f64| {
-                    world.utilisation(zone, load).filter(|_| estimate.age.is_some()).map(percent)
-                };
-                let report = DestinationReport {
-                    ready: seen.ready,
-                    capacity: Rps::saturating(world.capacity(zone)),
-                    capacity_age: estimate.age,
-                    capacity_observations: estimate.observations,
-                    utilisation_before: known(now.loads[zone]),
-                    utilisation_after: known(after[zone]),
-                    p95: seen.p95.map(Millis::saturating),
-                    penalty: Millis::saturating(state.beliefs.penalty(zone)),
-                };
-                (self.view.zones[zone].name.clone(), report)
-            })
-            .collect()
-    }
-}
-
-/// 730 hours, the month of cloud price lists.
-const SECONDS_PER_MONTH: f64 = 730.0 * 3600.0;
-
-/// A report without numbers.
-fn leave(reason: RouteReason) -> Decision {
-    let (destinations, pressing) = (BTreeMap::new(), false);
-    let report = HostReport {
-        destinations,
-        delta: 0.0,
-        reason,
-        whole_zones: None,
-        verification: None,
-        pressing,
-    };
-    Decision { report, proposal: None }
 }
 
 /// Why weights would make no difference.
@@ -637,32 +437,4 @@ fn nowhere_to_go(ready: &[u32]) -> Option<RouteReason> {
         1 => Some(RouteReason::OneZone),
         _ => None,
     }
-}
-
-fn percent(share: f64) -> Percent {
-    Percent::saturating(100.0 * share)
-}
-
-fn count(items: usize) -> u32 {
-    u32::try_from(items).unwrap_or(u32::MAX)
-}
-
-/// The route that changes most; the first of equals.
-fn largest_change(
-    view: &View<'_>,
-    from: &Split,
-    to: &Split,
-) -> Option<(ZoneName, ZoneName, u8, u8)> {
-    let mut largest: Option<(u8, usize, usize)> = None;
-    for row in 0..from.rows() {
-        for column in 0..from.columns() {
-            let change = from.weight(row, column).abs_diff(to.weight(row, column));
-            if change > largest.map_or(0, |(most, ..)| most) {
-                largest = Some((change, row, column));
-            }
-        }
-    }
-    let (_, row, column) = largest?;
-    let name = |zone: usize| view.zones[zone].name.clone();
-    Some((name(row), name(column), from.weight(row, column), to.weight(row, column)))
 }

@@ -263,6 +263,11 @@ impl<'v> Room<'_, 'v> {
                 };
                 continue;
             }
+            if chosen.waits(at) {
+                // Those that begin now are told so afterwards.
+                *reason = MoveReason::BudgetUsedUp;
+                continue;
+            }
             *reason = if chosen.refuted.contains(&at) || !(wish || worth_it || no_room) {
                 MoveReason::WellPlaced { best: best.map(|best| best.saving - best.price) }
             } else if wish {

@@ -124,6 +124,8 @@ pub(super) struct Chosen {
     /// Bundles that would pay, of which the budgets of a cycle do not let enough begin at
     /// once.
     pub(super) too_large: Vec<Candidate>,
+    /// Several moves that pay together, for which this cycle has no budget left.
+    pub(super) waiting: Vec<Candidate>,
     /// Workloads whose candidate did not stand the check through the whole graph.
     pub(super) refuted: Vec<WorkloadIndex>,
     /// A replica that makes room for another.
@@ -141,6 +143,15 @@ pub(super) struct Search<'a> {
     pub(super) movable: &'a [bool],
     /// How far moves of a workload are doubted.
     pub(super) doubts: &'a [Doubt],
+}
+
+impl Chosen {
+    /// Whether a workload has a part in moves that pay together and have no budget now, or
+    /// only for the first of them.
+    pub(super) fn waits(&self, at: WorkloadIndex) -> bool {
+        let begun = self.begun.iter().map(|(candidate, _)| candidate);
+        self.waiting.iter().chain(begun).any(|candidate| candidate.touches(at))
+    }
 }
 
 impl Search<'_> {
@@ -229,9 +240,8 @@ impl Search<'_> {
         best_first(&mut queue);
         queue.truncate(CHECKED);
         queue.extend(self.pairs(objective, ledger, found));
-        if ledger.moves_left() > 0 {
-            queue.extend(bundles::find(self, objective, ledger));
-        }
+        // Also where no budget is left: what pays then waits for one, and is not forgotten.
+        queue.extend(bundles::find(self, objective, ledger));
         best_first(&mut queue);
         let growth = growth::find(self, objective, ledger, found, &queue);
         let mut lookalikes: Option<Vec<Objective<'_>>> = None;
@@ -242,6 +252,14 @@ impl Search<'_> {
             }
             let affordable = self.affordable(ledger, &candidate);
             if affordable == 0 {
+                // One move alone is known to wait from what was found for its workload.
+                if candidate.shifts.len() > 1 {
+                    let (candidate, effects) = self.carried_out(objective, candidate);
+                    effects.iter().for_each(|_| objective.take_back());
+                    if candidate.net() > 0.0 {
+                        chosen.waiting.push(candidate);
+                    }
+                }
                 continue;
             }
             // Made before anything is tried, for the first candidate that they judge.
@@ -367,9 +385,6 @@ impl Search<'_> {
         ledger: &Ledger,
         found: &[Found],
     ) -> Vec<Candidate> {
-        if ledger.moves_left() < 2 {
-            return Vec::new();
-        }
         let mut leads: Vec<(f64, &Candidate)> = found
             .iter()
             .filter_map(|found| found.one_sided.as_ref())

@@ -225,6 +225,7 @@ impl Stage {
             write,
             ahead,
             product: None,
+            idle: Duration::from_secs(1),
         };
         let driver = Driver::start(client, setup).await?;
         wait_steering(&driver).await?;

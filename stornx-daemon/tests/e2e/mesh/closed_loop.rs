@@ -130,6 +130,16 @@ async fn closed_loop(bed: Arc<TestBed>) -> TestResult {
                 .map_err(|error| format!("{}: {error}", way.name()))?,
         );
     }
+    // Nothing is sent any more: both counts come to rest.
+    set(&floor, [0.0; 3]);
+    let envoys =
+        until("Envoys to have counted what the loads have", EFFECT, || floor.envoys_agree())
+            .await?;
+    let loads = floor.cross_zone(&floor.log.all());
+    println!("over all ways, across zones: {:.3} by the Envoys, {loads:.3} by the loads", envoys);
+    if (envoys - loads).abs() > 0.02 {
+        return Err(format!("Envoys say {envoys:.4} crossed zones, loads {loads:.4}").into());
+    }
     drop(floor);
     let predicted = predict(scenario, length).await?;
     println!("closed loop: {:.0} s each, 105 + 30 + 15 requests a second", length.as_secs_f64());

@@ -46,6 +46,11 @@ impl Log {
         self.between(now.checked_sub(length).unwrap_or(now), now)
     }
 
+    /// All that were answered.
+    pub(crate) fn all(&self) -> Vec<Answer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How many failed, by cause.
     pub(crate) fn failed(answers: &[Answer]) -> BTreeMap<String, usize> {
         let mut failed = BTreeMap::new();
@@ -75,6 +80,7 @@ pub(crate) struct Floor {
     pub(crate) prometheus: Prometheus,
     pub(crate) log: Log,
     pub(crate) loads: BTreeMap<&'static str, Load>,
+    telemetry: Telemetry,
     _callers: Vec<Caller>,
     _istiod: Istiod,
     _shown: Shown,
@@ -105,9 +111,8 @@ impl Floor {
         let prometheus = bed.start_prometheus(&Scrape::each_second([shown.address])).await?;
         let (log, host) = (Log::default(), format!("cart.{here}.svc.cluster.local"));
         let sink: Sink = {
-            let (seen, log, callee) = (Arc::clone(&seen), log.clone(), format!("{here}/cart"));
+            let log = log.clone();
             Arc::new(move |answer: Answer| {
-                telemetry.sent(&seen, &answer.from, &callee, answer.code, answer.took);
                 log.0.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
             })
         };
@@ -137,6 +142,7 @@ impl Floor {
                 if groups.is_empty() { Err("none".to_owned()) } else { Ok(()) }
             })
             .await?;
+            telemetry.hear(&seen, caller.statistics())?;
             loads.insert(zone, Load::start(&caller, &host, rate, Arc::clone(&sink)));
             callers.push(caller);
         }
@@ -149,6 +155,7 @@ impl Floor {
             prometheus,
             log,
             loads,
+            telemetry,
             _callers: callers,
             _istiod: istiod,
             _shown: shown,
@@ -164,6 +171,39 @@ impl Floor {
         })
         .await?;
         Ok(())
+    }
+
+    /// What the Envoys count by themselves, against what the loads have seen: of each caller
+    /// every status, nothing more and hardly less: an Envoy that is told a cluster anew
+    /// forgets what it counted of it in the second since it was asked. Fits once nothing is under
+    /// way; gives the share that went to other zones, by the Envoys.
+    pub(crate) async fn envoys_agree(&self) -> Result<f64, String> {
+        /// Requests of a caller that may be forgotten.
+        const FORGOTTEN: f64 = 0.05;
+        let answers = self.log.all();
+        let (mut crossed, mut came) = (0, 0);
+        for (from, hosts) in self.telemetry.counted().await {
+            let counted = hosts.get(&self.host).cloned().unwrap_or_default();
+            let mut seen: BTreeMap<u16, u64> = BTreeMap::new();
+            for answer in answers.iter().filter(|one| *one.from == *from && one.code != 0) {
+                *seen.entry(answer.code).or_default() += 1;
+            }
+            let few = |code: &u16| 5.0 + count(seen.get(code).copied().unwrap_or(0)) * FORGOTTEN;
+            let fits = seen.keys().chain(counted.codes.keys()).all(|code| {
+                let seen = seen.get(code).copied().unwrap_or(0);
+                let counted = counted.codes.get(code).copied().unwrap_or(0);
+                counted <= seen && count(seen - counted) <= few(code)
+            });
+            if !fits {
+                return Err(format!("{from}: Envoy counts {:?}, the load {seen:?}", counted.codes));
+            }
+            let home = self.seen.zone_of(&from).unwrap_or_default();
+            for (zone, requests) in &counted.zones {
+                came += requests;
+                crossed += if *zone == home { 0 } else { *requests };
+            }
+        }
+        Ok(count(crossed) / count(came.max(1)))
     }
 
     /// The zone of a pod.
@@ -187,6 +227,11 @@ impl Floor {
         let own: Vec<Answer> = answers.iter().filter(own).cloned().collect();
         1.0 - self.cross_zone(&own)
     }
+}
+
+#[allow(clippy::cast_precision_loss)] // Far below 2^53.
+fn count(requests: u64) -> f64 {
+    requests as f64
 }
 
 /// A share of a count; of nothing it is all.

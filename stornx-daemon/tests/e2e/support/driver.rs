@@ -41,6 +41,7 @@ pub(crate) type Propose =
 pub(crate) struct Driver {
     pub(crate) engine: Engine,
     pub(crate) cluster: Arc<Cluster>,
+    idle: Duration,
     _webhook: Option<ServingWebhook>,
     _leading: watch::Sender<bool>,
 }
@@ -59,6 +60,8 @@ pub(crate) struct Setup {
     pub(crate) ahead: Span,
     /// With these figures the product plans by itself; nothing is proposed then.
     pub(crate) product: Option<Arc<dyn MetricsSource>>,
+    /// A cycle begins so long after the one before where nothing changes.
+    pub(crate) idle: Duration,
 }
 
 impl Setup {
@@ -72,6 +75,7 @@ impl Setup {
             write: Duration::from_secs(5),
             ahead: Span::ZERO,
             product: None,
+            idle: Duration::from_secs(1),
         })
     }
 }
@@ -140,7 +144,7 @@ impl Driver {
             }));
         }
         cluster.wait_synced(Duration::from_secs(60)).await?;
-        Ok(Self { engine, cluster, _webhook: serving, _leading: leading })
+        Ok(Self { engine, cluster, idle: setup.idle, _webhook: serving, _leading: leading })
     }
 
     /// Turns until `done` says so of an outcome, at most `limit`.
@@ -162,7 +166,7 @@ impl Driver {
             if tokio::time::Instant::now() > deadline {
                 return Err(format!("not done within {limit:?}: {}", sketch(&outcome)).into());
             }
-            let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
+            let _ = tokio::time::timeout(self.idle, changes.changed()).await;
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     check, decide,
     ids::HostName,
     memory::HostMemory,
-    model::Rule,
+    model::{Rollout, Rule},
     plan::{Action, RoutePurpose},
     remember::remember,
     report::RouteReason,
@@ -27,6 +27,22 @@ fn stepped(seed: u64) -> World {
     let mut world = uneven(3, 0.3, seed);
     while world.cycle().write.is_none() {}
     world
+}
+
+/// Replicas come and go within seconds then, and figures lag.
+#[test]
+fn a_rollout_is_followed_as_fast_as_replicas_change() {
+    // Two of three replicas at 50 %: one of them would be full.
+    let mut world = World::new(&[2, 2, 2], &[100.0, 100.0, 100.0], 10.0, 40);
+    world.settle();
+    world.rollout = Rollout::InProgress;
+    let written = world.now;
+    for at in 1..=3 {
+        world.now = written.after(Span::from_millis(500 * at));
+        world.lag = Span::from_seconds(10);
+        let write = world.cycle().write.map(|(purpose, ..)| purpose);
+        assert_eq!(write, Some(RoutePurpose::Rollout), "write {at}");
+    }
 }
 
 #[test]

@@ -5,7 +5,9 @@ use super::{
     toy::{Load, Toy, begun},
 };
 use crate::{
-    decide::safety::testing::{World, id},
+    decide::safety::testing::{NOW, World, id},
+    memory::Memory,
+    remember::remember,
     report::{MoveReason, MoveWhy, Why},
     units::Percent,
 };
@@ -66,6 +68,36 @@ fn a_group_whose_first_moves_lose_waits_for_a_budget_that_holds_all_of_it() {
     world.policy.moves.max_per_zone = 3;
     world.policy.moves.max_per_node = 3;
     assert_eq!(begun(&decide(&world)), 3);
+}
+
+/// What each of the group waits for when no budget is left, and after a whole cycle.
+#[test]
+fn a_group_without_a_budget_waits_for_one_and_its_wish_stays() {
+    let mut world = group(1000.0, 1000.0);
+    all_wanted(&mut world);
+    world.policy.moves.max_in_flight = 0;
+    let planned = decide(&world);
+    assert_eq!(begun(&planned), 0, "{:?}", planned.report.actions);
+    for name in GROUP {
+        assert_eq!(planned.report.workloads[&id(name)].moves, MoveReason::BudgetUsedUp, "{name}");
+    }
+    let World { snapshot, policy, memory } = world;
+    let outcomes = vec![Ok(()); planned.plan.actions.len()];
+    let after = remember(memory.clone(), &snapshot, &planned, &outcomes, &policy, NOW);
+    for name in GROUP {
+        let since = |memory: &Memory| memory.workloads[&id(name)].wanted_since;
+        assert_eq!(since(&after), since(&memory), "{name}");
+    }
+}
+
+#[test]
+fn the_rest_of_a_group_waits_for_a_budget() {
+    let mut world = group(1000.0, 1000.0);
+    all_wanted(&mut world);
+    let planned = decide(&world);
+    let moves = |name: &str| planned.report.workloads[&id(name)].moves.clone();
+    let count = |reason| GROUP.iter().filter(|name| moves(name) == reason).count();
+    assert_eq!((count(MoveReason::Started), count(MoveReason::BudgetUsedUp)), (2, 1));
 }
 
 #[test]
