@@ -3,9 +3,12 @@
 //! The budget is `MOVE_SEARCH_STEPS`: steps and not seconds, so that the same input gives
 //! the same plan. This table says what steps are in time on the machine that it runs on.
 
-use super::{Clock, SEED, run::Kind, run::Run};
+use super::{
+    Clock, SEED,
+    run::{Kind, Run},
+};
 
-const BUDGETS: [u32; 7] = [0, 5_000, 20_000, 40_000, 80_000, 160_000, 320_000];
+const BUDGETS: [u32; 5] = [0, 20_000, 40_000, 80_000, 160_000];
 
 /// Of each budget the best of so many.
 const ROUNDS: usize = 3;
