@@ -18,7 +18,9 @@
 //! `--gate` does so for a small size and compares with the committed figures.
 //!
 //! `--count` prints the counts of all sizes, and `--plot` draws those that are committed.
-//! `--service` compares with the rule that this product began with.
+//! `--service` compares with the rule that this product began with. `--steps N` sets
+//! `MOVE_SEARCH_STEPS` for the table and for `--once`; `--budgets` prints what a plan takes
+//! with one budget after the other, and how many steps were taken of each.
 //!
 //! ```text
 //! valgrind --tool=callgrind --callgrind-out-file=plan.out \
@@ -31,6 +33,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::panic)]
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
+mod budgets;
 mod cluster;
 mod counted;
 mod gate;
@@ -63,20 +66,29 @@ fn main() -> ExitCode {
     if asked("--service") {
         return service::compare();
     }
-    match arguments.iter().position(|argument| argument == "--once") {
-        Some(at) => once(&arguments[at + 1..]),
-        None => [Kind::First, Kind::Later, Kind::Probed].into_iter().for_each(compare_sizes),
+    let after = |name: &str| arguments.iter().position(|a| a == name).map(|at| at + 1);
+    if let Some(at) = after("--budgets") {
+        let size = arguments.get(at).and_then(|size| size.parse().ok()).unwrap_or(1.0);
+        budgets::compare(size);
+        return ExitCode::SUCCESS;
+    }
+    let steps = after("--steps").map(|at| arguments[at].parse().unwrap());
+    match after("--once") {
+        Some(at) => once(&arguments[at..], steps),
+        None => [Kind::First, Kind::Later, Kind::Probed]
+            .into_iter()
+            .for_each(|kind| compare_sizes(kind, steps)),
     }
     ExitCode::SUCCESS
 }
 
 /// One plan and one check. Prints what a plan with the same bytes prints again.
-fn once(arguments: &[String]) {
+fn once(arguments: &[String], steps: Option<u32>) {
     let size = arguments.first().and_then(|size| size.parse().ok()).unwrap_or(1.0);
     let kind = arguments.get(1).map_or(Kind::First, |name| Kind::named(name).unwrap());
-    let seed = arguments.get(2).map_or(SEED, |seed| seed.parse().unwrap());
-    let times = arguments.get(3).map_or(1, |times| times.parse().unwrap());
-    let run = Run::new(size, kind, seed);
+    let seed = arguments.get(2).and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    let times = arguments.get(3).and_then(|times| times.parse().ok()).unwrap_or(1);
+    let run = run_of(size, kind, seed, steps);
     for _ in 1..times {
         run.only_plan();
     }
@@ -84,6 +96,13 @@ fn once(arguments: &[String]) {
     assert_eq!(run.only_check(&planned), []);
     std::hint::black_box(run.only_remember(&planned));
     println!("size {size}, {kind:?}: {}", described(&planned));
+}
+
+fn run_of(size: f64, kind: Kind, seed: u64, steps: Option<u32>) -> Run {
+    match steps {
+        Some(steps) => Run::searching(size, kind, seed, steps),
+        None => Run::new(size, kind, seed),
+    }
 }
 
 fn described(planned: &Planned) -> String {
@@ -98,7 +117,7 @@ fn described(planned: &Planned) -> String {
     format!("{counts:?}, bytes {hash:016x}")
 }
 
-fn compare_sizes(kind: Kind) {
+fn compare_sizes(kind: Kind, steps: Option<u32>) {
     println!("\n{kind:?}");
     println!(
         "{:>6} {:>7} {:>9} {:>7} {:>8} {:>9} {:>7} {:>9} {:>7} {:>11}",
@@ -115,7 +134,7 @@ fn compare_sizes(kind: Kind) {
     );
     let mut before: Option<(f64, f64)> = None;
     for size in SIZES {
-        let run = Run::new(size, kind, SEED);
+        let run = run_of(size, kind, SEED, steps);
         let (mut plan_ms, mut check_ms, mut actions) = (f64::INFINITY, f64::INFINITY, 0);
         let mut remember_ms = f64::INFINITY;
         for _ in 0..5 {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::Path, process::ExitCode};
 
-use super::gate;
+use super::{counted::UNSEARCHED, gate};
 
 const SIZES: [f64; 4] = [0.125, 0.25, 0.5, 1.0];
 
@@ -55,7 +55,7 @@ pub(crate) fn draw() -> ExitCode {
     let figures = gate::committed();
     for (run, part, colour) in LINES {
         let figure = |size: f64| {
-            let name = format!("instructions {run} {size} {part}");
+            let name = format!("{UNSEARCHED} {run} {size} {part}");
             let found = figures.iter().find(|(other, _)| *other == name);
             found.map(|(_, figure)| (x(size), y(*figure as f64 / 1e6)))
         };

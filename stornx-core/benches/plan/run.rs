@@ -41,6 +41,14 @@ impl Kind {
             _ => None,
         }
     }
+
+    const fn probes(self) -> Probes {
+        match self {
+            Self::First | Self::Later => Probes::None,
+            Self::Probed => Probes::Some(PROBED),
+            Self::AllPairs => Probes::All,
+        }
+    }
 }
 
 pub(crate) struct Run {
@@ -52,13 +60,20 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(size: f64, kind: Kind, seed: u64) -> Self {
-        let probes = match kind {
-            Kind::First | Kind::Later => Probes::None,
-            Kind::Probed => Probes::Some(PROBED),
-            Kind::AllPairs => Probes::All,
-        };
-        let (snapshot, now) = cluster::of_size(size, probes, seed);
-        let policy = Policy::default();
+        let (snapshot, now) = cluster::of_size(size, kind.probes(), seed);
+        Self::with(snapshot, now, kind, Policy::default())
+    }
+
+    /// The same with another budget for the search for bundles, in steps.
+    #[allow(dead_code)] // The test of growth and the heap search as far as is usual.
+    pub(crate) fn searching(size: f64, kind: Kind, seed: u64, steps: u32) -> Self {
+        let (snapshot, now) = cluster::of_size(size, kind.probes(), seed);
+        let mut policy = Policy::default();
+        policy.moves.search_steps = steps;
+        Self::with(snapshot, now, kind, policy)
+    }
+
+    fn with(snapshot: Snapshot, now: Timestamp, kind: Kind, policy: Policy) -> Self {
         let mut memory = Memory::default();
         if kind != Kind::First {
             // A cycle of some time ago that carried nothing out.

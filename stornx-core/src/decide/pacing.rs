@@ -41,22 +41,28 @@ pub(super) fn pace(ledger: &mut Ledger, memory: &Memory, routed: &mut Routed) ->
         let memory = host(proposal).and_then(|host| memory.hosts.get(host));
         memory.and_then(|memory| memory.refused_at)
     };
+    // Each is looked up once, not in every comparison.
+    let keys: Vec<_> = routed
+        .proposals
+        .iter()
+        .map(|proposal| {
+            let rank = rank(routed, proposal);
+            let gain = Gain(proposal.report.expected.request_ms_per_second);
+            (refused(proposal), rank, Reverse(gain))
+        })
+        .collect();
+    let must: Vec<bool> = keys.iter().map(|(_, rank, _)| *rank == Rank::MustNotWait).collect();
     let mut order: Vec<usize> = (0..routed.proposals.len()).collect();
     order.sort_by(|a, b| {
-        let key = |at: &usize| {
-            let proposal = &routed.proposals[*at];
-            let rank = rank(routed, proposal);
-            let last = refused(proposal).filter(|_| rank != Rank::MustNotWait);
-            let gain = Gain(proposal.report.expected.request_ms_per_second);
-            (last, rank, Reverse(gain))
+        let key = |at: usize| {
+            let (refused, rank, gain) = &keys[at];
+            (refused.filter(|_| !must[at]), rank, gain)
         };
-        key(a).cmp(&key(b)).then(a.cmp(b))
+        key(*a).cmp(&key(*b)).then(a.cmp(b))
     });
-    let must = |proposal: &Proposal| rank(routed, proposal) == Rank::MustNotWait;
-    let must: Vec<bool> = routed.proposals.iter().map(must).collect();
     let mut kept = vec![false; routed.proposals.len()];
     for at in order {
-        let free = must[at] && refused(&routed.proposals[at]).is_some();
+        let free = must[at] && keys[at].0.is_some();
         kept[at] = free || ledger.spend_routing_write() || must[at];
     }
     let proposals = std::mem::take(&mut routed.proposals);

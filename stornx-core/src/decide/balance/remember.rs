@@ -1,10 +1,19 @@
 //! What is remembered of hosts after a cycle: beliefs, the run of writes under way, and
 //! the back-off of a run that was undone.
 
-use super::{follow, host::HostState, observe::Changing, table, untouched, verify};
+use std::{cell::OnceCell, collections::BTreeMap};
+
+use super::{
+    follow,
+    host::HostState,
+    observe::Changing,
+    table,
+    untouched::{self, Busiest},
+    verify,
+};
 use crate::{
     ids::HostName,
-    memory::{HostMemory, Memory},
+    memory::{HostMemory, Memory, Untouched},
     model::{Grain, RouteTable, Rule},
     plan::{Action, Planned, RoutePurpose},
     ports::PortError,
@@ -17,6 +26,25 @@ use crate::{
 struct Write<'a> {
     from: &'a RouteTable,
     purpose: RoutePurpose,
+}
+
+/// The other hosts, of which some are what a run is compared with.
+struct Others<'a> {
+    /// When each was written last, this cycle's writes included.
+    written: &'a [Option<Timestamp>],
+    busiest: &'a OnceCell<Busiest>,
+}
+
+impl Others<'_> {
+    fn untouched(
+        &self,
+        view: &View<'_>,
+        host: HostIndex,
+        workload: WorkloadIndex,
+    ) -> BTreeMap<HostName, Untouched> {
+        let busiest = self.busiest.get_or_init(|| Busiest::of(view));
+        untouched::record(view, host, workload, self.written, busiest)
+    }
 }
 
 /// What is remembered of hosts after a cycle.
@@ -42,13 +70,19 @@ pub(crate) fn remember_hosts(
             None => earlier.get(&host.host.name).and_then(|host| host.written_at),
         })
         .collect();
+    // Ranked when the first one asks: most cycles begin no run.
+    let (ranked, ranked_by_node) = (OnceCell::new(), OnceCell::new());
     for (at, host) in by_zone.hosts.iter().enumerate() {
         let name = &host.host.name;
         // Hosts and workloads have the same numbers in both.
-        let view = by_node.as_ref().filter(|_| grain.is_fine(name)).unwrap_or(by_zone);
+        let (view, ranked) = match &by_node {
+            Some(by_node) if grain.is_fine(name) => (by_node, &ranked_by_node),
+            _ => (by_zone, &ranked),
+        };
         let mut kept = earlier.remove(name).unwrap_or_default();
         let write = done(name).map(|at| &writes[at].1);
-        remember_host(view, HostIndex::new(at), write, &written, &mut kept);
+        let others = Others { written: &written, busiest: ranked };
+        remember_host(view, HostIndex::new(at), write, &others, &mut kept);
         if kept != HostMemory::default() {
             memory.hosts.insert(name.clone(), kept);
         }
@@ -93,7 +127,7 @@ fn remember_host(
     view: &View<'_>,
     host: HostIndex,
     write: Option<&Write<'_>>,
-    written: &[Option<Timestamp>],
+    others: &Others<'_>,
     kept: &mut HostMemory,
 ) {
     let Some(workload) = view.hosts[host.at()].workload else {
@@ -111,7 +145,7 @@ fn remember_host(
             && kept.expectation.is_none()
         {
             kept.expectation = Some(verify::expect(view, &state.seen));
-            kept.untouched = untouched::record(view, host, workload, written);
+            kept.untouched = others.untouched(view, host, workload);
             kept.before = Some((*from).clone());
         }
     } else if kept.stale_since.is_none() {

@@ -42,6 +42,19 @@ impl Common {
     pub(crate) const NONE: Self = Self { slowdown: 1.0, failures: 0.0, hosts: 0 };
 }
 
+/// The hosts that are called, the busiest first.
+pub(crate) struct Busiest(Vec<(f64, usize)>);
+
+impl Busiest {
+    /// Ranks them.
+    pub(crate) fn of(view: &View<'_>) -> Self {
+        let hosts = (0..view.hosts.len()).map(|at| (requests(view, at), at));
+        let mut hosts: Vec<(f64, usize)> = hosts.filter(|(requests, _)| *requests > 0.0).collect();
+        hosts.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        Self(hosts)
+    }
+}
+
 /// Chooses and records what a run that begins now will be compared with. `written` says
 /// when each host was written last, this cycle's writes included.
 pub(crate) fn record(
@@ -49,16 +62,17 @@ pub(crate) fn record(
     host: HostIndex,
     workload: WorkloadIndex,
     written: &[Option<Timestamp>],
+    Busiest(busiest): &Busiest,
 ) -> BTreeMap<HostName, Untouched> {
     let around = around(view, workload);
     let (from, _) = verify::seen_window(view);
-    let mut candidates: Vec<(f64, usize)> = (0..view.hosts.len())
-        .filter(|at| *at != host.at() && written[*at].is_none_or(|at| at < from))
-        .filter(|at| view.hosts[*at].edges.iter().all(|edge| !touches(view, &around, edge.at())))
-        .map(|at| (requests(view, at), at))
-        .filter(|(requests, _)| *requests > 0.0)
-        .collect();
-    candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let candidates = busiest
+        .iter()
+        .copied()
+        .filter(|(_, at)| *at != host.at() && written[*at].is_none_or(|at| at < from))
+        .filter(|(_, at)| {
+            view.hosts[*at].edges.iter().all(|edge| !touches(view, &around, edge.at()))
+        });
     let record = |(requests, at): (f64, usize)| {
         let seen = of_host(view, at);
         let untouched = Untouched {
@@ -68,7 +82,7 @@ pub(crate) fn record(
         };
         (view.hosts[at].host.name.clone(), untouched)
     };
-    candidates.into_iter().take(MOST).map(record).collect()
+    candidates.take(MOST).map(record).collect()
 }
 
 /// Whether the calls of an edge may feel a change of the routes to a workload.

@@ -13,7 +13,7 @@
 
 use super::{
     gates,
-    objective::{Depth, Objective, Shift},
+    objective::{Depth, Objective, Shift, Trials},
     search::{Candidate, Search},
 };
 use crate::{
@@ -65,6 +65,7 @@ pub(super) fn find(
         search,
         workloads: &chosen,
         objective: objective.clone(),
+        trials: Trials::default(),
         possible: objective.total(),
     };
     let mut rounds = Rounds::new(facts, live, SEED, Some(AHEAD)).looking_at(LOOKS);
@@ -187,12 +188,13 @@ struct Live<'a, 'v> {
     /// By service of the search.
     workloads: &'a [WorkloadIndex],
     objective: Objective<'v>,
+    trials: Trials,
     possible: f64,
 }
 
 impl Clone for Live<'_, '_> {
     fn clone(&self) -> Self {
-        Self { objective: self.objective.clone(), ..*self }
+        Self { objective: self.objective.clone(), trials: Trials::default(), ..*self }
     }
 }
 
@@ -234,9 +236,12 @@ impl Terrain for Live<'_, '_> {
     }
 
     fn gain(&mut self, _facts: &Facts, _layout: &Layout, step: Step) -> f64 {
-        let exact = self.search.view.edges.len() <= EXACT_EDGES;
-        let depth = if exact { Depth::All } else { Depth::Neighbours };
-        let change = self.objective.shift(self.shift(step), depth);
+        let shift = self.shift(step);
+        if self.search.view.edges.len() > EXACT_EDGES {
+            self.trials.of(&self.objective, shift.workload);
+            return -self.trials.shift(&self.objective, shift).total;
+        }
+        let change = self.objective.shift(shift, Depth::All);
         self.objective.take_back();
         -change
     }

@@ -12,6 +12,7 @@
 
 use super::{
     destinations, gates,
+    near::Near,
     objective::{Depth, Objective, Shift},
     search::{Candidate, Search},
 };
@@ -138,9 +139,10 @@ impl Search<'_> {
         zone: ZoneIndex,
         but: NodeIndex,
     ) -> Option<NodeIndex> {
-        let neighbours = self.neighbours(objective, at);
-        let near = self.destination(objective, ledger, at, zone, &neighbours);
-        near.filter(|node| *node != but)
+        let near = Near::of(self.view, objective, at);
+        let nearest = self.destination(objective, ledger, at, zone, &near);
+        nearest
+            .filter(|node| *node != but)
             .or_else(|| self.destinations.least_used(self.view, ledger, at, zone, &[but]))
     }
 

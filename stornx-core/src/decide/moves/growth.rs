@@ -8,9 +8,10 @@
 //! Looks at the [`CONSIDERED`] workloads whose calls cost most, one node of each zone.
 
 use super::{
+    near::Near,
     objective::{Depth, Objective},
     payback,
-    search::{Candidate, Search},
+    search::{Candidate, Found, Search},
 };
 use crate::{
     decide::ledger::Ledger,
@@ -21,20 +22,20 @@ use crate::{
 /// Workloads that are looked at in a cycle.
 const CONSIDERED: usize = 48;
 
-/// What is worth saying, by workload. `candidates` are the moves that were found, with
-/// what each would save beyond its bar.
+/// What is worth saying, by workload. `found` is what was looked for at each workload,
+/// `candidates` are the moves that came of it, with what each would save beyond its bar.
 pub(super) fn find(
     search: &Search<'_>,
     objective: &mut Objective<'_>,
     ledger: &Ledger,
+    found: &[Found],
     candidates: &[Candidate],
 ) -> Vec<(WorkloadIndex, Growth)> {
     let view = search.view;
-    let movable = view.each_workload().map(|(at, _)| at).filter(|at| {
-        search.movable[at.at()] && objective.is_called(*at) && !objective.places(*at).is_empty()
-    });
+    // The search has looked at these, and nothing has changed since.
+    let known = view.each_workload().zip(found).filter_map(|((at, _), f)| Some((f.travel?, at)));
     let mut ranked: Vec<(f64, WorkloadIndex)> =
-        movable.map(|at| (objective.touched(at).cost, at)).collect();
+        known.filter(|(_, at)| !objective.places(*at).is_empty()).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     ranked.truncate(CONSIDERED);
     ranked
@@ -58,10 +59,10 @@ fn best(
     let view = search.view;
     let running = payback::running(view.policy);
     let bars = search.bars(objective, at);
-    let neighbours = search.neighbours(objective, at);
+    let near = Near::of(view, objective, at);
     let mut best: Option<(f64, Growth)> = None;
     for zone in (0..view.zones.len()).map(ZoneIndex::new) {
-        let Some(node) = search.destination(objective, ledger, at, zone, &neighbours) else {
+        let Some(node) = search.destination(objective, ledger, at, zone, &near) else {
             continue;
         };
         let saving = -objective.grow(at, node, Depth::All);

@@ -6,6 +6,7 @@
 //! | `gates` | which workloads may move at all |
 //! | `objective`, `split` | what a layout costs, and what one replica elsewhere changes |
 //! | `destinations` | the few nodes of a zone that are worth a look |
+//! | `near` | which of them are near to what a workload talks to |
 //! | `search` | which moves would lower the cost most |
 //! | `bundles` | moves that pay together only, however many |
 //! | `growth` | where one replica more would save more than moves |
@@ -27,6 +28,7 @@ mod eviction;
 mod gates;
 mod growth;
 mod hold;
+mod near;
 mod objective;
 mod payback;
 mod remember;
@@ -46,7 +48,7 @@ use self::{
     doubt::Doubt,
     eviction::Eviction,
     objective::{Objective, Shift},
-    search::{Candidate, Chosen, Effect, Found, Search},
+    search::{Candidate, Chosen, Effect, Found, Scratch, Search},
 };
 use super::{Proposal, ledger::Ledger, safety::Safety};
 use crate::{
@@ -200,11 +202,12 @@ impl<'v> Room<'_, 'v> {
             movable: &movable,
             doubts: &doubts,
         };
+        let mut scratch = Scratch::new(view);
         let found: Vec<Found> = view
             .each_workload()
             .map(|(at, _)| {
                 if movable[at.at()] {
-                    search.of(&mut objective, self.ledger, at)
+                    search.of(&objective, &mut scratch, self.ledger, at)
                 } else {
                     Found::default()
                 }

@@ -27,14 +27,15 @@ use super::{
     doubt::Doubt,
     eviction::{self, Eviction},
     gates, growth,
-    objective::{Depth, Inkling, Objective, Shift, Touched},
+    near::Near,
+    objective::{Depth, Inkling, Objective, Shift, Touched, Trials},
     payback::Bar,
 };
 use crate::{
     decide::{ledger::Ledger, safety::Safety},
     memory::Memory,
     report::Growth,
-    view::{EdgeIndex, NodeIndex, View, WorkloadIndex, ZoneIndex},
+    view::{EdgeIndex, View, WorkloadIndex, ZoneIndex},
 };
 
 /// Candidates checked through the whole graph in one plan. Budgets are a handful of
@@ -49,19 +50,6 @@ const PAIRED: usize = 24;
 /// them: each is off by three standard deviations in every rate. Two pairs of mirror
 /// images.
 const LOOKALIKES: u64 = 4;
-
-/// Neighbours of a workload that are weighed when a node is chosen, the busiest first.
-const NEIGHBOURS: usize = 6;
-
-/// Nodes of a neighbour that are looked at when a node is chosen.
-const PLACES: usize = 16;
-
-/// Lists up to this length are walked through rather than halved.
-const SHORT: usize = 8;
-
-/// Whether a node is calm, how much of the neighbours' calls it keeps to itself, and the
-/// node.
-type Place = (bool, f64, NodeIndex);
 
 /// A move with what it saves and must save, requests/s x ms.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -102,9 +90,23 @@ impl Bars {
     }
 }
 
+/// Lists that are used again for one workload after the other.
+pub(super) struct Scratch {
+    near: Near,
+    trials: Trials,
+}
+
+impl Scratch {
+    pub(super) fn new(view: &View<'_>) -> Self {
+        Self { near: Near::empty(view), trials: Trials::default() }
+    }
+}
+
 /// What was found for one workload.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Found {
+    /// What the calls of its edges cost, requests/s x ms; `None` where nothing was looked for.
+    pub(super) travel: Option<f64>,
     /// Best by net saving.
     pub(super) best: Option<Candidate>,
     /// Best of those whose destination has no room.
@@ -156,7 +158,8 @@ impl Search<'_> {
     /// The best moves of one workload.
     pub(super) fn of(
         &self,
-        objective: &mut Objective<'_>,
+        objective: &Objective<'_>,
+        scratch: &mut Scratch,
         ledger: &Ledger,
         at: WorkloadIndex,
     ) -> Found {
@@ -164,13 +167,16 @@ impl Search<'_> {
         if !objective.is_called(at) {
             return found;
         }
-        let bars = self.bars(objective, at);
+        let touched = objective.touched(at);
+        found.travel = Some(touched.cost);
+        let bars = self.bars_of(objective, at, touched);
         let zones = || (0..self.view.zones.len()).map(ZoneIndex::new);
-        let neighbours = self.neighbours(objective, at);
-        let sources = self.sources(objective, at, &neighbours);
+        let Scratch { near, trials } = scratch;
+        near.fill(self.view, objective, at);
+        trials.of(objective, at);
         for to in zones() {
-            let free = self.destination(objective, ledger, at, to, &neighbours);
-            let wish = || self.wish(objective, at, to, &neighbours);
+            let free = self.destination(objective, ledger, at, to, near);
+            let wish = || self.wish(objective, at, to, near.neighbours());
             let Some(destination) = free.or_else(wish) else { continue };
             for from in zones() {
                 if objective.count(at, from) <= 0.0
@@ -178,14 +184,12 @@ impl Search<'_> {
                 {
                     continue;
                 }
-                let Some(source) = source(&sources[from.at()], destination) else {
+                let Some(source) = near.source(objective, from, destination) else {
                     continue;
                 };
                 let shift = Shift { workload: at, from: source, to: destination };
-                let own_before = objective.service_cost(at);
-                let saving = -objective.shift(shift, Depth::Neighbours);
-                let own = own_before - objective.service_cost(at);
-                objective.take_back();
+                let trial = trials.shift(objective, shift);
+                let (saving, own) = (-trial.total, -trial.own);
                 let bar = bars.between(from, to);
                 if free.is_some() {
                     found.add(shift, saving, own, bar);
@@ -199,8 +203,12 @@ impl Search<'_> {
 
     /// What moves of one replica of a workload must save.
     pub(super) fn bars(&self, objective: &Objective<'_>, at: WorkloadIndex) -> Bars {
+        self.bars_of(objective, at, objective.touched(at))
+    }
+
+    fn bars_of(&self, objective: &Objective<'_>, at: WorkloadIndex, touched: Touched) -> Bars {
         let workload = &self.view.workloads[at.at()];
-        let bar = Bar::of(self.view, workload, objective.touched(at));
+        let bar = Bar::of(self.view, workload, touched);
         // Its own routes follow, and those of what it calls by how much of it is its doing.
         let calls: f64 = workload.calls.iter().map(|edge| objective.leg_share(*edge)).sum();
         let hosts = 1.0 + calls / f64::from(workload.ready_total().max(1));
@@ -212,112 +220,6 @@ impl Search<'_> {
     fn bar(&self, objective: &Objective<'_>, shift: Shift) -> Bar {
         let (from, to) = self.zones_of(shift);
         self.bars(objective, shift.workload).between(from, to)
-    }
-
-    /// The busiest neighbours, each with exchanges per second and pair of replicas.
-    pub(super) fn neighbours(
-        &self,
-        objective: &Objective<'_>,
-        at: WorkloadIndex,
-    ) -> Vec<(WorkloadIndex, f64)> {
-        let workload = &self.view.workloads[at.at()];
-        let by_rate =
-            |edges: &[EdgeIndex], other: fn(&crate::view::EdgeView<'_>) -> WorkloadIndex| {
-                edges
-                    .iter()
-                    .map(|edge| (other(&self.view.edges[edge.at()]), objective.leg_rate(*edge)))
-                    .collect::<Vec<_>>()
-            };
-        let mut neighbours = by_rate(&workload.called_by, |edge| edge.caller);
-        neighbours.extend(by_rate(&workload.calls, |edge| edge.callee));
-        neighbours.retain(|(other, rate)| *other != at && *rate > 0.0);
-        neighbours.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        neighbours.truncate(NEIGHBOURS);
-        for (other, rate) in &mut neighbours {
-            *rate /= f64::from(self.view.workloads[other.at()].ready_total().max(1));
-        }
-        neighbours
-    }
-
-    /// How much of the neighbours' calls each of `nodes`, which are in their order, would
-    /// keep to itself.
-    fn nearness(
-        objective: &Objective<'_>,
-        nodes: &[NodeIndex],
-        neighbours: &[(WorkloadIndex, f64)],
-    ) -> Vec<f64> {
-        let mut near = vec![0.0; nodes.len()];
-        for (other, weight) in neighbours {
-            // Both lists are in the same order: nothing before the last find is looked at.
-            let mut places = objective.places(*other);
-            for (node, near) in nodes.iter().zip(&mut near) {
-                let before = if places.len() <= SHORT {
-                    places.iter().take_while(|(at, _)| at < node).count()
-                } else {
-                    places.partition_point(|(at, _)| at < node)
-                };
-                places = &places[before..];
-                match places.first() {
-                    Some((at, count)) if at == node => *near += weight * f64::from(*count),
-                    Some(_) => {}
-                    None => break,
-                }
-            }
-        }
-        near
-    }
-
-    /// The first nodes of a workload by zone, with what makes a replica leave one of them.
-    fn sources(
-        &self,
-        objective: &Objective<'_>,
-        at: WorkloadIndex,
-        neighbours: &[(WorkloadIndex, f64)],
-    ) -> Vec<Vec<Place>> {
-        let mut by_zone: Vec<Vec<NodeIndex>> = vec![Vec::new(); self.view.zones.len()];
-        for (node, _) in objective.places(at) {
-            // One more than is looked at: the destination may be among them.
-            let zone = &mut by_zone[self.view.latency.zone_of(*node).at()];
-            if zone.len() <= PLACES {
-                zone.push(*node);
-            }
-        }
-        let place = |(node, near): (NodeIndex, f64)| (objective.is_calm(node), near, node);
-        let rank = |nodes: Vec<NodeIndex>| {
-            let near = Self::nearness(objective, &nodes, neighbours);
-            nodes.into_iter().zip(near).map(place).collect()
-        };
-        by_zone.into_iter().map(rank).collect()
-    }
-
-    /// The best node of a zone: the one nearest to its neighbours of those that are
-    /// calm, else the least used one.
-    pub(super) fn destination(
-        &self,
-        objective: &Objective<'_>,
-        ledger: &Ledger,
-        at: WorkloadIndex,
-        zone: ZoneIndex,
-        neighbours: &[(WorkloadIndex, f64)],
-    ) -> Option<NodeIndex> {
-        let in_zone = |(node, _): &&(NodeIndex, u32)| self.view.nodes[node.at()].zone == zone;
-        let mut nodes: Vec<NodeIndex> = Vec::new();
-        for other in neighbours.iter().map(|(other, _)| *other).chain([at]) {
-            let places = objective.places(other).iter().filter(in_zone);
-            nodes.extend(places.take(PLACES).map(|(node, _)| *node));
-        }
-        nodes.sort_unstable();
-        nodes.dedup();
-        let near = Self::nearness(objective, &nodes, neighbours);
-        let place = |(node, near): (NodeIndex, f64)| (objective.is_calm(node), near, node);
-        let mut ranked: Vec<Place> = nodes.into_iter().zip(near).map(place).collect();
-        ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
-        let takes = |node| destinations::takes(self.view, ledger, at, node);
-        let near = ranked.iter().filter(|(calm, near, _)| *calm && *near > 0.0);
-        near.map(|(.., node)| *node)
-            .find(|node| takes(*node))
-            .or_else(|| self.destinations.least_used(self.view, ledger, at, zone, &[]))
-            .or_else(|| ranked.iter().map(|(.., node)| *node).find(|node| takes(*node)))
     }
 
     /// The moves of this cycle, best first. `willing` says whether a candidate may be
@@ -341,7 +243,7 @@ impl Search<'_> {
         // Also where no budget is left: what pays then waits for one, and is not forgotten.
         queue.extend(bundles::find(self, objective, ledger));
         best_first(&mut queue);
-        let growth = growth::find(self, objective, ledger, &queue);
+        let growth = growth::find(self, objective, ledger, found, &queue);
         let mut lookalikes: Option<Vec<Objective<'_>>> = None;
         let mut chosen = Chosen { growth, ..Chosen::default() };
         for candidate in queue {
@@ -504,13 +406,13 @@ impl Search<'_> {
         let (_, zone) = self.zones_of(shift);
         let first = -objective.shift(shift, Depth::Neighbours);
         let mut best: Option<Candidate> = None;
-        for (partner, _) in self.neighbours(objective, shift.workload) {
+        for (partner, _) in Near::of(self.view, objective, shift.workload).neighbours() {
+            let partner = *partner;
             if !self.movable[partner.at()] || !objective.is_called(partner) {
                 continue;
             }
-            let neighbours = self.neighbours(objective, partner);
-            let sources = self.sources(objective, partner, &neighbours);
-            let Some(to) = self.destination(objective, ledger, partner, zone, &neighbours) else {
+            let near = Near::of(self.view, objective, partner);
+            let Some(to) = self.destination(objective, ledger, partner, zone, &near) else {
                 continue;
             };
             let bar = self.bars(objective, partner).across;
@@ -521,7 +423,7 @@ impl Search<'_> {
                 {
                     continue;
                 }
-                let Some(source) = source(&sources[from.at()], to) else {
+                let Some(source) = near.source(objective, from, to) else {
                     continue;
                 };
                 let second = Shift { workload: partner, from: source, to };
@@ -602,17 +504,6 @@ impl Found {
             self.blocked = Some(blocked);
         }
     }
-}
-
-/// The node of a zone that a replica leaves with least regret: a crowded one first, then
-/// the one farthest from its neighbours.
-fn source(places: &[Place], destination: NodeIndex) -> Option<NodeIndex> {
-    places
-        .iter()
-        .filter(|(.., node)| *node != destination)
-        .take(PLACES)
-        .min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
-        .map(|(.., node)| *node)
 }
 
 fn best_first(queue: &mut [Candidate]) {

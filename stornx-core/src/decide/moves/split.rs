@@ -171,7 +171,8 @@ fn local_first(
     left.iter_mut().zip(demand).for_each(|(left, demand)| *left = demand * free);
     // Both tiers in order of cost: the calm one of a pair comes before its busy one.
     let (mut next_calm, mut next_busy) = (0, 0);
-    while next_busy < with.pairs.len() {
+    let mut open = left.iter().filter(|left| **left > 0.0).count();
+    while open > 0 && next_busy < with.pairs.len() {
         let busy_cost = with.pairs[next_busy].cost + replica.waiting;
         let take_calm = with.pairs.get(next_calm).is_some_and(|pair| pair.cost <= busy_cost);
         let (pair, room) = if take_calm {
@@ -187,6 +188,7 @@ fn local_first(
             left[from] -= flow;
             room[to] -= flow;
             split[from * zones + to] += flow / demand[from];
+            open -= usize::from(left[from] <= 0.0);
         }
     }
     // More than all zones may take: the excess is shared by every replica alike.

@@ -118,8 +118,13 @@ impl Ends {
         self.marks.drain_into(&mut self.nodes);
     }
 
+    /// The nodes with requests, in their order.
+    pub(super) fn nodes(&self) -> &[NodeIndex] {
+        &self.nodes
+    }
+
     /// Requests of a lane by node, in the order of the nodes.
-    pub(super) fn by_node(&self, lane: usize) -> impl Iterator<Item = (NodeIndex, f64)> {
+    fn by_node(&self, lane: usize) -> impl Iterator<Item = (NodeIndex, f64)> {
         let rate = move |node: &NodeIndex| (*node, self.rate(*node, lane));
         self.nodes.iter().map(rate).filter(|(_, rate)| *rate > 0.0)
     }
@@ -136,8 +141,13 @@ impl Ends {
         lane: usize,
     ) -> impl Iterator<Item = (ZoneIndex, f64)> {
         let nodes = self.by_node(lane).map(|(node, rate)| (view.latency.zone_of(node), rate));
+        nodes.chain(self.without_replicas(lane))
+    }
+
+    /// Of it, those of zones where no replica is ready any more.
+    pub(super) fn without_replicas(&self, lane: usize) -> impl Iterator<Item = (ZoneIndex, f64)> {
         let zones = self.zones.iter().skip(lane).step_by(self.lanes).enumerate();
         let zones = zones.map(|(zone, rate)| (ZoneIndex::new(zone), *rate));
-        nodes.chain(zones.filter(|(_, rate)| *rate > 0.0))
+        zones.filter(|(_, rate)| *rate > 0.0)
     }
 }

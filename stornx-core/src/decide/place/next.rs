@@ -27,6 +27,26 @@ struct Candidate {
     cost: f64,
 }
 
+/// What the candidates of a zone cost.
+#[derive(Debug, Clone, Copy)]
+struct Offer {
+    /// Whether there are any.
+    candidates: bool,
+    least: f64,
+    /// The largest amount.
+    scale: f64,
+}
+
+impl Offer {
+    const NONE: Self = Self { candidates: false, least: f64::INFINITY, scale: 0.0 };
+
+    fn add(&mut self, cost: f64) {
+        self.candidates = true;
+        self.least = self.least.min(cost);
+        self.scale = self.scale.max(cost.abs());
+    }
+}
+
 /// Chooses the nodes for one workload after the other.
 pub(crate) struct Next<'a> {
     view: &'a View<'a>,
@@ -140,21 +160,26 @@ impl<'a> Next<'a> {
         let view = self.view;
         let one_each = view.workloads[workload.at()].workload.constraints.one_per_node;
         let free = |candidate: &&Candidate| !(one_each && layout.occupies(candidate.node));
-        let mut offered = vec![false; view.zones.len()];
+        let mut offers = vec![Offer::NONE; view.zones.len()];
         for candidate in self.candidates.iter().filter(free) {
-            offered[candidate.zone.at()] = true;
+            offers[candidate.zone.at()].add(candidate.cost);
         }
+        let offered: Vec<bool> = offers.iter().map(|offer| offer.candidates).collect();
         let verdicts = verdicts(view, workload, layout, counted, &offered);
-        let allowed: Vec<bool> = verdicts.iter().map(|v| *v == Verdict::Allowed).collect();
-        let open =
-            || self.candidates.iter().filter(|candidate| allowed[candidate.zone.at()]).filter(free);
         let (mut least, mut scale) = (f64::INFINITY, 0.0_f64);
-        for candidate in open() {
-            least = least.min(candidate.cost);
-            scale = scale.max(candidate.cost.abs());
+        for (offer, verdict) in offers.iter().zip(&verdicts) {
+            if *verdict == Verdict::Allowed {
+                least = least.min(offer.least);
+                scale = scale.max(offer.scale);
+            }
         }
+        let open = || {
+            let allowed = |c: &&Candidate| verdicts[c.zone.at()] == Verdict::Allowed;
+            self.candidates.iter().filter(allowed)
+        };
         let near: Vec<(NodeIndex, f64)> = open()
             .filter(|candidate| candidate.cost <= least + TIE * scale)
+            .filter(free)
             .map(|candidate| (candidate.node, used_share(view, self.ledger, candidate.node)))
             .collect();
         let least_used = near.iter().map(|(_, used)| *used).fold(f64::INFINITY, f64::min);

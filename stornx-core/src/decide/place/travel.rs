@@ -47,6 +47,9 @@ struct Scratch {
     /// Of an edge: the zone that is called, the zone that calls, requests per second.
     calls: Vec<(ZoneIndex, InLane)>,
     rates: Vec<InLane>,
+    /// By zone of the replica: what the ways from callers and to callees cost.
+    up: Vec<f64>,
+    down: Vec<f64>,
 }
 
 impl Travel {
@@ -90,10 +93,12 @@ impl Travel {
         if self.upstream <= 0.0 && self.downstream <= 0.0 {
             return false;
         }
-        for zone in (0..view.zones.len()).map(ZoneIndex::new) {
-            self.zone_cost.push(self.cost_of_zone(view, zone));
+        self.add_up_callers(view);
+        self.add_up_callees(view);
+        self.marks.drain_into(&mut self.neighbours);
+        for (up, down) in self.scratch.up.iter().zip(&self.scratch.down) {
+            self.zone_cost.push(up + down);
         }
-        self.save_on_nodes(view);
         true
     }
 
@@ -108,7 +113,7 @@ impl Travel {
     }
 
     fn add_callee(&mut self, view: &View<'_>, edge: &EdgeView<'_>) {
-        let Scratch { shares, calls, rates } = &mut self.scratch;
+        let Scratch { shares, calls, rates, .. } = &mut self.scratch;
         calls.clear();
         for from in 0..view.zones.len() {
             split(view, edge, ZoneIndex::new(from), shares);
@@ -131,34 +136,57 @@ impl Travel {
         self.zone_cost.clear();
     }
 
-    fn cost_of_zone(&self, view: &View<'_>, zone: ZoneIndex) -> f64 {
+    /// What the ways from the callers cost by zone of the replica, and what those on a node
+    /// with one save: one look at each node for both.
+    fn add_up_callers(&mut self, view: &View<'_>) {
         let latency = &view.latency;
-        let callers = self.callers.by_zone(view, 0);
-        let up = callers.map(|(from, rate)| rate * latency.between_zones(from, zone));
-        let callees = self.callees.by_zone(view, zone.at());
-        let down = callees.map(|(to, rate)| rate * latency.between_zones(zone, to));
-        up.sum::<f64>() + down.sum::<f64>()
-    }
-
-    fn save_on_nodes(&mut self, view: &View<'_>) {
-        let latency = &view.latency;
-        let mut add = |node: NodeIndex, rate: f64| {
-            let zone = latency.zone_of(node);
-            let nearer = latency.between_zones(zone, zone) - latency.between_nodes(node, node);
-            self.same_node[node.at()] += rate * nearer;
-            self.marks.mark(node);
+        let up = &mut self.scratch.up;
+        up.clear();
+        up.resize(view.zones.len(), 0.0);
+        let mut add = |from: ZoneIndex, rate: f64| {
+            for (zone, up) in up.iter_mut().enumerate() {
+                *up += rate * latency.between_zones(from, ZoneIndex::new(zone));
+            }
         };
-        for (node, rate) in self.callers.by_node(0) {
-            add(node, rate);
-        }
-        for zone in 0..view.zones.len() {
-            for (node, rate) in self.callees.by_node(zone) {
-                if latency.zone_of(node).at() == zone {
-                    add(node, rate);
-                }
+        for node in self.callers.nodes() {
+            let rate = self.callers.rate(*node, 0);
+            if rate > 0.0 {
+                let zone = latency.zone_of(*node);
+                add(zone, rate);
+                self.same_node[node.at()] += rate * nearer(view, *node, zone);
+                self.marks.mark(*node);
             }
         }
-        self.marks.drain_into(&mut self.neighbours);
+        for (zone, rate) in self.callers.without_replicas(0) {
+            add(zone, rate);
+        }
+    }
+
+    /// The same for the ways to the callees.
+    fn add_up_callees(&mut self, view: &View<'_>) {
+        let latency = &view.latency;
+        let down = &mut self.scratch.down;
+        down.clear();
+        down.resize(view.zones.len(), 0.0);
+        for node in self.callees.nodes() {
+            let zone = latency.zone_of(*node);
+            for (from, down) in down.iter_mut().enumerate() {
+                let rate = self.callees.rate(*node, from);
+                if rate > 0.0 {
+                    *down += rate * latency.between_zones(ZoneIndex::new(from), zone);
+                }
+            }
+            let rate = self.callees.rate(*node, zone.at());
+            if rate > 0.0 {
+                self.same_node[node.at()] += rate * nearer(view, *node, zone);
+                self.marks.mark(*node);
+            }
+        }
+        for (from, down) in down.iter_mut().enumerate() {
+            for (zone, rate) in self.callees.without_replicas(from) {
+                *down += rate * latency.between_zones(ZoneIndex::new(from), zone);
+            }
+        }
     }
 
     /// The nodes that hold a neighbour, in their order.
@@ -211,6 +239,11 @@ impl Travel {
         callers.all(|(from, _)| latency.is_measured(from, zone))
             && callees.all(|(to, _)| latency.is_measured(zone, to))
     }
+}
+
+/// How much nearer a neighbour on the same node is than one in the same zone.
+fn nearer(view: &View<'_>, node: NodeIndex, zone: ZoneIndex) -> f64 {
+    view.latency.between_zones(zone, zone) - view.latency.between_nodes(node, node)
 }
 
 fn edges<'a>(

@@ -10,7 +10,8 @@
 //!
 //! A change of one replica is applied in time proportional to the edges of its
 //! workload, and of the workloads whose inflow it changes; it can be taken back
-//! exactly. [`Depth::Neighbours`] stops after the direct callees, for ranking.
+//! exactly. [`Depth::Neighbours`] stops after the direct callees, for ranking; where nothing
+//! is to be built on a change, [`Trials`] finds the same number without making it.
 //!
 //! Moves under way count as done: the victim is gone, its replacement serves. What
 //! comes next is decided on the layout that they will leave.
@@ -22,7 +23,9 @@ mod build;
 mod change;
 mod compute;
 mod journal;
+mod trial;
 
+pub(super) use self::trial::Trials;
 use self::{build::ranks, journal::Journal};
 use super::split::{self, Ability, Pair, Router};
 use crate::{
@@ -296,6 +299,7 @@ impl<'v> Objective<'v> {
     }
 
     /// Travel and waiting of the calls to a workload.
+    #[cfg(test)]
     pub(super) fn service_cost(&self, workload: WorkloadIndex) -> f64 {
         self.services[workload.at()].cost
     }

@@ -5,7 +5,7 @@ use super::toy::{Toy, random};
 use crate::{
     decide::{
         moves::{
-            objective::{Depth, Objective, Shift, waiting},
+            objective::{Depth, Objective, Shift, Trials, waiting},
             split::{Ability, Pair, Router, Splitting, pairs_by_cost, split},
         },
         safety::{
@@ -74,6 +74,53 @@ fn a_change_costs_what_the_new_layout_costs() {
         pods.filter(|pod| pod.name == name).for_each(|pod| pod.node = Some(node.clone()));
         let anew = total(&toy);
         assert!((anew - expected).abs() < 1e-6 * before.max(1.0), "seed {seed}: {anew} {expected}");
+    }
+}
+
+#[test]
+fn a_trial_says_to_the_last_bit_what_the_change_does() {
+    let mut trials = Trials::default();
+    for seed in 0..cases(400) {
+        let mut dice = Dice::new(seed);
+        let mut toy = random(&mut dice);
+        if dice.one_in(3) {
+            // A cycle, a call to itself, and a pair that calls each other.
+            toy.world.edge("s1", "s0", &[("a", "a", 30.0)]);
+            toy.world.edge("s1", "s1", &[("a", "a", 10.0)]);
+        }
+        if dice.one_in(4) {
+            toy.world.snapshot.mesh = crate::model::Mesh::Absent;
+        }
+        let view = toy.world.view();
+        let safety = Safety::assess(&view, &toy.world.memory);
+        let mut objective = Objective::new(&view, &safety, &toy.world.memory);
+        for _ in 0..4 {
+            // All nodes of its replicas to all nodes, so that the ends are used again.
+            let Some((Shift { workload, .. }, _)) = random_shift(&view, &mut dice) else {
+                continue;
+            };
+            trials.of(&objective, workload);
+            let places: Vec<NodeIndex> =
+                objective.places(workload).iter().map(|(node, _)| *node).collect();
+            for from in places {
+                for to in (0..view.nodes.len()).map(NodeIndex::new).filter(|to| *to != from) {
+                    let shift = Shift { workload, from, to };
+                    let trial = trials.shift(&objective, shift);
+                    let own = objective.service_cost(workload);
+                    let total = objective.shift(shift, Depth::Neighbours);
+                    let own = objective.service_cost(workload) - own;
+                    objective.take_back();
+                    assert_eq!(trial.total.to_bits(), total.to_bits(), "seed {seed}, {shift:?}");
+                    assert_eq!(trial.own.to_bits(), own.to_bits(), "seed {seed}, {shift:?}");
+                }
+            }
+            // The next one starts from another layout, whose sums have a history.
+            if let Some((shift, _)) = random_shift(&view, &mut dice)
+                && objective.places(shift.workload).iter().any(|(node, _)| *node == shift.from)
+            {
+                objective.shift(shift, Depth::All);
+            }
+        }
     }
 }
 
