@@ -18,6 +18,7 @@ use crate::{
     plan::{Action, Planned, RoutePurpose},
     ports::PortError,
     remember::Outcomes,
+    report::Effect,
     units::Timestamp,
     view::{HostIndex, View, WorkloadIndex},
 };
@@ -82,7 +83,9 @@ pub(crate) fn remember_hosts(
         let mut kept = earlier.remove(name).unwrap_or_default();
         let write = done(name).map(|at| &writes[at].1);
         let others = Others { written: &written, busiest: ranked };
-        remember_host(view, HostIndex::new(at), write, &others, &mut kept);
+        let report = planned.report.hosts.get(name);
+        let effect = report.and_then(|report| report.verification.as_ref()?.effect.as_ref());
+        remember_host(view, HostIndex::new(at), write, effect, &others, &mut kept);
         if kept != HostMemory::default() {
             memory.hosts.insert(name.clone(), kept);
         }
@@ -127,6 +130,7 @@ fn remember_host(
     view: &View<'_>,
     host: HostIndex,
     write: Option<&Write<'_>>,
+    effect: Option<&Effect>,
     others: &Others<'_>,
     kept: &mut HostMemory,
 ) {
@@ -171,9 +175,16 @@ fn remember_host(
         Some(RoutePurpose::Cover) => {}
         None => {
             if view.has_traffic && kept.expectation.is_some() && verify::run_over(kept, view) {
-                // The run is judged and good: earlier disappointments are forgiven.
-                kept.backoff = None;
-                close_run(kept);
+                match effect {
+                    // Judged and good: earlier disappointments are forgiven.
+                    Some(Effect::NoWorse { .. }) => {
+                        kept.backoff = None;
+                        close_run(kept);
+                    }
+                    // It is to be taken back, which could not be done yet.
+                    Some(Effect::Worse { ours: true, .. }) if !verify::too_late(kept, view) => {}
+                    _ => close_run(kept),
+                }
             }
         }
     }

@@ -121,6 +121,12 @@ pub(crate) fn run_over(memory: &HostMemory, view: &View<'_>) -> bool {
     too_early(memory, view) == Span::ZERO && memory.written_at.is_none_or(rests)
 }
 
+/// Whether a run is so long over that what is seen now says nothing about it.
+pub(crate) fn too_late(memory: &HostMemory, view: &View<'_>) -> bool {
+    let past = |at: Timestamp| view.now.since(at) > window(view).times(LONGEST_RUN);
+    memory.written_at.is_none_or(past)
+}
+
 /// What the run has done. `ours` is asked only where something is worse.
 pub(crate) fn effect(
     before: &Expectation,

@@ -183,3 +183,36 @@ fn a_run_that_the_mesh_did_not_follow_is_not_undone() {
     }
     assert!(!undone);
 }
+
+/// What made things worse is taken back also where that could not be done at once.
+#[test]
+fn a_bad_run_waits_to_be_taken_back_until_a_rollout_is_over() {
+    let mut world = begun(49);
+    world.stall[0] = 60.0;
+    world.rollout = crate::model::Rollout::InProgress;
+    for at in 0..5 {
+        let cycle = world.cycle();
+        assert!(cycle.write.is_none(), "cycle {at}: {:?}", cycle.write);
+    }
+    assert!(memory(&world).before.is_some(), "what stood before is still known");
+    world.rollout = crate::model::Rollout::Settled;
+    let undone = (0..3)
+        .any(|_| world.cycle().write.is_some_and(|(purpose, ..)| purpose == RoutePurpose::Undo));
+    assert!(undone);
+}
+
+/// A run of which nobody can say what it did forgives nothing.
+#[test]
+fn only_a_run_that_was_good_is_forgiven() {
+    // A quarter more comes than before the run: nothing can be said.
+    for (demand, forgiven) in [(1.0, true), (1.25, false)] {
+        let mut world = begun(50);
+        let disappointed = crate::memory::Backoff { until: world.now, failures: 2 };
+        world.memory.hosts.get_mut(&host_name()).unwrap().backoff = Some(disappointed);
+        world.demand.iter_mut().for_each(|rate| *rate *= demand);
+        world.settle();
+        let kept = memory(&world);
+        assert!(kept.expectation.is_none(), "{demand}: the run is over");
+        assert_eq!(kept.backoff, (!forgiven).then_some(disappointed), "{demand}");
+    }
+}

@@ -426,12 +426,12 @@ impl World {
     pub(super) fn cycle(&mut self) -> Cycle {
         let snapshot = self.snapshot();
         let view = View::new(&snapshot, &self.policy, self.now);
-        let balance::Routed { proposals, mut reports } =
+        let balance::Routed { proposals, reports } =
             balance::decide(&view, &self.memory, &self.leaving, |_| true);
-        let report = reports.remove(&host_name()).unwrap();
+        let report = reports[&host_name()].clone();
         let mut planned = Planned {
             plan: Plan { at: self.now, ..Plan::default() },
-            report: Report { at: self.now, ..Report::default() },
+            report: Report { at: self.now, hosts: reports, ..Report::default() },
         };
         for Proposal { action, report } in proposals {
             planned.plan.actions.push(action);
