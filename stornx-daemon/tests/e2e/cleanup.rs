@@ -117,11 +117,7 @@ const fn expected(moves: bool) -> &'static [&'static str] {
             "Lease stornx/stornx: deleted",
         ]
     } else {
-        &[
-            "HorizontalPodAutoscaler cleaned/held: its minimum is 2 again",
-            "Pod cleaned/held-",
-            "Lease stornx/stornx: deleted",
-        ]
+        &["HorizontalPodAutoscaler cleaned/held: its minimum is 2 again", "Pod cleaned/held-"]
     }
 }
 
