@@ -1,17 +1,49 @@
-//! Every command of the documentation that is ours runs, and its links lead somewhere.
+//! Every command of the documentation is tested in some way, those of ours that need no cluster
+//! run, and links lead somewhere.
 
 // The whole file is test code; the lint sees only functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod documentation;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Command};
 
-use documentation::{commands, pages, run_all};
+use documentation::{
+    read::{Place, commands, pages},
+    run_all,
+    ways::{Way, count, of, way},
+    workspace::Workspace,
+};
 
 #[test]
 fn every_command_of_the_documentation_runs() {
     run_all("stornx", env!("CARGO_BIN_EXE_stornx"));
+}
+
+#[test]
+fn every_command_of_the_documentation_is_tested_in_some_way() {
+    let count = count().unwrap_or_else(|error| panic!("{error}"));
+    println!("documentation: {count:?}");
+}
+
+/// What cargo is told is there, and what it passes on to `stornx` are options of it.
+#[test]
+fn what_cargo_is_told_is_in_the_workspace() {
+    let workspace = Workspace::read();
+    for line in of(Way::Cargo).unwrap() {
+        workspace.knows(&line).unwrap_or_else(|error| panic!("{}: {error}", line.at()));
+        let words = line.words();
+        let Some(place) = words.iter().position(|word| *word == "--") else { continue };
+        if words[1] == "run" && !words.contains(&"-p") {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_stornx"));
+            let output = command.env_clear().args(&words[place + 1..]).arg("--help").output();
+            assert!(output.unwrap().status.success(), "{}", line.at());
+        }
+    }
+    let line = |command: &str| commands("p", &format!("```sh\n{command}\n```\n")).remove(0);
+    for wrong in ["cargo test -p stornx-none", "cargo test --test none", "cargo run --relase"] {
+        workspace.knows(&line(wrong)).unwrap_err();
+    }
 }
 
 /// The names that links give to the headings of a page.
@@ -56,11 +88,33 @@ fn sections_are_named_as_links_name_them() {
 }
 
 #[test]
-fn commands_are_found_in_console_blocks_only() {
-    let text = "$ no\n```console\n$ stornx plan\nout\n```\n```sh\n$ no\n```\n```console slow\n$ stornx demo\n```\n";
+fn commands_are_found_where_people_see_them() {
+    let text = "$ no\n```console\n$ stornx plan\nout\n```\nas `helm\nlist -A`, `not this`\n```sh\n\
+        A=b kubectl get \\\n  pods  # all '\ncurl 'x #y' && cd z\n```\n```text\n$ no\n```\n\
+        ```console slow\n$ stornx demo\n```\n";
     let found: Vec<_> = commands("p", text)
         .into_iter()
-        .map(|line| (line.number, line.command, line.slow))
+        .map(|line| (line.number, line.command, line.place))
         .collect();
-    assert_eq!(found, [(3, "stornx plan".to_owned(), false), (10, "stornx demo".to_owned(), true)]);
+    let line = |number, command: &str, place| (number, command.to_owned(), place);
+    assert_eq!(
+        found,
+        [
+            line(3, "stornx plan", Place::Console),
+            line(9, "A=b kubectl get pods", Place::Shell),
+            line(11, "curl 'x #y'", Place::Shell),
+            line(11, "cd z", Place::Shell),
+            line(17, "stornx demo", Place::Slow),
+            line(6, "helm list -A", Place::Prose),
+        ]
+    );
+}
+
+/// What no rule knows is an error, and so is a block that nobody would read.
+#[test]
+fn a_command_that_no_test_knows_is_an_error() {
+    let line = commands("p", "```sh\nwget http://somewhere\n```\n").remove(0);
+    assert!(way(&line).unwrap_err().contains("p:2"));
+    let of_a_kind = std::panic::catch_unwind(|| commands("p", "```bash\nstornx plan\n```\n"));
+    assert!(of_a_kind.is_err());
 }

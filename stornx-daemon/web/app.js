@@ -92,6 +92,12 @@ const STAGES = {
   stopping: 'StornX is stopping.',
 };
 
+// A holder is called after its pod, its process and when that started.
+function follows(leader) {
+  const pod = leader.replace(/-\d+-[0-9a-f]+$/, '');
+  return `Another StornX leads and decides: ${leader}. This one waits to take over; what is done stands on the page of the leader (in a cluster: kubectl port-forward pod/${pod} 3000, in its namespace).`;
+}
+
 function banner() {
   const { banner: it, latest } = state;
   const facts = [
@@ -99,7 +105,7 @@ function banner() {
     ['Leader', it.leader], ['Last cycle', latest.cycle && clock(latest.cycle.at)], ['Next', it.nextCycle && clock(it.nextCycle)],
   ];
   show(byId('about'), facts.filter(([, value]) => value).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
-  const stage = STAGES[it.stage];
+  const stage = it.stage === 'waiting' && it.leader ? follows(it.leader) : STAGES[it.stage];
   // A loop that stands still is not seen in a page that is connected.
   const still = it.kubernetes && it.stage === 'running' && latest.cycle ? Date.now() - latest.cycle.at : 0;
   const said = JSON.stringify([it.dryRun, stage, it.notReady, latest.problems, still > LONG && span(still)]);

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use crate::{
     dirs,
     error::{BedError, Result, Tried},
-    tools::{self, HELM, Tool},
+    tools::{self, HELM, KUBECTL, Tool},
 };
 
 /// Names a control plane that was built elsewhere, e.g. of another version of Kubernetes;
@@ -124,6 +124,8 @@ impl Recipe {
             let detail = format!("{} requires no {named_by}", file.display());
             BedError::Build { what: self.name, detail }
         })?;
+        // The libraries of Kubernetes 1.x are called 0.x.
+        let version = if named_by == KUBECTL { version.replacen("v0.", "v1.", 1) } else { version };
         let mut parts = version.trim_start_matches('v').split('.');
         let (major, minor) = (parts.next().unwrap_or("0"), parts.next().unwrap_or("0"));
         if named_by == HELM {
@@ -430,6 +432,7 @@ mod tests {
     fn kubernetes_names_the_version_that_its_module_requires() {
         let link = Program::ControlPlane.recipe().link().unwrap();
         assert!(link.contains("gitVersion=v1.") && link.contains("gitMajor=1 "), "{link}");
+        assert_eq!(Program::Tool(Tool::Kubectl).recipe().link().unwrap(), link);
         let text = "require (\n\tk8s.io/kubernetes-tools v9.9.9\n\tk8s.io/kubernetes v1.34.4\n)";
         assert_eq!(version_of(text, "k8s.io/kubernetes").as_deref(), Some("v1.34.4"));
         assert_eq!(version_of(text, "k8s.io/api"), None);

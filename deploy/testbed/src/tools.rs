@@ -8,6 +8,9 @@ use crate::{
     programs::{PROMETHEUS_TAGS, Program, Recipe, on_demand, version_of},
 };
 
+/// The module of kubectl.
+pub(crate) const KUBECTL: &str = "k8s.io/kubectl";
+
 /// The module of Helm.
 pub(crate) const HELM: &str = "helm.sh/helm/v3";
 
@@ -24,6 +27,10 @@ pub enum Tool {
     Actionlint,
     /// Reads container files as BuildKit does.
     Dockerlint,
+    /// Runs the commands of the documentation.
+    Kubectl,
+    /// Of the module of istiod; says whether a command of the documentation is one.
+    Istioctl,
 }
 
 impl Tool {
@@ -52,10 +59,19 @@ impl Tool {
                 ("actionlint", "actionlint", package, "8 seconds")
             }
             Self::Dockerlint => ("dockerlint", "dockerlint", ".", "20 seconds"),
+            Self::Kubectl => ("kubectl", "kubectl", ".", "20 seconds after the control plane"),
+            Self::Istioctl => {
+                let package = "istio.io/istio/istioctl/cmd/istioctl";
+                ("istioctl", "istioctl", package, "30 seconds after istiod")
+            }
         };
         // As Prometheus itself, so that what was compiled for it serves twice.
         let tags = if matches!(self, Self::Promtool) { PROMETHEUS_TAGS } else { "" };
-        let named_by = if matches!(self, Self::Helm) { Some(HELM) } else { None };
+        let named_by = match self {
+            Self::Helm => Some(HELM),
+            Self::Kubectl => Some(KUBECTL),
+            _ => None,
+        };
         Recipe { name, module, package, tags, named_by, cold }
     }
 }

@@ -181,11 +181,14 @@ async fn show(arguments: &Up) -> Result<()> {
     std::fs::write(&kubeconfig, &ready.kubeconfig)?;
     writeln!(
         std::io::stdout(),
-        "{} nodes, the boutique's {} pods and its traffic are there:\n\n    kubectl --kubeconfig {} get pods -A\n\n\
+        "{} nodes, the boutique's {} pods and its traffic are there:\n\n    kubectl --kubeconfig {file} get pods -A\n\n\
+         StornX over it, from another terminal; it looks and writes nothing:\n\n    \
+         export KUBECONFIG={file} ENV=development NAMESPACES=boutique PROMETHEUS_URL={prometheus_url}\n    \
+         cargo run -- plan\n    DRY_RUN=true cargo run -- run\n\n\
          API server  {url}\nPrometheus  {prometheus_url}\n\nCtrl-C ends everything.",
         ready.nodes,
         ready.pods,
-        shown(&kubeconfig).display(),
+        file = shown(&kubeconfig).display(),
     )?;
     tokio::select! {
         status = child.wait() => bail!("the cluster ended: {}", status?),

@@ -74,6 +74,7 @@ async fn done(settings: &Settings) -> anyhow::Result<usize> {
     settings.policy = at_rest(&settings.policy);
     let world = World::start(&settings, None).await?;
     let options = options(&settings, &world.connection, false)?;
+    let there = lease_is_there(&world.connection, &options).await;
     let lease = Arc::new(world.lease(&settings));
     lead(&lease, settings.kubernetes.lease, &options).await?;
     let mut told = Told::new("");
@@ -86,8 +87,21 @@ async fn done(settings: &Settings) -> anyhow::Result<usize> {
     // Also after an error: nobody has to wait for it to run out.
     lease.release().await;
     cleaned?;
-    clean_lease(&world.connection, &options, &mut |one| told.tell(&one)).await?;
+    let mut note = |one| {
+        if there {
+            told.tell(&one);
+        }
+    };
+    clean_lease(&world.connection, &options, &mut note).await?;
     told.end()
+}
+
+/// Whether there is a lease before this run takes it. One that is its own is nothing to tell.
+async fn lease_is_there(connection: &Connection, options: &CleanOptions) -> bool {
+    let dry = CleanOptions { dry_run: true, ..options.clone() };
+    let mut found = false;
+    let looked = clean_lease(connection, &dry, &mut |_| found = true).await;
+    found || looked.is_err()
 }
 
 /// All that could not be taken back.

@@ -26,25 +26,37 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> anyhow::Result<
     super::print(&show::explain(&snapshot, &planned, &workload))
 }
 
-/// The workload that `wanted` means: the whole reference, or a name that is unique.
+/// The workload that `wanted` means: the whole reference, namespace and name, or a name that is
+/// unique.
 fn find(snapshot: &Snapshot, wanted: &str) -> anyhow::Result<WorkloadRef> {
     let all = || snapshot.workloads.iter().map(|workload| &workload.id);
-    let named: Vec<_> =
-        all().filter(|id| id.as_str() == wanted || id.name() == wanted).cloned().collect();
+    let named: Vec<_> = all().filter(|id| means(id, wanted)).cloned().collect();
     match named.as_slice() {
         [one] => Ok(one.clone()),
         [] => {
             let near = near(all(), wanted);
             if near.is_empty() {
-                bail!(
-                    "no workload {wanted:?} in this snapshot, which has {} of them",
-                    all().count()
-                );
+                let some: Vec<_> = all().take(SHOWN).cloned().collect();
+                let more = all().count() - some.len();
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                bail!("no workload {wanted:?}; there are: {}{more}", join(&some));
             }
-            bail!("no workload {wanted:?} in this snapshot; near names: {}", join(&near));
+            bail!("no workload {wanted:?}; near names: {}", join(&near));
         }
         several => bail!("{wanted:?} is the name of several workloads: {}", join(several)),
     }
+}
+
+/// Names in a message when none is near.
+const SHOWN: usize = 20;
+
+/// Whether somebody who says `wanted` may mean this one.
+fn means(id: &WorkloadRef, wanted: &str) -> bool {
+    let namespaced = || {
+        let (namespace, name) = wanted.split_once('/')?;
+        Some(id.as_str().split('/').next() == Some(namespace) && id.name() == name)
+    };
+    id.as_str() == wanted || id.name() == wanted || namespaced() == Some(true)
 }
 
 fn join(ids: &[WorkloadRef]) -> String {

@@ -14,6 +14,9 @@ use stornx_core::{
 };
 use tracing::Level;
 
+/// Why the engine tries no action in a dry run.
+const DRY_RUN: &str = "dry run";
+
 /// What a note is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
@@ -193,6 +196,9 @@ impl Journal {
                 reason: format!("{}-{}", action.kind().name(), result_name(result)),
                 text: match result {
                     Ok(()) => report.why.to_string(),
+                    Err(PortError::NotTried { what, detail }) if detail == DRY_RUN => {
+                        format!("{}; would be done (dry run): {what}", report.why)
+                    }
                     Err(error) => format!("{}; not done: {error}", report.why),
                 },
                 event: event_of(action, result),

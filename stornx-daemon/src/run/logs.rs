@@ -1,5 +1,7 @@
 //! Logs on standard error, as JSON or for people. The level can change while StornX runs.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, fmt, layer::SubscriberExt as _, reload,
     util::SubscriberInitExt as _,
@@ -24,11 +26,17 @@ pub(crate) fn start(settings: &Settings) -> LogLevel {
         true => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
-        false => lines.compact().with_target(false).boxed(),
+        false => lines.compact().with_target(false).with_ansi(colours()).boxed(),
     };
     // A second start (tests in one process) keeps the first.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     LogLevel(handle)
+}
+
+/// Colours are for terminals: in a file, a pipe or a pod's log their codes are noise.
+fn colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !unwanted
 }
 
 /// The client of the Kubernetes API logs each failed attempt as an error; the watches

@@ -20,6 +20,7 @@ mod browser;
 mod cleanup;
 mod crash;
 mod faults;
+mod follower;
 mod guards;
 mod hold;
 mod mesh;
@@ -50,7 +51,8 @@ fn main() -> ExitCode {
     let wanted = !listed && !stornx_testbed::left_out();
     let programs = if wanted { browser::Programs::find() } else { Err("left out".to_owned()) };
     let mut tests = Vec::new();
-    tests.extend(page::tests(programs));
+    tests.extend(page::tests(programs.clone()));
+    tests.extend(follower::tests(programs));
     tests.extend(boutique::tests());
     tests.extend(guards::tests());
     tests.extend(moves::tests());

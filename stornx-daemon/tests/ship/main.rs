@@ -4,6 +4,9 @@
 
 mod bless;
 mod chart;
+#[path = "../documentation/mod.rs"]
+mod documentation;
+mod documented;
 mod image;
 mod monitoring;
 mod pipelines;
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     }
     let mut tests = Vec::new();
     tests.extend(chart::tests());
+    tests.extend(documented::tests());
     tests.extend(image::tests());
     tests.extend(monitoring::tests());
     tests.extend(pipelines::tests());

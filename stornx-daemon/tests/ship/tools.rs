@@ -21,6 +21,8 @@ struct Tools {
     promtool: PathBuf,
     actionlint: PathBuf,
     dockerlint: PathBuf,
+    kubectl: PathBuf,
+    istioctl: PathBuf,
     schemas: PathBuf,
 }
 
@@ -37,6 +39,8 @@ pub(crate) fn prepare() -> Result<(), Failure> {
         promtool: Tool::Promtool.ensure()?,
         actionlint: Tool::Actionlint.ensure()?,
         dockerlint: Tool::Dockerlint.ensure()?,
+        kubectl: Tool::Kubectl.ensure()?,
+        istioctl: Tool::Istioctl.ensure()?,
         schemas: schemas::ensure(&MINORS)?,
     };
     TOOLS.set(tools).map_err(|_| "asked for twice".into())
@@ -60,6 +64,34 @@ pub(crate) fn helm() -> Result<Command, Failure> {
         command.env(name, own.join(name.to_lowercase()));
     }
     Ok(command)
+}
+
+/// Helm, only to ask it what it knows.
+pub(crate) fn plain_helm() -> Result<Command, Failure> {
+    Ok(bare(&tools()?.helm))
+}
+
+/// The same for kubectl.
+pub(crate) fn kubectl() -> Result<Command, Failure> {
+    Ok(bare(&tools()?.kubectl))
+}
+
+/// The same for istioctl.
+pub(crate) fn istioctl() -> Result<Command, Failure> {
+    Ok(bare(&tools()?.istioctl))
+}
+
+/// Without anything of this machine's own.
+fn bare(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+    command
+}
+
+/// What users have on their path.
+pub(crate) fn of_users() -> Result<[(&'static str, &'static Path); 3], Failure> {
+    let tools = tools()?;
+    Ok([("helm", &tools.helm), ("kubectl", &tools.kubectl), ("istioctl", &tools.istioctl)])
 }
 
 /// What a command printed, or why it failed.

@@ -123,7 +123,7 @@ fn what_is_done_is_always_told_and_what_is_not_only_once() {
     let notes = journal.notes(&scaled(80.0, Err(dry())));
     let [note] = about(&notes, "action")[..] else { panic!("{notes:?}") };
     assert_eq!((note.level, note.event), (Level::INFO, None));
-    assert!(note.text.ends_with("not done: scale: not tried: dry run"), "{}", note.text);
+    assert!(note.text.ends_with("; would be done (dry run): scale"), "{}", note.text);
     assert_eq!(about(&journal.notes(&scaled(81.0, Err(dry()))), "action"), Vec::<&Note>::new());
     // Not planned for a cycle, then planned again: news.
     journal.notes(&left_alone(ScaleReason::WithinBand));

@@ -119,7 +119,6 @@ async fn life(bed: Arc<TestBed>, log: Audit) -> TestResult {
     }
 
     release(&bed, "uninstall", &["--wait"])?;
-    documented(&bed)?;
     until("everything of the release to be gone", SOON, || async {
         let now = everything(&admin).await.map_err(|error| error.to_string())?;
         let left: Vec<_> = now.difference(&before).filter(|id| !id.contains("/shop/")).collect();
@@ -166,23 +165,6 @@ fn release(bed: &TestBed, verb: &str, more: &[&str]) -> TestResult {
     Ok(())
 }
 
-/// The commands of docs/install.md, as somebody would copy them, uninstalling at the end.
-fn documented(bed: &TestBed) -> TestResult {
-    let text = crate::bless::file("docs/install.md")?;
-    let (mut count, mut ours) = (0, false);
-    for line in text.lines() {
-        if let Some(kind) = line.strip_prefix("```") {
-            ours = kind == "console";
-        }
-        let Some(words) = line.strip_prefix("$ helm ").filter(|_| ours) else { continue };
-        let mut command = helm()?;
-        command.env("KUBECONFIG", bed.kubeconfig("admin")).args(words.split_whitespace());
-        said(&mut command).map_err(|error| format!("docs/install.md: {line}: {error}"))?;
-        count += 1;
-    }
-    if count < 6 { Err(format!("{count} commands").into()) } else { Ok(()) }
-}
-
 /// `helm test`, in which the pod is ended as its container would: nothing runs here.
 async fn test_pod(bed: &TestBed, admin: &Client) -> TestResult {
     let mut command = helm()?;
@@ -198,6 +180,8 @@ async fn test_pod(bed: &TestBed, admin: &Client) -> TestResult {
     })
     .await?;
     testing.await??;
+    // It stays for its log; the documentation says to delete it.
+    pods.delete("stornx-dry-run", &Default::default()).await?;
     Ok(())
 }
 
