@@ -17,7 +17,7 @@ use crate::{
         ways::{Way, of},
     },
     support::TestResult,
-    tools::{istioctl, kubectl, plain_helm},
+    tools::{Objects, istioctl, kubectl, plain_helm, said},
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -39,7 +39,8 @@ fn forms() -> TestResult {
             _ => continue,
         };
         count += 1;
-        if let Err(error) = known(&mut command, &line) {
+        let checked = known(&mut command, &line).and_then(|()| would_install(&line));
+        if let Err(error) = checked {
             wrong.push(format!("{}: {error}", line.at()));
         }
     }
@@ -52,6 +53,17 @@ fn forms() -> TestResult {
     }
     println!("documentation: {count} commands are known to helm, kubectl and istioctl");
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+}
+
+/// What istioctl would install, with the same options: its charts are in the program.
+fn would_install(line: &Line) -> TestResult {
+    let words = line.words();
+    if !words.starts_with(&["istioctl", "install"]) {
+        return Ok(());
+    }
+    let made = said(istioctl()?.args(["manifest", "generate"]).args(&words[2..]))?;
+    let objects = Objects::read(&made)?.0.len();
+    if objects > 0 { Ok(()) } else { Err("it would install nothing".into()) }
 }
 
 /// Options are read before help is given; a wrong word after a group of commands gives the help

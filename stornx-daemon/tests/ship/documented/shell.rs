@@ -22,12 +22,16 @@ use crate::{
 /// Longer than any command that ends by itself; then it is ended.
 const LIMIT: &str = "90";
 
+/// Where StornX shows its page, by default and in the documentation.
+const PAGE: u16 = 3000;
+
 /// The terminal of one page.
 pub(super) struct Shell {
     folder: PathBuf,
     kubeconfig: PathBuf,
     exported: BTreeMap<String, String>,
-    background: Vec<Child>,
+    /// With the port that each listens on.
+    background: Vec<(Option<u16>, Child)>,
 }
 
 impl Shell {
@@ -96,7 +100,7 @@ impl Shell {
         child.args(["-c", &format!("exec {text}")]).stdout(file.try_clone()?).stderr(file);
         let mut child = child.spawn()?;
         let Some(port) = port else {
-            self.background.push(child);
+            self.background.push((None, child));
             return Ok(());
         };
         let listens = until("it to listen", SOON, || {
@@ -104,13 +108,13 @@ impl Shell {
             std::future::ready(state(&mut child, open, &log))
         })
         .await;
-        self.background.push(child);
+        self.background.push((Some(port), child));
         listens?.map_err(Into::into)
     }
 
     /// Runs what ends only when it is asked to: until it answers at a path, and to its end.
     pub(super) async fn serve(&mut self, line: &Line, path: &str) -> TestResult {
-        self.end();
+        self.end(Some(PAGE));
         let mut child = self.command(env!("CARGO_BIN_EXE_stornx"));
         let log = self.folder.join("served.log");
         let words = line.words();
@@ -120,7 +124,7 @@ impl Shell {
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log)?)
             .spawn()?;
-        let url = format!("http://localhost:3000{path}");
+        let url = format!("http://localhost:{PAGE}{path}");
         let answers = until("it to answer", Duration::from_secs(60), || {
             let curl =
                 self.command("curl").args(["-s", "-m", "5", "-o", "/dev/null", &url]).status();
@@ -137,18 +141,26 @@ impl Shell {
         let _ = child.kill();
         let _ = child.wait();
         answers??;
+        // What it was told of Prometheus has to be true by the commands before it.
+        let log = printed(&log);
+        if log.contains("no connection to Prometheus") {
+            return Err(log.into());
+        }
         // A page over something that is not live is ended by the signal itself.
         let ended = ended?;
         let ctrl_c = ended.signal() == Some(2) && !line.words().contains(&"run");
-        if ended.success() || ctrl_c { Ok(()) } else { Err(printed(&log).into()) }
+        if ended.success() || ctrl_c { Ok(()) } else { Err(log.into()) }
     }
 
-    /// Ends what runs in the background.
-    pub(super) fn end(&mut self) {
-        for mut child in self.background.drain(..) {
-            let _ = child.kill();
-            let _ = child.wait();
+    /// Ends what runs in the background: on a port, or all of it.
+    pub(super) fn end(&mut self, port: Option<u16>) {
+        for (its, child) in &mut self.background {
+            if port.is_none() || *its == port {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
         }
+        self.background.retain(|(its, _)| port.is_some() && *its != port);
     }
 }
 
@@ -168,6 +180,6 @@ fn state(child: &mut Child, good: bool, log: &Path) -> Result<Result<(), String>
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        self.end();
+        self.end(None);
     }
 }

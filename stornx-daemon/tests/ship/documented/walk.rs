@@ -68,7 +68,7 @@ done";
 /// What is left of a page that its own commands do not take away.
 const AFTER: &str = "
 if helm status stornx -n stornx >/dev/null 2>&1; then helm uninstall stornx -n stornx --wait; fi
-kubectl delete namespace tracing --ignore-not-found
+kubectl delete namespace tracing --ignore-not-found --wait=false
 if kubectl get namespace stornx >/dev/null 2>&1; then
   kubectl -n stornx delete lease,configmap,endpointslice stornx --ignore-not-found
 fi";
@@ -118,7 +118,7 @@ pub(super) async fn all(bed: Arc<TestBed>) -> TestResult {
                 wrong.push(format!("{}: {error}", line.at()));
             }
         }
-        walk.shell.end();
+        walk.shell.end(None);
         walk.container = None;
         walk.shell.run(AFTER)?;
         println!("{page}: {} commands in {:.1} s", lines.len(), began.elapsed().as_secs_f64());
@@ -158,8 +158,8 @@ impl Walk {
         }
         if words.starts_with(&["helm", "test"]) {
             self.tested(line).await?;
-        } else {
-            self.shell.run(&line.command)?;
+        } else if self.shell.run(&line.command)?.is_empty() && has("logs") {
+            return Err("the log is empty".into());
         }
         self.follow().await
     }
@@ -175,8 +175,9 @@ impl Walk {
         let mut command = self.shell.prepared(&line.command);
         let testing = tokio::task::spawn_blocking(move || said(&mut command));
         ended.await?;
-        testing.await??;
-        Ok(())
+        let said = testing.await??;
+        let logs = !line.command.contains("--logs") || said.contains("POD LOGS");
+        if logs { Ok(()) } else { Err(format!("no log in it: {said}").into()) }
     }
 
     /// How many replicas the release asks for.
