@@ -124,7 +124,9 @@ impl Room<'_> {
         if !view.policy.balancer.enabled {
             return leave(RouteReason::Disabled);
         }
-        if let Some(reason) = nowhere_to_go(ready) {
+        if let Some(reason) = nowhere_to_go(ready)
+            && !(reason == RouteReason::OneZone && self.waits_for_nobody(&standing, ready))
+        {
             return leave(reason);
         }
         // Weights of ours that stand decay all the same while it is not known who calls.
@@ -242,6 +244,19 @@ impl Room<'_> {
         let id = &self.view.workloads[workload.at()].workload.id;
         let moving = self.workloads.get(id).and_then(|memory| memory.in_flight.as_ref());
         Changing { leaving: Some(self.leaving), moving }
+    }
+
+    /// Whether weights of ours wait for zones that hold no replica now: the first one that
+    /// comes back would get all of them at once.
+    fn waits_for_nobody(&self, standing: &Standing, ready: &[u32]) -> bool {
+        let policy = &self.view.policy.balancer;
+        let ours = matches!(self.view.hosts[self.host.at()].host.rule, Rule::Ours(_));
+        let most = f64::from(whole_reserve(policy, ready.len())) + policy.epsilon.get();
+        let waits = |row: &[u8]| {
+            let mut weights = row.iter().zip(ready);
+            weights.any(|(weight, ready)| *ready == 0 && f64::from(*weight) > most)
+        };
+        ours && (0..standing.split.rows()).any(|row| waits(standing.split.row(row)))
     }
 
     /// Names every zone, at once and whatever the metrics say.

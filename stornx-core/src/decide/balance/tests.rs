@@ -443,6 +443,23 @@ fn random_noisy_worlds_are_hardly_ever_written() {
     assert!(writes * 10_000 <= cycles, "{writes} writes in {cycles} cycles");
 }
 
+/// The first of several replicas that come back gets no more than it can serve.
+#[test]
+fn where_one_zone_is_left_the_others_lose_the_weight_that_nobody_answers() {
+    let mut world = World::new(&[4, 4, 4], &[100.0, 100.0, 100.0], 10.0, 60);
+    world.settle();
+    assert!(local(&world).iter().all(|weight| *weight >= 90));
+    world.replicas = vec![0, 4, 0];
+    assert!(!world.settle().is_empty());
+    let weights = local(&world);
+    assert!(weights[0] <= 5 && weights[1] >= 90 && weights[2] <= 5, "{weights:?}");
+    assert_eq!(world.cycle().report.reason, RouteReason::OneZone);
+    // They come back, a few points with each cycle.
+    world.replicas = vec![1, 4, 4];
+    world.cycle();
+    assert!(local(&world)[0] <= 25, "{:?}", local(&world));
+}
+
 /// The weight of each zone's own replicas.
 fn local(world: &World) -> Vec<u8> {
     let Rule::Ours(table) = &world.rule else { unreachable!() };
