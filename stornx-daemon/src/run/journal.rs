@@ -6,16 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stornx_core::{
-    engine::CycleOutcome,
+    engine::{CycleOutcome, DRY_RUN},
     ids::{HostName, WorkloadRef},
     plan::{Action, ActionKind, MoveEnd, MoveEnding, RoutePurpose},
     ports::PortError,
     report::{Effect, Following, Input, Report},
 };
 use tracing::Level;
-
-/// Why the engine tries no action in a dry run.
-const DRY_RUN: &str = "dry run";
 
 /// What a note is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -33,7 +33,7 @@ fn cycle(done: bool) -> CycleOutcome {
     let effective = crate::config::load(None, |_| None).unwrap();
     let planned = crate::commands::decide(&snapshot, &effective);
     let result = |action: &stornx_core::plan::Action| {
-        let (what, detail) = (action.to_string(), "dry run".to_owned());
+        let (what, detail) = (action.to_string(), stornx_core::engine::DRY_RUN.to_owned());
         if done { Ok(()) } else { Err(PortError::NotTried { what, detail }) }
     };
     CycleOutcome {

@@ -119,7 +119,10 @@ fn what_is_done_is_always_told_and_what_is_not_only_once() {
         assert_eq!(note.event, EventReason::normal("ScaledUp"));
     }
 
-    let dry = || PortError::NotTried { what: "scale".to_owned(), detail: "dry run".to_owned() };
+    let dry = || PortError::NotTried {
+        what: "scale".to_owned(),
+        detail: stornx_core::engine::DRY_RUN.to_owned(),
+    };
     let notes = journal.notes(&scaled(80.0, Err(dry())));
     let [note] = about(&notes, "action")[..] else { panic!("{notes:?}") };
     assert_eq!((note.level, note.event), (Level::INFO, None));
