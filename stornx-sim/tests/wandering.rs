@@ -37,7 +37,7 @@ fn wandering(cycles: u64) -> Scenario {
     let zones = ["zone-a", "zone-b", "zone-c"];
     let shift = |number: u64| {
         let busy = usize::try_from(number % 3).unwrap();
-        let rate = |at: usize| Rps::saturating(if at == busy { 36.0 } else { 8.0 });
+        let rate = |at: usize| Rps::saturating(if at == busy { 120.0 } else { 6.0 });
         Event::TrafficShift(TrafficShift {
             at: Timespan::from_seconds(number * SHIFT),
             over: Timespan::from_seconds(60),
