@@ -36,19 +36,25 @@ fn total(toy: &Toy) -> f64 {
     Objective::new(&view, &safety, &toy.world.memory).total()
 }
 
+/// A random world, in some cases with edges or a mesh of an unusual kind.
+fn odd(dice: &mut Dice) -> Toy {
+    let mut toy = random(dice);
+    if dice.one_in(3) {
+        // A cycle, a call to itself, and a pair that calls each other.
+        toy.world.edge("s1", "s0", &[("a", "a", 30.0)]);
+        toy.world.edge("s1", "s1", &[("a", "a", 10.0)]);
+    }
+    if dice.one_in(4) {
+        toy.world.snapshot.mesh = crate::model::Mesh::Absent;
+    }
+    toy
+}
+
 #[test]
 fn a_change_costs_what_the_new_layout_costs() {
     for seed in 0..cases(400) {
         let mut dice = Dice::new(seed);
-        let mut toy = random(&mut dice);
-        if dice.one_in(3) {
-            // A cycle, and a call to itself.
-            toy.world.edge("s1", "s0", &[("a", "a", 30.0)]);
-            toy.world.edge("s1", "s1", &[("a", "a", 10.0)]);
-        }
-        if dice.one_in(4) {
-            toy.world.snapshot.mesh = crate::model::Mesh::Absent;
-        }
+        let mut toy = odd(&mut dice);
         let (before, expected) = {
             let view = toy.world.view();
             let safety = Safety::assess(&view, &toy.world.memory);
@@ -82,15 +88,7 @@ fn a_trial_says_to_the_last_bit_what_the_change_does() {
     let mut trials = Trials::default();
     for seed in 0..cases(400) {
         let mut dice = Dice::new(seed);
-        let mut toy = random(&mut dice);
-        if dice.one_in(3) {
-            // A cycle, a call to itself, and a pair that calls each other.
-            toy.world.edge("s1", "s0", &[("a", "a", 30.0)]);
-            toy.world.edge("s1", "s1", &[("a", "a", 10.0)]);
-        }
-        if dice.one_in(4) {
-            toy.world.snapshot.mesh = crate::model::Mesh::Absent;
-        }
+        let toy = odd(&mut dice);
         let view = toy.world.view();
         let safety = Safety::assess(&view, &toy.world.memory);
         let mut objective = Objective::new(&view, &safety, &toy.world.memory);
