@@ -128,6 +128,14 @@ impl LatencyTable {
         self.between_zones(self.zone_of[from.at()], self.zone_of[to.at()])
     }
 
+    /// How much nearer a pod on the same node is than one on another node of its zone.
+    pub(crate) fn nearer_within(&self, node: NodeIndex) -> f64 {
+        let zone = self.zone_of(node);
+        let within =
+            if self.has_node_pairs { self.between_nodes(node, node) } else { self.same_node };
+        self.between_zones(zone, zone) - within
+    }
+
     /// The other nodes that a node measured, with by how much each is farther than
     /// [`between_zones`](Self::between_zones) says.
     pub(crate) fn deviations_from(&self, node: NodeIndex) -> &[(NodeIndex, f64)] {

@@ -19,7 +19,7 @@ use crate::{
     ids::{HostName, NodeName, PodName, RegionName, WorkloadRef, ZoneName},
     model::{Edge, Host, Node, Pod, PodPhase, PodTraffic, PodUsage, Snapshot, Workload},
     policy::Policy,
-    units::{Millis, Resources, Span, Timestamp},
+    units::{Bytes, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp},
 };
 
 macro_rules! index {
@@ -84,11 +84,29 @@ impl NodeView<'_> {
     }
 }
 
-/// A replica with where it runs and what is known of it.
+/// What a replica uses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) cpu: MilliCpu,
+    pub(crate) memory: Bytes,
+}
+
+/// What a replica serves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Served {
+    pub(crate) requests: Rps,
+    pub(crate) p95: Option<Millis>,
+    pub(crate) errors: Share,
+}
+
+/// A replica with where it runs and what is known of it. What everything asks for is copied
+/// here, side by side: a snapshot has it in three lists of names.
 pub(crate) struct PodView<'a> {
     pub(crate) pod: &'a Pod,
-    /// That of the pod, here because everything asks for it.
+    /// As in the pod.
     pub(crate) phase: PodPhase,
+    /// As in the pod.
+    pub(crate) ready_since: Option<Timestamp>,
     /// `None` when it is not bound, or its node is gone.
     pub(crate) node: Option<NodeIndex>,
     pub(crate) zone: Option<ZoneIndex>,
@@ -96,9 +114,9 @@ pub(crate) struct PodView<'a> {
     /// moment.
     node_ready: bool,
     /// Fresh usage only.
-    pub(crate) usage: Option<&'a PodUsage>,
+    pub(crate) usage: Option<Used>,
     /// Fresh traffic only.
-    pub(crate) traffic: Option<&'a PodTraffic>,
+    pub(crate) traffic: Option<Served>,
 }
 
 impl PodView<'_> {
@@ -243,11 +261,10 @@ impl<'a> View<'a> {
     }
 
     fn join_workloads(&mut self, workloads: Vec<&'a Workload>) {
-        let usage: Vec<&PodUsage> =
-            self.snapshot.usage.fresh().map_or_else(Vec::new, |u| sorted(u, |u| &u.pod));
-        let traffic: Vec<&PodTraffic> =
-            self.snapshot.traffic.fresh().map_or_else(Vec::new, |t| sorted(&t.pods, |t| &t.pod));
-        let (mut usage_of, mut traffic_of) = (Finger::new(&usage), Finger::new(&traffic));
+        let usage: &[PodUsage] = self.snapshot.usage.fresh().map_or(&[], Vec::as_slice);
+        let traffic: &[PodTraffic] = self.snapshot.traffic.fresh().map_or(&[], |t| &t.pods);
+        let mut usage_of = Finger::new(usage, |usage| &usage.pod);
+        let mut traffic_of = Finger::new(traffic, |traffic| &traffic.pod);
         let divided = self.nodes.iter().any(|node| !node.subzone.is_empty());
         self.serving_from.reserve(workloads.len() * self.zones.len() + 1);
         self.serving_from.push(0);
@@ -259,14 +276,21 @@ impl<'a> View<'a> {
             for pod in sorted(&workload.pods, |pod| &pod.name) {
                 let node = pod.node.as_ref().and_then(|name| self.node(name));
                 let zone = node.map(|node| self.nodes[node.at()].zone);
+                let used = |usage: &PodUsage| Used { cpu: usage.cpu, memory: usage.memory };
+                let served = |traffic: &PodTraffic| Served {
+                    requests: traffic.requests,
+                    p95: traffic.p95,
+                    errors: traffic.errors,
+                };
                 let view = PodView {
                     pod,
                     phase: pod.phase,
+                    ready_since: pod.ready_since,
                     node,
                     zone,
                     node_ready: node.is_some_and(|node| self.nodes[node.at()].node.ready),
-                    usage: usage_of.find(|u| &u.pod, &pod.name).map(|at| usage[at]),
-                    traffic: traffic_of.find(|t| &t.pod, &pod.name).map(|at| traffic[at]),
+                    usage: usage_of.find(&pod.name).map(used),
+                    traffic: traffic_of.find(&pod.name).map(served),
                 };
                 if let Some(node) = node {
                     let node = &mut self.nodes[node.at()];

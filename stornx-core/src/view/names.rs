@@ -62,31 +62,59 @@ pub(super) fn sorted<'a, T, K: Ord + ?Sized + 'a>(
     list
 }
 
-/// Finds names in a sorted list that are asked for in nearly the same order: the one
-/// after the last is tried first.
-pub(super) struct Finger<'l, T> {
-    list: &'l [T],
+/// Finds names in a list that are asked for in nearly the order of the list: the one after
+/// the last is tried first. Only when that is another one is the list put in order.
+pub(super) struct Finger<'a, T, K: ?Sized> {
+    list: &'a [T],
+    key: fn(&T) -> &K,
     next: usize,
+    /// Positions in the order of their names.
+    order: Option<Vec<u32>>,
 }
 
-impl<'l, T> Finger<'l, T> {
-    pub(super) const fn new(list: &'l [T]) -> Self {
-        Self { list, next: 0 }
+impl<'a, T, K: Ord + ?Sized> Finger<'a, T, K> {
+    pub(super) const fn new(list: &'a [T], key: fn(&T) -> &K) -> Self {
+        Self { list, key, next: 0, order: None }
     }
 
-    pub(super) fn find<K: Ord + ?Sized>(
-        &mut self,
-        key: impl Fn(&T) -> &K,
-        wanted: &K,
-    ) -> Option<usize> {
-        let guess = self.next;
-        let hit = self.list.get(guess).is_some_and(|item| key(item) == wanted);
-        let found = if hit {
-            Some(guess)
-        } else {
-            self.list.binary_search_by(|item| key(item).cmp(wanted)).ok()
+    /// The item of a name. Of several with one name the same each time; snapshots have none.
+    pub(super) fn find(&mut self, wanted: &K) -> Option<&'a T> {
+        let guess = self.list.get(self.next).filter(|item| (self.key)(item) == wanted);
+        let found = match guess {
+            Some(_) => self.next,
+            None => self.search(wanted)?,
         };
-        self.next = found.map_or(guess, |found| found + 1);
-        found
+        self.next = found + 1;
+        Some(&self.list[found])
+    }
+
+    fn search(&mut self, wanted: &K) -> Option<usize> {
+        let (list, key) = (self.list, self.key);
+        let order = self.order.get_or_insert_with(|| {
+            let mut order: Vec<u32> = (0..).take(list.len()).collect();
+            order.sort_by(|a, b| key(&list[*a as usize]).cmp(key(&list[*b as usize])));
+            order
+        });
+        let at = order.partition_point(|at| key(&list[*at as usize]) < wanted);
+        let found = *order.get(at)? as usize;
+        (key(&list[found]) == wanted).then_some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_any_order() {
+        let list = [("b", 1), ("a", 2), ("c", 3), ("a", 4), ("d", 5)];
+        let mut finger = Finger::new(&list, |(name, _)| *name);
+        let mut found = |name| finger.find(name).map(|(_, value)| *value);
+        assert_eq!(found("b"), Some(1));
+        assert_eq!(found("a"), Some(2));
+        assert_eq!(found("c"), Some(3));
+        assert_eq!((found("x"), found("")), (None, None));
+        assert_eq!((found("d"), found("d"), found("b")), (Some(5), Some(5), Some(1)));
+        assert_eq!(found("a"), Some(2));
     }
 }

@@ -55,6 +55,12 @@ const STRAIGHT_FROM: f64 = 0.95;
 /// rise steeply, so that no zone stands far above another one that could help.
 const EXCESS_MARKS: [f64; 12] = [0.725, 0.75, 0.775, 0.8, 0.85, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0];
 
+/// To this the comfortable utilisation is found: a thousandth of a point.
+const PRECISE: f64 = 1e-5;
+
+/// Far more steps than that takes.
+const MOST_STEPS: usize = 50;
+
 /// How well the proxies of a zone's callers share its replicas: `n` replicas make waiting
 /// like `1 + SHARED x (n - 1)` servers of one queue. 1 would be one queue for all of them;
 /// proxies choose the less busy of two, each knowing its own requests only.
@@ -77,9 +83,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    fn exponent(&self) -> f64 {
+        (2.0 * (self.servers + 1.0)).sqrt() - 1.0
+    }
+
     /// Mean wait at a utilisation (1 is full), milliseconds.
     pub(crate) fn wait(&self, utilisation: f64) -> f64 {
-        let exponent = (2.0 * (self.servers + 1.0)).sqrt() - 1.0;
+        let exponent = self.exponent();
         let at = |u: f64| self.service * u.powf(exponent) / (self.servers * (1.0 - u));
         if utilisation <= 0.0 {
             0.0
@@ -95,14 +105,36 @@ impl Queue {
     /// The comfortable utilisation when an even load would give `even`.
     pub(crate) fn comfortable(&self, even: f64) -> f64 {
         let wait = self.wait(even);
-        let allowed = wait + PATIENCE * (self.service + wait);
-        let (mut low, mut high) = (even.min(1.0), 1.0);
-        // 20 halvings: to a millionth of the utilisation.
-        for _ in 0..20 {
-            let middle = (low + high) / 2.0;
-            if self.wait(middle) > allowed { high = middle } else { low = middle }
+        self.waits_for(wait + PATIENCE * (self.service + wait), even.min(1.0))
+    }
+
+    /// The utilisation from `least` to 1 at which the mean wait is so long; what is not
+    /// reached there is 1. By Newton's method on the logarithm of the wait.
+    fn waits_for(&self, wait: f64, least: f64) -> f64 {
+        let straight = self.wait(STRAIGHT_FROM);
+        if wait >= straight {
+            let rise = (self.wait(1.0) - straight) / (1.0 - STRAIGHT_FROM);
+            let beyond = if rise > 0.0 { (wait - straight) / rise } else { 1.0 };
+            return (STRAIGHT_FROM + beyond).clamp(least, 1.0);
         }
-        low
+        let exponent = self.exponent();
+        let wanted = (wait * self.servers / self.service).ln();
+        // The logarithm bends down below this and up above: from here on each step stays
+        // where the answer is, and no step goes back and forth.
+        let bend = exponent.sqrt() / (1.0 + exponent.sqrt());
+        let mut at = bend;
+        for _ in 0..MOST_STEPS {
+            let missing = wanted - (exponent * at.ln() - (1.0 - at).ln());
+            let next = at + missing / (exponent / at + 1.0 / (1.0 - at));
+            // A step may not leave what has a logarithm.
+            let next = next.clamp(0.1 * at, 1.0 - 0.1 * (1.0 - at));
+            let done = (next - at).abs() < PRECISE;
+            at = next;
+            if done {
+                break;
+            }
+        }
+        at.clamp(least, 1.0)
     }
 
     /// What all requests wait at a load: requests/s x milliseconds.

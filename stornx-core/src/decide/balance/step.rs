@@ -85,25 +85,42 @@ fn whole(points: f64) -> u8 {
     points.floor().clamp(0.0, 100.0) as u8
 }
 
+/// The weight on one side that is furthest from its target and may still move.
+#[derive(Clone, Copy)]
+struct Furthest {
+    column: usize,
+    /// Points until it is not the furthest any more, or may move no farther.
+    points: u8,
+}
+
 fn advance_row(current: &[u8], target: &[u8], most: u8, epsilon: u8, next: &mut [u8]) {
     let movable = |column: usize| current[column].abs_diff(target[column]) > epsilon;
-    // The weight on the given side that is furthest from its target and may still move.
     let furthest = |next: &[u8], below: bool| {
-        let mut best: Option<(u8, usize)> = None;
+        let (mut best, mut second): (Option<(u8, usize)>, Option<(u8, usize)>) = (None, None);
         for column in (0..current.len()).filter(|column| movable(*column)) {
             let on_side = (current[column] < target[column]) == below;
             let left = next[column].abs_diff(target[column]);
             let may_move = next[column].abs_diff(current[column]) < most;
-            if on_side && may_move && left > 0 && best.is_none_or(|(most_left, _)| left > most_left)
-            {
-                best = Some((left, column));
+            if !(on_side && may_move && left > 0) {
+                continue;
+            }
+            // Of equals the first.
+            if best.is_none_or(|(most_left, _)| left > most_left) {
+                second = best.replace((left, column));
+            } else if second.is_none_or(|(most_left, _)| left > most_left) {
+                second = Some((left, column));
             }
         }
-        best.map(|(_, column)| column)
+        let (left, column) = best?;
+        let until = second.map_or(left, |(other, at)| left - other + u8::from(column < at));
+        let may = most - next[column].abs_diff(current[column]);
+        Some(Furthest { column, points: until.min(may).max(1) })
     };
+    // Point by point, those that come from and go to the same weights at once.
     while let (Some(up), Some(down)) = (furthest(next, true), furthest(next, false)) {
-        next[up] += 1;
-        next[down] -= 1;
+        let points = up.points.min(down.points);
+        next[up.column] += points;
+        next[down.column] -= points;
     }
 }
 

@@ -47,17 +47,18 @@ fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
 }
 
 /// Requests per second by the place where they come from or go to, in one or more lanes
-/// that share their places: what one of them has not, is zero there.
+/// that share their places: what one of them has not, is zero there. By zone always; by node
+/// where pairs of nodes were measured, since only then a node is not as far as its zone.
 #[derive(Debug, Clone)]
 pub(super) struct Ends {
     lanes: usize,
-    /// By node and lane; zero where `nodes` has the node not.
+    /// By zone and lane.
+    zones: Vec<f64>,
+    /// By node and lane; empty where they are not asked for.
     rates: Vec<f64>,
     marks: Marks,
-    /// Those with requests, in their order, once [`settle`](Self::settle) has been called.
+    /// Those with rates, once [`settle`](Self::settle) has been called.
     nodes: Vec<NodeIndex>,
-    /// By zone where no replica is ready any more, and lane.
-    zones: Vec<f64>,
 }
 
 /// Requests per second of a lane.
@@ -65,12 +66,13 @@ pub(super) type InLane = (usize, f64);
 
 impl Ends {
     pub(super) fn new(view: &View<'_>, lanes: usize) -> Self {
+        let nodes = if view.latency.has_node_pairs() { view.nodes.len() } else { 0 };
         Self {
             lanes,
-            rates: vec![0.0; lanes * view.nodes.len()],
-            marks: Marks::new(view.nodes.len()),
-            nodes: Vec::new(),
             zones: vec![0.0; lanes * view.zones.len()],
+            rates: vec![0.0; lanes * nodes],
+            marks: Marks::new(nodes),
+            nodes: Vec::new(),
         }
     }
 
@@ -83,31 +85,26 @@ impl Ends {
     }
 
     /// Adds requests of one zone, one after the other, each evenly over the ready replicas
-    /// of `workload` there. `rates` holds each replica's part afterwards.
+    /// of `workload` there.
     pub(super) fn add(
         &mut self,
         view: &View<'_>,
         workload: WorkloadIndex,
         zone: ZoneIndex,
-        rates: &mut [InLane],
+        rates: &[InLane],
     ) {
-        if rates.is_empty() {
+        let zones = &mut self.zones[zone.at() * self.lanes..][..self.lanes];
+        for (lane, rate) in rates {
+            zones[*lane] += rate;
+        }
+        if rates.is_empty() || self.rates.is_empty() {
             return;
         }
-        let ready = view.workloads[workload.at()].ready[zone.at()];
-        if ready == 0 {
-            for (lane, rate) in rates {
-                self.zones[zone.at() * self.lanes + *lane] += *rate;
-            }
-            return;
-        }
-        for (_, rate) in rates.iter_mut() {
-            *rate /= f64::from(ready);
-        }
+        let ready = f64::from(view.workloads[workload.at()].ready[zone.at()]);
         for node in view.serving(workload, zone) {
             let here = &mut self.rates[node.at() * self.lanes..][..self.lanes];
-            for (lane, each) in rates.iter() {
-                here[*lane] += each;
+            for (lane, rate) in rates {
+                here[*lane] += rate / ready;
             }
             self.marks.mark(*node);
         }
@@ -118,34 +115,13 @@ impl Ends {
         self.marks.drain_into(&mut self.nodes);
     }
 
-    /// The nodes with requests, in their order.
-    pub(super) fn nodes(&self) -> &[NodeIndex] {
-        &self.nodes
-    }
-
-    /// Requests of a lane by node, in the order of the nodes.
-    fn by_node(&self, lane: usize) -> impl Iterator<Item = (NodeIndex, f64)> {
-        let rate = move |node: &NodeIndex| (*node, self.rate(*node, lane));
-        self.nodes.iter().map(rate).filter(|(_, rate)| *rate > 0.0)
-    }
-
-    /// Of one node.
+    /// Of one node, where pairs of nodes were measured.
     pub(super) fn rate(&self, node: NodeIndex, lane: usize) -> f64 {
         self.rates[node.at() * self.lanes + lane]
     }
 
-    /// Requests of a lane by zone.
-    pub(super) fn by_zone(
-        &self,
-        view: &View<'_>,
-        lane: usize,
-    ) -> impl Iterator<Item = (ZoneIndex, f64)> {
-        let nodes = self.by_node(lane).map(|(node, rate)| (view.latency.zone_of(node), rate));
-        nodes.chain(self.without_replicas(lane))
-    }
-
-    /// Of it, those of zones where no replica is ready any more.
-    pub(super) fn without_replicas(&self, lane: usize) -> impl Iterator<Item = (ZoneIndex, f64)> {
+    /// Requests of a lane by zone, where there are any.
+    pub(super) fn by_zone(&self, lane: usize) -> impl Iterator<Item = (ZoneIndex, f64)> {
         let zones = self.zones.iter().skip(lane).step_by(self.lanes).enumerate();
         let zones = zones.map(|(zone, rate)| (ZoneIndex::new(zone), *rate));
         zones.filter(|(_, rate)| *rate > 0.0)

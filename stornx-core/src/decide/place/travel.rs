@@ -47,9 +47,6 @@ struct Scratch {
     /// Of an edge: the zone that is called, the zone that calls, requests per second.
     calls: Vec<(ZoneIndex, InLane)>,
     rates: Vec<InLane>,
-    /// By zone of the replica: what the ways from callers and to callees cost.
-    up: Vec<f64>,
-    down: Vec<f64>,
 }
 
 impl Travel {
@@ -90,39 +87,60 @@ impl Travel {
         }
         self.callers.settle();
         self.callees.settle();
+        self.marks.drain_into(&mut self.neighbours);
         if self.upstream <= 0.0 && self.downstream <= 0.0 {
             return false;
         }
-        self.add_up_callers(view);
-        self.add_up_callees(view);
-        self.marks.drain_into(&mut self.neighbours);
-        for (up, down) in self.scratch.up.iter().zip(&self.scratch.down) {
-            self.zone_cost.push(up + down);
-        }
+        self.add_up(view);
         true
     }
 
     fn add_caller(&mut self, view: &View<'_>, edge: &EdgeView<'_>) {
-        let rates = &mut self.scratch.rates;
         for zone in (0..view.zones.len()).map(ZoneIndex::new) {
             let routes = edge.routes.iter().filter(|r| r.from == zone && r.requests > 0.0);
+            let rates = &mut self.scratch.rates;
             rates.clear();
             rates.extend(routes.map(|route| (0, route.requests)));
             self.callers.add(view, edge.caller, zone, rates);
+            let rate = rates.iter().map(|(_, rate)| rate).sum();
+            self.add_neighbour(view, edge.caller, zone, rate);
         }
     }
 
     fn add_callee(&mut self, view: &View<'_>, edge: &EdgeView<'_>) {
-        let Scratch { shares, calls, rates, .. } = &mut self.scratch;
+        let Scratch { shares, calls, .. } = &mut self.scratch;
         calls.clear();
         for from in 0..view.zones.len() {
             split(view, edge, ZoneIndex::new(from), shares);
             calls.extend(shares.iter().map(|(to, share)| (*to, (from, edge.requests * share))));
         }
         for zone in (0..view.zones.len()).map(ZoneIndex::new) {
+            let Scratch { calls, rates, .. } = &mut self.scratch;
             rates.clear();
             rates.extend(calls.iter().filter(|(to, _)| *to == zone).map(|(_, rate)| *rate));
             self.callees.add(view, edge.callee, zone, rates);
+            // Of those on a node of this zone.
+            let within = rates.iter().filter(|(from, _)| *from == zone.at());
+            let rate = within.map(|(_, rate)| rate).sum();
+            self.add_neighbour(view, edge.callee, zone, rate);
+        }
+    }
+
+    /// What requests of or to a neighbour in a zone save on the nodes of its replicas there.
+    fn add_neighbour(
+        &mut self,
+        view: &View<'_>,
+        neighbour: WorkloadIndex,
+        zone: ZoneIndex,
+        rate: f64,
+    ) {
+        if rate <= 0.0 {
+            return;
+        }
+        let each = rate / f64::from(view.workloads[neighbour.at()].ready[zone.at()]);
+        for node in view.serving(neighbour, zone) {
+            self.same_node[node.at()] += each * view.latency.nearer_within(*node);
+            self.marks.mark(*node);
         }
     }
 
@@ -136,56 +154,16 @@ impl Travel {
         self.zone_cost.clear();
     }
 
-    /// What the ways from the callers cost by zone of the replica, and what those on a node
-    /// with one save: one look at each node for both.
-    fn add_up_callers(&mut self, view: &View<'_>) {
+    /// What the ways from callers and to callees cost by zone of the replica.
+    fn add_up(&mut self, view: &View<'_>) {
         let latency = &view.latency;
-        let up = &mut self.scratch.up;
-        up.clear();
-        up.resize(view.zones.len(), 0.0);
-        let mut add = |from: ZoneIndex, rate: f64| {
-            for (zone, up) in up.iter_mut().enumerate() {
-                *up += rate * latency.between_zones(from, ZoneIndex::new(zone));
-            }
-        };
-        for node in self.callers.nodes() {
-            let rate = self.callers.rate(*node, 0);
-            if rate > 0.0 {
-                let zone = latency.zone_of(*node);
-                add(zone, rate);
-                self.same_node[node.at()] += rate * nearer(view, *node, zone);
-                self.marks.mark(*node);
-            }
-        }
-        for (zone, rate) in self.callers.without_replicas(0) {
-            add(zone, rate);
-        }
-    }
-
-    /// The same for the ways to the callees.
-    fn add_up_callees(&mut self, view: &View<'_>) {
-        let latency = &view.latency;
-        let down = &mut self.scratch.down;
-        down.clear();
-        down.resize(view.zones.len(), 0.0);
-        for node in self.callees.nodes() {
-            let zone = latency.zone_of(*node);
-            for (from, down) in down.iter_mut().enumerate() {
-                let rate = self.callees.rate(*node, from);
-                if rate > 0.0 {
-                    *down += rate * latency.between_zones(ZoneIndex::new(from), zone);
-                }
-            }
-            let rate = self.callees.rate(*node, zone.at());
-            if rate > 0.0 {
-                self.same_node[node.at()] += rate * nearer(view, *node, zone);
-                self.marks.mark(*node);
-            }
-        }
-        for (from, down) in down.iter_mut().enumerate() {
-            for (zone, rate) in self.callees.without_replicas(from) {
-                *down += rate * latency.between_zones(ZoneIndex::new(from), zone);
-            }
+        for at in 0..view.zones.len() {
+            let zone = ZoneIndex::new(at);
+            let up = self.callers.by_zone(0);
+            let up = up.map(|(from, rate)| rate * latency.between_zones(from, zone));
+            let down = self.callees.by_zone(at);
+            let down = down.map(|(to, rate)| rate * latency.between_zones(zone, to));
+            self.zone_cost.push(up.sum::<f64>() + down.sum::<f64>());
         }
     }
 
@@ -234,16 +212,11 @@ impl Travel {
     /// Whether every round trip behind the cost of `node` was measured.
     pub(crate) fn is_measured(&self, view: &View<'_>, node: NodeIndex) -> bool {
         let (zone, latency) = (view.nodes[node.at()].zone, &view.latency);
-        let mut callers = self.callers.by_zone(view, 0);
-        let mut callees = self.callees.by_zone(view, zone.at());
+        let mut callers = self.callers.by_zone(0);
+        let mut callees = self.callees.by_zone(zone.at());
         callers.all(|(from, _)| latency.is_measured(from, zone))
             && callees.all(|(to, _)| latency.is_measured(zone, to))
     }
-}
-
-/// How much nearer a neighbour on the same node is than one in the same zone.
-fn nearer(view: &View<'_>, node: NodeIndex, zone: ZoneIndex) -> f64 {
-    view.latency.between_zones(zone, zone) - view.latency.between_nodes(node, node)
 }
 
 fn edges<'a>(

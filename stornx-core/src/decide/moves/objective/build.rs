@@ -49,6 +49,10 @@ impl Objective<'_> {
 
     /// Sums of round trips over the pairs of replicas of an edge.
     pub(super) fn measure_trips(&mut self, edge: usize) {
+        if !self.view.latency.has_node_pairs() {
+            self.reckon_trips(edge);
+            return;
+        }
         let (caller, callee) = (self.legs[edge].caller, self.legs[edge].callee);
         let size = self.zones * self.zones;
         let mut sums = std::mem::take(&mut self.scratch.from);
@@ -61,6 +65,36 @@ impl Objective<'_> {
             }
         }
         self.scratch.from = sums;
+    }
+
+    /// The same where all nodes are as far as their zones: pairs by pair of zones, and those
+    /// that share a node.
+    fn reckon_trips(&mut self, edge: usize) {
+        let (caller, callee) = (self.legs[edge].caller, self.legs[edge].callee);
+        let (zones, latency) = (self.zones, &self.view.latency);
+        let counts = |workload: WorkloadIndex| &self.counts[workload.at() * zones..][..zones];
+        let trips = &mut self.trips[edge * zones * zones..][..zones * zones];
+        for (from, callers) in counts(caller).iter().enumerate() {
+            for (to, callees) in counts(callee).iter().enumerate() {
+                let far = latency.between_zones(ZoneIndex::new(from), ZoneIndex::new(to));
+                trips[from * zones + to] = callers * callees * far;
+            }
+        }
+        // Both lists are in the order of their nodes: the shorter one is walked.
+        let places = |workload: WorkloadIndex| self.services[workload.at()].places.as_slice();
+        let (mut few, mut many) = (places(caller), places(callee));
+        if few.len() > many.len() {
+            std::mem::swap(&mut few, &mut many);
+        }
+        for (node, count) in few {
+            let at = many.partition_point(|(other, _)| other < node);
+            many = &many[at..];
+            if let Some((_, others)) = many.first().filter(|(other, _)| other == node) {
+                let zone = latency.zone_of(*node).at();
+                let pairs = f64::from(*count) * f64::from(*others);
+                trips[zone * zones + zone] -= pairs * latency.nearer_within(*node);
+            }
+        }
     }
 
     /// Sums of the round trips from the replicas of a workload to a node, by the zone of the
