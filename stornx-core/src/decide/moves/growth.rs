@@ -5,7 +5,8 @@
 //! a move costs over the horizon. Nothing is done about it here: how many replicas there
 //! are is the affair of OptiScaler and of those who set minima. The report says so.
 //!
-//! Looks at the [`CONSIDERED`] workloads whose calls cost most, one node of each zone.
+//! Looks at the [`CONSIDERED`] workloads whose calls cost most, one node of each zone; the
+//! best of these zones is checked through the whole graph.
 
 use super::{
     near::Near,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     decide::ledger::Ledger,
     report::Growth,
-    view::{WorkloadIndex, ZoneIndex},
+    view::{NodeIndex, WorkloadIndex, ZoneIndex},
 };
 
 /// Workloads that are looked at in a cycle.
@@ -38,12 +39,14 @@ pub(super) fn find(
         known.filter(|(_, at)| !objective.places(*at).is_empty()).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     ranked.truncate(CONSIDERED);
+    let mut near = Near::empty(view);
     ranked
         .into_iter()
         .filter_map(|(_, at)| {
             let moves = candidates.iter().filter(|candidate| candidate.touches(at));
             let moves = moves.map(Candidate::net).fold(0.0, f64::max);
-            Some((at, best(search, objective, ledger, at, moves)?))
+            near.fill(view, objective, at);
+            Some((at, best(search, objective, ledger, (at, &near), moves)?))
         })
         .collect()
 }
@@ -53,33 +56,36 @@ fn best(
     search: &Search<'_>,
     objective: &mut Objective<'_>,
     ledger: &Ledger,
-    at: WorkloadIndex,
+    (at, near): (WorkloadIndex, &Near),
     moves: f64,
 ) -> Option<Growth> {
     let view = search.view;
     let running = payback::running(view.policy);
     let bars = search.bars(objective, at);
-    let near = Near::of(view, objective, at);
-    let mut best: Option<(f64, Growth)> = None;
+    let grow = |objective: &mut Objective<'_>, node: NodeIndex, depth| {
+        let saving = -objective.grow(at, node, depth);
+        objective.take_back();
+        saving
+    };
+    let mut best: Option<(f64, ZoneIndex, NodeIndex)> = None;
     for zone in (0..view.zones.len()).map(ZoneIndex::new) {
-        let Some(node) = search.destination(objective, ledger, at, zone, &near) else {
+        let Some(node) = search.destination(objective, ledger, at, zone, near) else {
             continue;
         };
-        let saving = -objective.grow(at, node, Depth::All);
-        objective.take_back();
-        // It starts as the replacement of a move does, and is doubted as one.
-        let price = running + bars.between(zone, zone).total();
-        let net = saving - price;
-        if net > moves && best.as_ref().is_none_or(|(known, _)| net > *known) {
-            let growth = Growth {
-                node: view.nodes[node.at()].node.name.clone(),
-                zone: view.zones[zone.at()].name.clone(),
-                saving,
-                price,
-                moves,
-            };
-            best = Some((net, growth));
+        let saving = grow(objective, node, Depth::Neighbours);
+        if best.is_none_or(|(most, ..)| saving > most) {
+            best = Some((saving, zone, node));
         }
     }
-    best.map(|(_, growth)| growth)
+    let (_, zone, node) = best?;
+    let saving = grow(objective, node, Depth::All);
+    // It starts as the replacement of a move does, and is doubted as one.
+    let price = running + bars.between(zone, zone).total();
+    (saving - price > moves).then(|| Growth {
+        node: view.nodes[node.at()].node.name.clone(),
+        zone: view.zones[zone.at()].name.clone(),
+        saving,
+        price,
+        moves,
+    })
 }

@@ -393,7 +393,9 @@ impl Search<'_> {
             .collect();
         leads.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.shifts.cmp(&b.1.shifts)));
         leads.truncate(PAIRED);
-        leads.iter().filter_map(|(_, lead)| self.pair(objective, ledger, lead)).collect()
+        let mut around = (Near::empty(self.view), Near::empty(self.view));
+        let pair = |(_, lead): &(f64, &Candidate)| self.pair(objective, ledger, lead, &mut around);
+        leads.iter().filter_map(pair).collect()
     }
 
     fn pair(
@@ -401,18 +403,20 @@ impl Search<'_> {
         objective: &mut Objective<'_>,
         ledger: &Ledger,
         lead: &Candidate,
+        (around, near): &mut (Near, Near),
     ) -> Option<Candidate> {
         let shift = *lead.shifts.first()?;
         let (_, zone) = self.zones_of(shift);
         let first = -objective.shift(shift, Depth::Neighbours);
         let mut best: Option<Candidate> = None;
-        for (partner, _) in Near::of(self.view, objective, shift.workload).neighbours() {
+        around.fill(self.view, objective, shift.workload);
+        for (partner, _) in around.neighbours() {
             let partner = *partner;
             if !self.movable[partner.at()] || !objective.is_called(partner) {
                 continue;
             }
-            let near = Near::of(self.view, objective, partner);
-            let Some(to) = self.destination(objective, ledger, partner, zone, &near) else {
+            near.fill(self.view, objective, partner);
+            let Some(to) = self.destination(objective, ledger, partner, zone, near) else {
                 continue;
             };
             let bar = self.bars(objective, partner).across;

@@ -131,9 +131,7 @@ impl Objective<'_> {
         self.leg_demand.fill(0.0);
         for edge in 0..self.legs.len() {
             self.count_leg(edge, inkling);
-            for pair in 0..self.zones * self.zones {
-                self.measure_cost(edge, pair / self.zones, pair % self.zones);
-            }
+            self.measure_costs(edge);
         }
         for at in 0..self.services.len() {
             self.count_service(WorkloadIndex::new(at), safety);

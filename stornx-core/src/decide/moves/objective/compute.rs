@@ -4,7 +4,7 @@ use super::{
     super::split::{self, Splitting},
     Leg, Objective, Service, ability, waiting,
 };
-use crate::view::{WorkloadIndex, ZoneIndex};
+use crate::view::{View, WorkloadIndex, ZoneIndex};
 
 /// Adds what an edge sends from one zone to the demand of its callee from there, and to the
 /// weights of its ways, or takes it out.
@@ -56,6 +56,23 @@ impl Callee<'_> {
     }
 }
 
+#[inline]
+fn cost_between(
+    view: &View<'_>,
+    leg: &Leg,
+    (from, to): (usize, usize),
+    pairs: f64,
+    trips: f64,
+) -> f64 {
+    let (from, to) = (ZoneIndex::new(from), ZoneIndex::new(to));
+    let cost = view.route_cost(from, to, leg.bytes_per_exchange);
+    if pairs <= 0.0 || leg.caller == leg.callee {
+        cost
+    } else {
+        cost - view.latency.between_zones(from, to) + trips / pairs
+    }
+}
+
 impl Objective<'_> {
     /// Mean cost of one exchange of an edge between two zones, price included.
     pub(super) fn trip(&self, edge: usize, from: usize, to: usize) -> f64 {
@@ -71,21 +88,31 @@ impl Objective<'_> {
         self.costs[at] = self.cost_between(leg, (from, to), callers * callees, self.trips[at]);
     }
 
+    /// The same between all zones.
+    pub(super) fn measure_costs(&mut self, edge: usize) {
+        let (zones, size) = (self.zones, self.zones * self.zones);
+        let (view, leg) = (self.view, &self.legs[edge]);
+        let callers = &self.counts[leg.caller.at() * zones..][..zones];
+        let callees = &self.counts[leg.callee.at() * zones..][..zones];
+        let trips = self.trips[edge * size..][..size].chunks_exact(zones.max(1));
+        let costs = self.costs[edge * size..][..size].chunks_exact_mut(zones.max(1));
+        for (from, ((costs, trips), callers)) in costs.zip(trips).zip(callers).enumerate() {
+            let row = costs.iter_mut().zip(trips).zip(callees).enumerate();
+            for (to, ((cost, trips), callees)) in row {
+                *cost = cost_between(view, leg, (from, to), callers * callees, *trips);
+            }
+        }
+    }
+
     /// The same for so many pairs of replicas, `trips` being the sum of their round trips.
     pub(super) fn cost_between(
         &self,
         leg: &Leg,
-        (from, to): (usize, usize),
+        zones: (usize, usize),
         pairs: f64,
         trips: f64,
     ) -> f64 {
-        let (from, to) = (ZoneIndex::new(from), ZoneIndex::new(to));
-        let cost = self.view.route_cost(from, to, leg.bytes_per_exchange);
-        if pairs <= 0.0 || leg.caller == leg.callee {
-            cost
-        } else {
-            cost - self.view.latency.between_zones(from, to) + trips / pairs
-        }
+        cost_between(self.view, leg, zones, pairs, trips)
     }
 
     /// Writes the demand of an edge as its caller's inflow sends it, if it follows.
