@@ -354,10 +354,15 @@ impl<'a> View<'a> {
     fn join_edges(&mut self) {
         let Some(traffic) = self.snapshot.traffic.fresh() else { return };
         self.edges.reserve(traffic.edges.len());
+        let mut last: Option<(&WorkloadRef, Option<WorkloadIndex>)> = None;
         for edge in &traffic.edges {
-            let (Some(caller), Some(callee)) =
-                (self.workload(&edge.caller), self.workload(&edge.callee))
-            else {
+            // Edges come by their callers.
+            let caller = match last {
+                Some((id, found)) if *id == edge.caller => found,
+                _ => self.workload(&edge.caller),
+            };
+            last = Some((&edge.caller, caller));
+            let (Some(caller), Some(callee)) = (caller, self.workload(&edge.callee)) else {
                 continue;
             };
             let routes = self.join_routes(edge);

@@ -2,26 +2,42 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
+    hash::{BuildHasherDefault, Hash, Hasher},
 };
 
 /// Positions by name. Only looked up and never walked, so that no order of a hash table
 /// reaches a decision; the hash has no seed, so that the same plan takes the same work.
-pub(super) struct Names<'a>(HashMap<&'a str, u32, BuildHasherDefault<Quick>>);
+pub(super) struct Names<'a>(HashMap<Name<'a>, u32, BuildHasherDefault<Quick>>);
+
+/// Most names are shared by those who mention them: then nothing need be compared.
+#[derive(Eq)]
+struct Name<'a>(&'a str);
+
+impl PartialEq for Name<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0) || self.0 == other.0
+    }
+}
+
+impl Hash for Name<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl<'a> Names<'a> {
     /// The names of a list, which has each of them once.
     pub(super) fn of(names: impl ExactSizeIterator<Item = &'a str>) -> Self {
         let mut positions = HashMap::with_capacity_and_hasher(names.len(), <_>::default());
         for (position, name) in (0..).zip(names) {
-            positions.insert(name, position);
+            positions.insert(Name(name), position);
         }
         Self(positions)
     }
 
     /// Where a name is in the list.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
-        self.0.get(name).map(|position| *position as usize)
+        self.0.get(&Name(name)).map(|position| *position as usize)
     }
 }
 

@@ -96,7 +96,8 @@ struct Furthest {
 fn advance_row(current: &[u8], target: &[u8], most: u8, epsilon: u8, next: &mut [u8]) {
     let movable = |column: usize| current[column].abs_diff(target[column]) > epsilon;
     let furthest = |next: &[u8], below: bool| {
-        let (mut best, mut second): (Option<(u8, usize)>, Option<(u8, usize)>) = (None, None);
+        let mut best: Option<(u8, usize)> = None;
+        let mut second: Option<(u8, usize)> = None;
         for column in (0..current.len()).filter(|column| movable(*column)) {
             let on_side = (current[column] < target[column]) == below;
             let left = next[column].abs_diff(target[column]);

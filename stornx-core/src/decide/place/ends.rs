@@ -100,11 +100,12 @@ impl Ends {
         if rates.is_empty() || self.rates.is_empty() {
             return;
         }
-        let ready = f64::from(view.workloads[workload.at()].ready[zone.at()]);
-        for node in view.serving(workload, zone) {
+        let nodes = view.serving(workload, zone);
+        let replicas = nodes.len() as f64;
+        for node in nodes {
             let here = &mut self.rates[node.at() * self.lanes..][..self.lanes];
             for (lane, rate) in rates {
-                here[*lane] += rate / ready;
+                here[*lane] += rate / replicas;
             }
             self.marks.mark(*node);
         }

@@ -137,8 +137,9 @@ impl Travel {
         if rate <= 0.0 {
             return;
         }
-        let each = rate / f64::from(view.workloads[neighbour.at()].ready[zone.at()]);
-        for node in view.serving(neighbour, zone) {
+        let nodes = view.serving(neighbour, zone);
+        let each = rate / nodes.len() as f64;
+        for node in nodes {
             self.same_node[node.at()] += each * view.latency.nearer_within(*node);
             self.marks.mark(*node);
         }
