@@ -283,4 +283,11 @@ pub struct HostMemory {
     /// Since when the traffic facts have been stale or missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_since: Option<Timestamp>,
+    /// Since when nothing has been seen of its requests while weights of ours stand; kept
+    /// until figures have been back for as long as they may be away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen_since: Option<Timestamp>,
+    /// Since when figures are back after that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_since: Option<Timestamp>,
 }

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `table`, `split` | what stands, and whether every zone is named |
 //! | `observe` | what this cycle's metrics say |
+//! | `figures` | since when they say nothing of a host |
 //! | `capacity` | what is believed, remembered and seen together |
 //! | `congestion` | what load costs |
 //! | `flow`, `round` | the exact optimum, and its whole numbers |
@@ -29,6 +30,7 @@ mod capacity;
 mod congestion;
 mod decide;
 mod effective;
+mod figures;
 mod flow;
 mod follow;
 #[cfg(test)]

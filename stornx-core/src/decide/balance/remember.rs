@@ -4,7 +4,7 @@
 use std::{cell::OnceCell, collections::BTreeMap};
 
 use super::{
-    follow,
+    figures, follow,
     host::HostState,
     observe::Changing,
     table,
@@ -140,8 +140,8 @@ fn remember_host(
         return;
     };
     note_following(view, host, workload, kept);
+    figures::remember(view, host, kept);
     if view.has_traffic {
-        kept.stale_since = None;
         // What is believed does not depend on what is about to change.
         let state = HostState::new(view, host, workload, Some(kept), Changing::default());
         state.beliefs.keep(view, kept);
@@ -152,8 +152,6 @@ fn remember_host(
             kept.untouched = others.untouched(view, host, workload);
             kept.before = Some((*from).clone());
         }
-    } else if kept.stale_since.is_none() {
-        kept.stale_since = Some(view.now);
     }
     if write.is_some() {
         // The doubt was about other weights.

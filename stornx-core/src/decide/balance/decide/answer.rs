@@ -61,8 +61,12 @@ impl Room<'_> {
         numbers: Option<&Numbers<'_>>,
     ) -> Decision {
         let worth_a_write = step.is_worth_a_write(&self.view.policy.balancer);
-        // Every replica alike rests on who is ready, which is why this cycle came.
-        let news = purpose == RoutePurpose::Rollout || verify::is_news(self.memory, self.view);
+        let news = match purpose {
+            // Every replica alike rests on who is ready, which is why this cycle came.
+            RoutePurpose::Rollout => true,
+            RoutePurpose::Decay => verify::is_rested(self.memory, self.view),
+            _ => verify::is_news(self.memory, self.view),
+        };
         if worth_a_write && news {
             let change = Change { purpose, next: step.next, delta: step.delta, step: step.step };
             return self.change(workload, standing, &change, numbers);
