@@ -406,7 +406,7 @@ impl Room<'_> {
         }
         let delta = standing.split.distance(&next);
         let change = Change { purpose: RoutePurpose::Undo, next, delta, step: f64::from(delta) };
-        let numbers = Numbers { state, world, estimates, now: &now, urgent: false };
+        let numbers = Numbers { state, world, estimates, now: &now, urgent: true };
         let mut decision = self.change(workload, standing, &change, Some(&numbers));
         if let Some(Why::Route(why)) = decision.proposal.as_mut().map(|p| &mut p.report.why) {
             why.effect = Some(effect);

@@ -38,7 +38,8 @@ pub(super) struct Numbers<'a> {
     pub(super) world: &'a HostWorld,
     pub(super) estimates: &'a [Estimate],
     pub(super) now: &'a Value,
-    /// What a change leads to should not wait: it relieves a zone, or sits a rollout out.
+    /// What a change leads to should not wait: it relieves a zone, undoes
+    /// harm, or sits a rollout out.
     pub(super) urgent: bool,
 }
 
