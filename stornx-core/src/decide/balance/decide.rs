@@ -14,6 +14,7 @@ use super::{
     host::HostState,
     observe::Changing,
     proportional::{self, Score},
+    rollout,
     split::Split,
     step::advance,
     table::{Standing, by_replicas, standing, to_split, to_table},
@@ -25,7 +26,7 @@ use crate::{
     decide::Proposal,
     ids::{HostName, PodName, WorkloadRef},
     memory::{HostMemory, Memory, WorkloadMemory},
-    model::{Mesh, Rollout, Rule},
+    model::{Mesh, Rule},
     plan::{Action, GiveBackCause, RoutePurpose},
     policy::TargetRule,
     report::{ActionReport, Effect, Expected, HostReport, RouteReason, TidyWhy, Verification, Why},
@@ -159,7 +160,7 @@ impl Room<'_> {
         if let Some(verification) = &mut self.verification {
             verification.effect = effect.clone();
         }
-        if view.workloads[workload.at()].workload.rollout == Rollout::InProgress {
+        if rollout::is_under_way(view, workload, self.memory) {
             return self.sit_out(situation);
         }
         if let Some(decision) = self.undo(situation, effect) {

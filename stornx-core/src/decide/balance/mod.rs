@@ -18,6 +18,7 @@
 //! | `worth` | whether the target is worth a change |
 //! | `effective` | what weights come to where zones have subzones |
 //! | `step`, `hold` | how far to go in this cycle |
+//! | `rollout` | whether a rollout gets on, which routes sit out |
 //! | `follow` | whether the mesh does what was written |
 //! | `verify`, `untouched` | whether the last change made things worse, and against what |
 //! | `remember` | what the next cycle starts with |
@@ -40,6 +41,7 @@ mod host;
 mod observe;
 mod proportional;
 mod remember;
+mod rollout;
 mod round;
 mod split;
 mod step;

@@ -7,7 +7,7 @@ use super::{
     figures, follow,
     host::HostState,
     observe::Changing,
-    table,
+    rollout, table,
     untouched::{self, Busiest},
     verify,
 };
@@ -140,6 +140,7 @@ fn remember_host(
         return;
     };
     note_following(view, host, workload, kept);
+    rollout::remember(view, workload, kept);
     figures::remember(view, host, kept);
     if view.has_traffic {
         // What is believed does not depend on what is about to change.
