@@ -156,7 +156,14 @@ mod tests {
             peak_after: None,
             effect: None,
         };
-        let action = Action::SetRoutes { host, workload, from: table.clone(), to: table, purpose };
+        let action = Action::SetRoutes {
+            host,
+            workload,
+            from: table.clone(),
+            to: table,
+            first: false,
+            purpose,
+        };
         Proposal { action, report: ActionReport { expected, why: Why::Route(why) } }
     }
 

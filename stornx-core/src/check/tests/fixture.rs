@@ -421,8 +421,9 @@ fn set(
     purpose: RoutePurpose,
     why: Why,
 ) -> Fixture {
-    let host = fixture.snapshot.hosts[0].name.clone();
-    let action = Action::SetRoutes { host, workload: id("cart"), from, to, purpose };
+    let Host { name: host, rule, .. } = fixture.snapshot.hosts[0].clone();
+    let first = rule == Rule::None;
+    let action = Action::SetRoutes { host, workload: id("cart"), from, to, first, purpose };
     fixture.and(action, why)
 }
 

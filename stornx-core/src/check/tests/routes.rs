@@ -148,6 +148,23 @@ fn a_decay_needs_stale_traffic_time_and_weights_of_ours() {
 }
 
 #[test]
+fn whether_weights_stand_is_said_as_it_is() {
+    let claim =
+        |v: &Violation| matches!(v, Violation::FalseClaim { claim: "whether weights stand", .. });
+    let turn = |f: &mut Fixture| {
+        let action = f.planned.plan.actions.iter_mut().find_map(|action| match action {
+            Action::SetRoutes { first, .. } => Some(first),
+            _ => None,
+        });
+        let first = action.unwrap();
+        *first = !*first;
+    };
+    for plan in [first_write(), improve(), cover()] {
+        caught(plan, turn, claim);
+    }
+}
+
+#[test]
 fn a_decay_of_one_host_needs_time_without_any_of_its_requests() {
     let unfounded = |v: &Violation| matches!(v, Violation::DecayUnfounded { .. });
     let waited =

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     decide::Proposal,
     ids::ZoneName,
+    model::Rule,
     plan::{Action, RoutePurpose},
     report::{ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, Why},
     units::{Millis, Percent, Rps},
@@ -150,6 +151,7 @@ impl Room<'_> {
                 workload: view.workloads[workload.at()].workload.id.clone(),
                 from: standing.table.clone(),
                 to,
+                first: !matches!(view.hosts[self.host.at()].host.rule, Rule::Ours(_)),
                 purpose: change.purpose,
             },
             report: ActionReport { expected, why: Why::Route(why) },
