@@ -5,7 +5,7 @@
 //! `plan()` reads it and never changes it; the remember step makes the
 //! next one from what was seen, planned and done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -294,6 +294,10 @@ pub struct HostMemory {
     /// Since when requests have been seen not to fall as its weights say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub astray_since: Option<Timestamp>,
+    /// Workloads that were seen to call it and have a pod from before the name of its node:
+    /// its routes stay between zones while they do.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub old_callers: BTreeSet<WorkloadRef>,
     /// How far the rollout of its workload is, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutMemory>,

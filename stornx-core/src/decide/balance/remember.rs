@@ -55,7 +55,8 @@ pub(crate) fn remember_hosts(
     planned: &Planned,
     outcomes: &Outcomes,
 ) {
-    let grain = Grain::of(by_zone.snapshot, by_zone.policy.balancer.granularity);
+    let asked = by_zone.policy.balancer.granularity;
+    let grain = Grain::of(by_zone.snapshot, asked, memory);
     let by_node = grain.fine.as_ref().map(|fine| View::new(fine, by_zone.policy, by_zone.now));
     let now = by_zone.now;
     let writes = writes(planned, outcomes);
@@ -86,6 +87,7 @@ pub(crate) fn remember_hosts(
         let report = planned.report.hosts.get(name);
         let effect = report.and_then(|report| report.verification.as_ref()?.effect.as_ref());
         remember_host(view, HostIndex::new(at), write, effect, &others, &mut kept);
+        kept.old_callers = grain.old_callers(name).cloned().unwrap_or_default();
         if kept != HostMemory::default() {
             memory.hosts.insert(name.clone(), kept);
         }
