@@ -118,7 +118,7 @@ impl Grain {
         }
         let reason = |host: &Host| {
             let pod = |id: &WorkloadRef| old.get(id).map(|pod| (*pod).clone());
-            let behind = host.backends.iter().find_map(pod);
+            let behind = host.backends.iter().find_map(pod).or_else(|| host.old_pod.clone());
             let calling = || old_callers.get(&host.name)?.iter().find_map(pod);
             behind
                 .map(|pod| WholeZones::OldEndpoint { pod })

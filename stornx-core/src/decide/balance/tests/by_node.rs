@@ -237,6 +237,32 @@ fn what_is_older_than_the_name_of_its_node_keeps_its_host_at_zones() {
     assert!(old > 20, "{old}");
 }
 
+/// A replica of a DaemonSet, or one of nobody: the snapshot has no such workload.
+#[test]
+fn an_old_pod_of_no_known_workload_keeps_its_host_at_zones() {
+    let mut old = 0;
+    for seed in 0..40 {
+        let mut case = case(seed);
+        let planned = cycle(&mut case);
+        let fine =
+            |planned: &Planned, name: &HostName| planned.report.hosts[name].whole_zones.is_none();
+        let Some(host) = case.snapshot.hosts.iter_mut().find(|host| fine(&planned, &host.name))
+        else {
+            continue;
+        };
+        let (name, pod) = (host.name.clone(), "shop/daemon-1".parse().unwrap());
+        host.old_pod = Some(pod);
+        let planned = cycle(&mut case);
+        let why = planned.report.hosts[&name].whole_zones.clone();
+        assert!(matches!(why, Some(WholeZones::OldEndpoint { .. })), "seed {seed}: {why:?}");
+        for (_, to, _) in written(&planned).filter(|(host, ..)| **host == name) {
+            assert!(to.keys().all(|place| place.node().is_none()), "seed {seed}");
+        }
+        old += 1;
+    }
+    assert!(old > 10, "{old}");
+}
+
 /// Calls of one workload, seen or not.
 fn calls(
     case: &mut Case,
