@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use stornx_core::{
-    model::WholeZones,
     policy::Granularity,
     ports::{LeaderGate as _, PortError},
 };
@@ -20,7 +19,7 @@ pub(crate) async fn label(settings: Settings, world: Arc<World>, lease: Arc<Leas
         return;
     }
     let timeout = Duration::from_millis(settings.kubernetes.write_timeout.as_millis());
-    let mut last: Option<Result<(Option<WholeZones>, Vec<String>), String>> = None;
+    let mut last = None;
     loop {
         time::sleep(until_due(&settings.labels_schedule, jiff::Timestamp::now())).await;
         if !(world.cluster.synced() && lease.may_write().await) {
@@ -29,7 +28,8 @@ pub(crate) async fn label(settings: Settings, world: Arc<World>, lease: Arc<Leas
         let done = label_nodes(&world.connection, &world.cluster, &*lease, timeout).await;
         let news = match &done {
             Ok(done) => {
-                Ok((done.why_not.clone(), done.failed.iter().map(PortError::to_string).collect()))
+                let failed: Vec<_> = done.failed.iter().map(PortError::to_string).collect();
+                Ok((done.why_not.clone(), failed))
             }
             Err(error) => Err(error.to_string()),
         };
