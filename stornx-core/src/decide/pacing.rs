@@ -34,7 +34,7 @@ enum Rank {
 }
 
 /// Keeps what may be written in this cycle, and says of the other hosts that they wait.
-/// What must not wait is taken out, in the order of hosts: it is to be done first.
+/// What must not wait is taken out, in the order of hosts, undos last: it is to be done first.
 pub(super) fn pace(ledger: &mut Ledger, memory: &Memory, routed: &mut Routed) -> Vec<Proposal> {
     let refused = |proposal: &Proposal| {
         let memory = host(proposal).and_then(|host| memory.hosts.get(host));
@@ -77,7 +77,13 @@ pub(super) fn pace(ledger: &mut Ledger, memory: &Memory, routed: &mut Routed) ->
             report.reason = RouteReason::Waits;
         }
     }
+    // What cuts off comes before what is slow.
+    first.sort_by_key(is_undo);
     first
+}
+
+fn is_undo(proposal: &Proposal) -> bool {
+    matches!(proposal.action, Action::SetRoutes { purpose: RoutePurpose::Undo, .. })
 }
 
 fn host(proposal: &Proposal) -> Option<&HostName> {
@@ -254,7 +260,7 @@ mod tests {
             proposal(3, None, 0.0),
         ];
         let (kept, _) = paced(9, all);
-        assert_eq!(kept, ["h1", "h2", "h3", "h0"]);
+        assert_eq!(kept, ["h1", "h3", "h2", "h0"]);
     }
 
     #[test]

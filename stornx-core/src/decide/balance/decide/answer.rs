@@ -66,7 +66,13 @@ impl Room<'_> {
         let news = match purpose {
             // Every replica alike rests on who is ready, which is why this cycle came.
             RoutePurpose::Rollout => true,
-            RoutePurpose::Decay => verify::is_rested(self.memory, self.view),
+            RoutePurpose::Decay if !self.view.has_traffic => {
+                verify::is_rested(self.memory, self.view)
+            }
+            // That nothing is seen of a host has to be seen after its last write, too.
+            RoutePurpose::Decay => {
+                verify::is_rested(self.memory, self.view) && verify::is_news(self.memory, self.view)
+            }
             _ => verify::is_news(self.memory, self.view),
         };
         if worth_a_write && news {
