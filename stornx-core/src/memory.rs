@@ -5,7 +5,7 @@
 //! `plan()` reads it and never changes it; the remember step makes the
 //! next one from what was seen, planned and done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -245,6 +245,32 @@ pub struct Untouched {
     pub requests: Rps,
 }
 
+/// What was seen of the replicas of a workload in a rollout, until it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolloutMemory {
+    /// Since when it has been like this.
+    pub since: Timestamp,
+    /// Replicas, those that are being deleted included.
+    pub replicas: u32,
+    /// Of them, those that are Ready.
+    pub ready: u32,
+    /// Of them, those that are being deleted.
+    pub going: u32,
+    /// When the youngest was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Timestamp>,
+}
+
+impl RolloutMemory {
+    /// Whether nothing lies between the two but time.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let facts = |one: &Self| (one.replicas, one.ready, one.going, one.newest);
+        facts(self) == facts(other)
+    }
+}
+
 /// What is remembered of a host.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -268,6 +294,13 @@ pub struct HostMemory {
     /// Since when requests have been seen not to fall as its weights say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub astray_since: Option<Timestamp>,
+    /// Workloads that were seen to call it and have a pod from before the name of its node:
+    /// its routes stay between zones while they do.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub old_callers: BTreeSet<WorkloadRef>,
+    /// How far the rollout of its workload is, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutMemory>,
     /// No improvement until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
@@ -283,4 +316,11 @@ pub struct HostMemory {
     /// Since when the traffic facts have been stale or missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_since: Option<Timestamp>,
+    /// Since when nothing has been seen of its requests while weights of ours stand; kept
+    /// until figures have been back for as long as they may be away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen_since: Option<Timestamp>,
+    /// Since when figures are back after that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_since: Option<Timestamp>,
 }

@@ -242,6 +242,9 @@ pub enum Action {
         from: RouteTable,
         /// The split to write: whole and final.
         to: RouteTable,
+        /// No weights of ours stand yet: `from` is what the mesh does without.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        first: bool,
         /// Why.
         purpose: RoutePurpose,
     },

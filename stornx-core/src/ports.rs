@@ -96,15 +96,16 @@ pub trait Actuator: Send + Sync {
 /// what is planned is a split between zones, and how a mesh is told is its own business.
 #[async_trait]
 pub trait RoutingBackend: Send + Sync {
-    /// Makes `to` stand in the place of `from`, whole or not at all.
+    /// Makes `to` stand in the place of `from`, whole or not at all; in that of nothing where
+    /// no weights of ours are to stand yet.
     ///
     /// # Errors
-    /// [`PortError::Conflict`] when another split stands, or it is not ours to write (any
-    /// more); [`PortError::Rejected`] when it cannot say such a split.
+    /// [`PortError::Conflict`] when another split stands, or one where there was none, or none
+    /// any more, or it is not ours to write (any more); [`PortError::Rejected`] when it cannot say such a split.
     async fn write(
         &self,
         host: &HostName,
-        from: &RouteTable,
+        from: Option<&RouteTable>,
         to: &RouteTable,
     ) -> Result<(), PortError>;
 

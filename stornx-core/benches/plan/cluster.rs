@@ -252,6 +252,7 @@ fn host(workload: &Workload) -> Host {
         adoptable: false,
         leftover: false,
         displaced: false,
+        old_pod: None,
         ztunnel_only: false,
     }
 }

@@ -1,15 +1,15 @@
 //! What is not known is not decided on: routes are improved, undone or led around a rollout
-//! only on fresh traffic, and return to the replica-proportional split only when traffic
-//! has been stale for the configured time and weights of ours stand. What is undone has
-//! been seen for a full window.
+//! only on fresh traffic, and return to the replica-proportional split only when traffic,
+//! all of it or that of the host, has been unknown for the configured time and weights of
+//! ours stand. What is undone has been seen for a full window.
 //!
-//! How long traffic has been stale is what the memory says: a restart neither shortens the
+//! How long traffic has been unknown is what the memory says: a restart neither shortens the
 //! wait nor begins a decay by itself.
 
 use super::{Violation, ground::Ground};
 use crate::{
-    ids::HostName,
-    model::{Facts, Rule},
+    ids::{HostName, ZoneName},
+    model::{Edge, Facts, Rule},
     plan::{Action, RoutePurpose},
     units::Span,
 };
@@ -59,18 +59,34 @@ fn hasty(ground: &Ground<'_>, host: &HostName) -> Option<&'static str> {
         .then_some("the window of the metrics does not lie after the last write")
 }
 
+/// Whether requests to a host, or bytes, are counted between places that there are.
+fn is_called(ground: &Ground<'_>, host: &HostName) -> bool {
+    let here = |zone: &ZoneName| ground.zones.contains(zone);
+    let known = |edge: &&&Edge| {
+        ground.workloads.contains_key(&edge.caller) && ground.workloads.contains_key(&edge.callee)
+    };
+    let routes = ground.edges_of(host).iter().filter(known).flat_map(|edge| &edge.routes);
+    routes.filter(|route| here(&route.from) && here(&route.to)).any(|route| {
+        let bytes = route.request_bytes + route.response_bytes;
+        route.requests.get() > 0.0 || bytes.get() > 0.0
+    })
+}
+
 /// Why weights may not decay.
 fn unfounded(ground: &Ground<'_>, host: &HostName, known: bool) -> Option<&'static str> {
-    if known {
+    if known && is_called(ground, host) {
         return Some("traffic is known");
     }
     let stands = ground.hosts.get(host).is_some_and(|host| matches!(host.rule, Rule::Ours(_)));
     if !stands {
         return Some("no weights of ours stand");
     }
-    let since = ground.memory.hosts.get(host).and_then(|memory| memory.stale_since);
+    let memory = ground.memory.hosts.get(host);
+    let stale = memory.and_then(|memory| memory.stale_since).filter(|_| !known);
+    let unseen = memory.and_then(|memory| memory.unseen_since);
+    let since = stale.into_iter().chain(unseen).min();
     let waited = since.map(|since| ground.planned.plan.at.since(since));
     let long_enough = ground.policy.balancer.stale_after.as_millis() == 0
         || waited.is_some_and(|waited| waited >= ground.policy.balancer.stale_after);
-    (!long_enough).then_some("traffic has not been stale for BALANCER_STALE_SECONDS")
+    (!long_enough).then_some("traffic has not been unknown for BALANCER_STALE_SECONDS")
 }

@@ -73,7 +73,7 @@ pub fn check(
         // Every other rule reads ids and reasons as given.
         return violations;
     }
-    for part in parts(snapshot, policy, planned) {
+    for part in parts(snapshot, policy, memory, planned) {
         let snapshot = part.snapshot.as_ref().unwrap_or(snapshot);
         let ground = Ground::new(snapshot, policy, memory, &part.planned);
         routes::check(&ground, &mut violations);
@@ -102,8 +102,8 @@ struct Part {
 
 /// The plan by what its routes are planned between: zones, or where that is asked for and can
 /// be, nodes.
-fn parts(snapshot: &Snapshot, policy: &Policy, planned: &Planned) -> Vec<Part> {
-    let grain = Grain::of(snapshot, policy.balancer.granularity);
+fn parts(snapshot: &Snapshot, policy: &Policy, memory: &Memory, planned: &Planned) -> Vec<Part> {
+    let grain = Grain::of(snapshot, policy.balancer.granularity, memory);
     let part = |fine: bool| {
         let mut part = planned.clone();
         let keeps: Vec<bool> = planned

@@ -24,7 +24,7 @@ const EXACT: f64 = 1e-6;
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     let reasons = &ground.planned.report.actions;
     for (action, report) in ground.actions().zip(reasons) {
-        let (Action::SetRoutes { host, from, to, purpose, .. }, Why::Route(why)) =
+        let (Action::SetRoutes { host, from, to, first, purpose, .. }, Why::Route(why)) =
             (action, &report.why)
         else {
             continue;
@@ -37,6 +37,9 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         };
         let write = Write { ground, host: known, from, to, why, shares, subzones };
         write.stands(violations);
+        if *first == matches!(known.rule, Rule::Ours(_)) {
+            violations.push(write.false_claim("whether weights stand"));
+        }
         write.claims(violations);
         match purpose {
             RoutePurpose::Improve => {

@@ -56,7 +56,7 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     let removed: BTreeSet<&PodName> = ground.changes().flat_map(|change| change.removed).collect();
     for (action, report) in ground.actions().zip(reasons) {
         if let (
-            Action::SetRoutes { host, workload, from, to, purpose: RoutePurpose::Improve },
+            Action::SetRoutes { host, workload, from, to, purpose: RoutePurpose::Improve, .. },
             Why::Route(why),
         ) = (action, &report.why)
         {

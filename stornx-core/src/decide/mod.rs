@@ -77,7 +77,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
     let tidied = leftovers::decide(&view, &safety, memory, &mut ledger);
     let leaving_now = under_way.proposals.iter().chain(&scaled.proposals).chain(&moved.proposals);
     let gone = leaving(&view, leaving_now);
-    let grain = Grain::of(snapshot, policy.balancer.granularity);
+    let grain = Grain::of(snapshot, policy.balancer.granularity, memory);
     let mut routed = routes(&view, &grain, memory, &gone);
     let at_once = pacing::pace(&mut ledger, memory, &mut routed);
 

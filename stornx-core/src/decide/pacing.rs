@@ -3,11 +3,11 @@
 //! A rule costs two requests of the API server and an update of every proxy of the mesh, and
 //! while a cycle writes, it does not look. So a cycle changes the routes of at most
 //! `BALANCER_MAX_WRITES` hosts; the others are reported as waiting and decided anew in the next
-//! one. What must not wait is not held: names of zones that a rule lacks, and rules that go.
-//! They come before everything else in the plan, and are counted all the same.
+//! one. What must not wait is not held: names of zones that a rule lacks, rules that go, and
+//! changes that undo harm. They come before everything else in the plan, and are counted all
+//! the same.
 //!
-//! First come changes that undo harm, then those that relieve, then those that save most; of
-//! equals the first by name. A host that waits has a change that saves less than every one that was made,
+//! First come changes that relieve, then those that save most; of equals the first by name. A host that waits has a change that saves less than every one that was made,
 //! and those end at their targets within a few cycles: nobody waits for ever.
 //!
 //! A change that was refused last time is wanted again in every cycle, and may be refused in
@@ -28,14 +28,13 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     MustNotWait,
-    Undo,
     Pressing,
     Improve,
     Decay,
 }
 
 /// Keeps what may be written in this cycle, and says of the other hosts that they wait.
-/// What must not wait is taken out, in the order of hosts: it is to be done first.
+/// What must not wait is taken out, in the order of hosts, undos last: it is to be done first.
 pub(super) fn pace(ledger: &mut Ledger, memory: &Memory, routed: &mut Routed) -> Vec<Proposal> {
     let refused = |proposal: &Proposal| {
         let memory = host(proposal).and_then(|host| memory.hosts.get(host));
@@ -78,7 +77,13 @@ pub(super) fn pace(ledger: &mut Ledger, memory: &Memory, routed: &mut Routed) ->
             report.reason = RouteReason::Waits;
         }
     }
+    // What cuts off comes before what is slow.
+    first.sort_by_key(is_undo);
     first
+}
+
+fn is_undo(proposal: &Proposal) -> bool {
+    matches!(proposal.action, Action::SetRoutes { purpose: RoutePurpose::Undo, .. })
 }
 
 fn host(proposal: &Proposal) -> Option<&HostName> {
@@ -91,8 +96,7 @@ fn rank(routed: &Routed, proposal: &Proposal) -> Rank {
     };
     let pressing = routed.reports.get(host).is_some_and(|report| report.pressing);
     match purpose {
-        RoutePurpose::Cover => Rank::MustNotWait,
-        RoutePurpose::Undo => Rank::Undo,
+        RoutePurpose::Cover | RoutePurpose::Undo => Rank::MustNotWait,
         RoutePurpose::Rollout => Rank::Pressing,
         RoutePurpose::Improve if pressing => Rank::Pressing,
         RoutePurpose::Improve => Rank::Improve,
@@ -158,7 +162,14 @@ mod tests {
             peak_after: None,
             effect: None,
         };
-        let action = Action::SetRoutes { host, workload, from: table.clone(), to: table, purpose };
+        let action = Action::SetRoutes {
+            host,
+            workload,
+            from: table.clone(),
+            to: table,
+            first: false,
+            purpose,
+        };
         Proposal { action, report: ActionReport { expected, why: Why::Route(why) } }
     }
 
@@ -225,7 +236,7 @@ mod tests {
             proposal(3, Some(RoutePurpose::Undo), 0.0),
         ];
         let (kept, waits) = paced(1, all);
-        assert_eq!((kept, waits), (vec!["h1".into(), "h2".into()], vec!["h0".into(), "h3".into()]));
+        assert_eq!((kept, waits), (vec!["h1".into(), "h2".into(), "h3".into()], vec!["h0".into()]));
     }
 
     #[test]
@@ -237,7 +248,7 @@ mod tests {
             proposal(3, Some(RoutePurpose::Undo), 0.0),
         ];
         let (kept, _) = paced(2, all);
-        assert_eq!(kept, ["h2", "h3"]);
+        assert_eq!(kept, ["h3", "h2"]);
     }
 
     #[test]
@@ -249,7 +260,7 @@ mod tests {
             proposal(3, None, 0.0),
         ];
         let (kept, _) = paced(9, all);
-        assert_eq!(kept, ["h1", "h3", "h0", "h2"]);
+        assert_eq!(kept, ["h1", "h3", "h2", "h0"]);
     }
 
     #[test]

@@ -10,8 +10,15 @@
 //! named beside its nodes, for the mesh refuses places that overlap. So a host is planned by
 //! node only while every node is named, and everything that is behind it or seen to call it
 //! is younger than the name of its node. Otherwise it is planned by zone, with the reason.
+//!
+//! A caller from before the label that calls once an hour would have the routes said anew twice
+//! an hour. So a workload that was once seen to call a host counts as its caller for as long as
+//! it has such a pod, whether it calls or not: that is remembered.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +27,7 @@ use super::{
 };
 use crate::{
     ids::{HostName, NodeName, PodName, WorkloadRef, ZoneName},
+    memory::Memory,
     policy::Granularity,
     units::Millis,
 };
@@ -91,35 +99,40 @@ pub struct Grain {
     pub fine: Option<Snapshot>,
     everywhere: Option<WholeZones>,
     whole: BTreeMap<HostName, WholeZones>,
+    /// Who calls a host, or did, and has a pod that is not younger than the name of its node.
+    old_callers: BTreeMap<HostName, BTreeSet<WorkloadRef>>,
 }
 
 impl Grain {
     /// What a snapshot allows of what is asked for.
     #[must_use]
-    pub fn of(snapshot: &Snapshot, asked: Granularity) -> Self {
+    pub fn of(snapshot: &Snapshot, asked: Granularity, memory: &Memory) -> Self {
         if asked == Granularity::Zone {
             return Self::default();
         }
+        let old = old_pods(snapshot);
+        let old_callers = old_callers(snapshot, &old, memory);
         let everywhere = snapshot.whole_zones();
         if everywhere.is_some() {
-            return Self { everywhere, ..Self::default() };
-        }
-        let old = old_pods(snapshot);
-        let mut callers: BTreeMap<&HostName, Vec<&WorkloadRef>> = BTreeMap::new();
-        for edge in snapshot.traffic.known().into_iter().flat_map(|traffic| &traffic.edges) {
-            callers.entry(&edge.host).or_default().push(&edge.caller);
+            return Self { everywhere, old_callers, ..Self::default() };
         }
         let reason = |host: &Host| {
-            let pod = |id: &&WorkloadRef| old.get(*id).map(|pod| (*pod).clone());
-            let behind = host.backends.iter().find_map(|id| pod(&id));
-            let calling = || callers.get(&host.name)?.iter().find_map(pod);
+            let pod = |id: &WorkloadRef| old.get(id).map(|pod| (*pod).clone());
+            let behind = host.backends.iter().find_map(pod).or_else(|| host.old_pod.clone());
+            let calling = || old_callers.get(&host.name)?.iter().find_map(pod);
             behind
                 .map(|pod| WholeZones::OldEndpoint { pod })
                 .or_else(|| calling().map(|pod| WholeZones::OldCaller { pod }))
         };
         let whole =
             snapshot.hosts.iter().filter_map(|host| Some((host.name.clone(), reason(host)?)));
-        Self { fine: Some(snapshot.by_node()), everywhere, whole: whole.collect() }
+        let (fine, whole) = (Some(snapshot.by_node()), whole.collect());
+        Self { fine, everywhere, whole, old_callers }
+    }
+
+    /// Who is remembered as a caller of a host from before the names of nodes.
+    pub(crate) fn old_callers(&self, host: &HostName) -> Option<&BTreeSet<WorkloadRef>> {
+        self.old_callers.get(host)
     }
 
     /// Whether a host is planned by node.
@@ -133,6 +146,25 @@ impl Grain {
     pub fn why_whole(&self, host: &HostName) -> Option<&WholeZones> {
         self.everywhere.as_ref().or_else(|| self.whole.get(host))
     }
+}
+
+/// By host, the workloads that call it or were seen to and have a pod among the `old` ones.
+fn old_callers(
+    snapshot: &Snapshot,
+    old: &BTreeMap<&WorkloadRef, &PodName>,
+    memory: &Memory,
+) -> BTreeMap<HostName, BTreeSet<WorkloadRef>> {
+    let edges = snapshot.traffic.known().into_iter().flat_map(|traffic| &traffic.edges);
+    let seen = edges.map(|edge| (&edge.host, &edge.caller));
+    let remembered = memory
+        .hosts
+        .iter()
+        .flat_map(|(host, kept)| kept.old_callers.iter().map(move |caller| (host, caller)));
+    let mut callers: BTreeMap<HostName, BTreeSet<WorkloadRef>> = BTreeMap::new();
+    for (host, caller) in seen.chain(remembered).filter(|(_, caller)| old.contains_key(caller)) {
+        callers.entry(host.clone()).or_default().insert(caller.clone());
+    }
+    callers
 }
 
 /// By workload, the first pod on a node that is not younger than the name of the node.

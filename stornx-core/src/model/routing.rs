@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use thiserror::Error;
 
-use crate::ids::{HostName, WorkloadRef, ZoneName};
+use crate::ids::{HostName, PodName, WorkloadRef, ZoneName};
 
 /// Weights that cannot be a distribution.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -152,6 +152,11 @@ pub struct Host {
     /// The mesh believes the label, and a rule names only places that nodes are in.
     #[serde(default, skip_serializing_if = "is_false")]
     pub displaced: bool,
+    /// A pod that its selector matches, of whatever workload or of none, is not younger than
+    /// the name of its node: the mesh may not know on which node it is. The first one; known
+    /// only where routes are asked for between nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_pod: Option<PodName>,
     /// The pods behind it are in ambient mode, and no waypoint is before them: what callers
     /// without a proxy of their own send goes by no rule.
     #[serde(default, skip_serializing_if = "is_false")]

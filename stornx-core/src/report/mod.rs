@@ -133,8 +133,8 @@ pub struct HostReport {
     /// What came of the weights that stand; absent where none of ours do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
-    /// Its demand is growing faster than noise explains, or its routes are on the way to
-    /// relieve a zone above the cap: the next cycle should not wait for the schedule.
+    /// Its demand is growing faster than noise explains, its routes are on the way to
+    /// relieve a zone above the cap, or harm is to be undone: the next cycle should not wait for the schedule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pressing: bool,
 }

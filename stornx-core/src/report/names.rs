@@ -120,6 +120,7 @@ impl RouteReason {
             Self::NothingReady => "nothing-ready",
             Self::NoDemand => "no-demand",
             Self::NoTraffic { .. } => "no-traffic",
+            Self::SeenAgain { .. } => "seen-again",
             Self::Backoff { .. } => "backoff",
             Self::RollingOut => "rolling-out",
             Self::SeenAlready => "seen-already",

@@ -76,7 +76,7 @@ impl fmt::Display for RouteWhy {
             )?,
             RoutePurpose::Cover => write!(f, "every zone that can hold {host} is named again")?,
             RoutePurpose::Decay => {
-                write!(f, "metrics are stale: {host} returns towards an even split")?;
+                write!(f, "no requests to {host} are seen: it returns towards an even split")?;
             }
             RoutePurpose::Rollout => write!(
                 f,
@@ -157,6 +157,12 @@ pub enum RouteReason {
     NoTraffic {
         /// Since when.
         since: Span,
+    },
+    /// Its figures were away for so long that its weights decayed, and are not back for as
+    /// long yet.
+    SeenAgain {
+        /// Time that is left.
+        left: Span,
     },
     /// An undone change is too recent.
     Backoff {

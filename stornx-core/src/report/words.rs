@@ -198,6 +198,11 @@ impl fmt::Display for RouteReason {
             Self::NoTraffic { since } => {
                 write!(f, "traffic has been stale or missing for {}", spoken(*since))
             }
+            Self::SeenAgain { left } => write!(
+                f,
+                "requests to it were not seen for long and are again: free in {}",
+                spoken(*left)
+            ),
             Self::Backoff { left } => {
                 write!(f, "a change was taken back too recently: free again in {}", spoken(*left))
             }

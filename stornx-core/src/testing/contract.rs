@@ -170,6 +170,7 @@ fn wrong_actions(snapshot: &Snapshot) -> Vec<Action> {
                     workload: workload.clone(),
                     from,
                     to: routes.clone(),
+                    first: false,
                     purpose: RoutePurpose::Improve,
                 });
             }

@@ -156,6 +156,7 @@ fn random_host_memory(
         stale_since: random.chance(30).then(|| earlier(random, 900)),
         ..HostMemory::default()
     };
+    memory.unseen_since = memory.stale_since.filter(|_| ours && memory.backoff.is_some());
     memory.refused_at = memory.backoff.filter(|backoff| backoff.failures > 2).map(|_| NOW);
     for zone in zones {
         if random.chance(60) {

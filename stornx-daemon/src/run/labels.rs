@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use stornx_core::{
-    model::WholeZones,
     policy::Granularity,
     ports::{LeaderGate as _, PortError},
 };
@@ -20,7 +19,7 @@ pub(crate) async fn label(settings: Settings, world: Arc<World>, lease: Arc<Leas
         return;
     }
     let timeout = Duration::from_millis(settings.kubernetes.write_timeout.as_millis());
-    let mut last: Option<Result<Option<WholeZones>, String>> = None;
+    let mut last = None;
     loop {
         time::sleep(until_due(&settings.labels_schedule, jiff::Timestamp::now())).await;
         if !(world.cluster.synced() && lease.may_write().await) {
@@ -28,7 +27,10 @@ pub(crate) async fn label(settings: Settings, world: Arc<World>, lease: Arc<Leas
         }
         let done = label_nodes(&world.connection, &world.cluster, &*lease, timeout).await;
         let news = match &done {
-            Ok(done) => Ok(done.why_not.clone()),
+            Ok(done) => {
+                let failed: Vec<_> = done.failed.iter().map(PortError::to_string).collect();
+                Ok((done.why_not.clone(), failed))
+            }
             Err(error) => Err(error.to_string()),
         };
         let is_news = last.as_ref() != Some(&news);
@@ -39,12 +41,15 @@ pub(crate) async fn label(settings: Settings, world: Arc<World>, lease: Arc<Leas
 
 fn tell(done: Result<NodeLabels, PortError>, is_news: bool) {
     match done {
-        Ok(NodeLabels { set, taken, why_not }) => {
+        Ok(NodeLabels { set, taken, why_not, failed }) => {
             if set + taken > 0 {
                 tracing::info!(set, taken, "nodes were labelled with their names");
             }
             if let Some(why) = why_not.filter(|_| is_news) {
                 tracing::warn!("routes stay between zones: {why}");
+            }
+            for error in failed.iter().filter(|_| is_news) {
+                tracing::warn!("a node waits for the next round: {error}");
             }
         }
         Err(error) if is_news => tracing::warn!("nodes could not be labelled: {error}"),

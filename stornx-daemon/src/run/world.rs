@@ -10,6 +10,7 @@ use stornx_core::{
     ids::Namespace,
     memory::Memory,
     model::{ClusterFacts, Facts, MetricsFacts, PodUsage},
+    policy::Granularity,
     ports::{Clock as _, LeaderGate, MetricsSource, StateStore as _},
     units::{Span, Timestamp},
 };
@@ -61,6 +62,7 @@ impl World {
             ClusterOptions {
                 namespaces: namespaces.clone(),
                 stale_after: duration(settings.kubernetes.max_age),
+                by_node: settings.policy.balancer.granularity == Granularity::Node,
                 ..ClusterOptions::default()
             },
         ));

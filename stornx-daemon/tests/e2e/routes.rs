@@ -115,10 +115,26 @@ impl Writer {
         from: &RouteTable,
         to: &RouteTable,
     ) -> Result<(), PortError> {
+        let seen = self.rule(host).await.map_err(|error| PortError::Unavailable {
+            what: "look at the rule".to_owned(),
+            detail: error.to_string(),
+        })?;
+        let first = !matches!(seen, Rule::Ours(_));
+        self.write_where(host, from, to, first).await
+    }
+
+    /// Writes where a plan saw no weights of ours (`first`), or those that are `from`.
+    async fn write_where(
+        &self,
+        host: &HostName,
+        from: &RouteTable,
+        to: &RouteTable,
+        first: bool,
+    ) -> Result<(), PortError> {
         let (host, from, to) = (host.clone(), from.clone(), to.clone());
         let workload = workload(&host);
         let purpose = RoutePurpose::Improve;
-        self.actuator.apply(&Action::SetRoutes { host, workload, from, to, purpose }).await
+        self.actuator.apply(&Action::SetRoutes { host, workload, from, to, first, purpose }).await
     }
 
     async fn give_back(&self, host: &HostName) -> Result<(), PortError> {
@@ -248,7 +264,16 @@ async fn rules(bed: Arc<TestBed>) -> TestResult {
     }
     let edit = json!({"spec": {"trafficPolicy": null}});
     api.patch("stornx-bare", &PatchParams::default(), &Patch::Merge(&edit)).await?;
-    writer.sees(&bare, &Rule::None).await?;
+    // Gone since the plan was made, whether or not that is known here: not put back.
+    for seen in [false, true] {
+        if seen {
+            writer.sees(&bare, &Rule::None).await?;
+        }
+        let gone = writer.write_where(&bare, &first, &second, false).await;
+        if !matches!(gone, Err(PortError::Conflict { .. })) {
+            return Err(format!("put back what somebody removed: {gone:?}").into());
+        }
+    }
     writer.write(&bare, &first, &second).await?;
     writer.sees(&bare, &Rule::Ours(second.clone())).await?;
     // What the command would do, and then does.

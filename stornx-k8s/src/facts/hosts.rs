@@ -22,7 +22,7 @@ use stornx_core::{
 
 use super::{
     join::{Entry, Joined},
-    places::{Displaced, Regions},
+    places::{Displaced, Old, Regions},
 };
 use crate::{
     map::{
@@ -37,6 +37,7 @@ use crate::{
 pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>) -> Vec<Host> {
     let rules = Rules::of(tables);
     let displaced = Displaced::of(tables);
+    let old = Old::of(tables);
     let host = |(key, service): (&Arc<str>, &ServiceRecord)| {
         let candidates = joined.by_namespace.get(namespace_of(key));
         let behind: Vec<&Entry<'_>> = candidates
@@ -62,6 +63,7 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
                 DefaultSplit::ByReplicas
             },
             displaced: displaced.behind(namespace_of(key), &service.selector),
+            old_pod: old.behind(namespace_of(key), &service.selector),
             adoptable: over.exact.iter().any(|(_, rule)| rule.share < Share::Rule),
         }
     };

@@ -12,7 +12,7 @@ use std::{
 };
 
 use stornx_core::{
-    ids::{RegionName, ZoneName},
+    ids::{PodName, RegionName, ZoneName},
     model::{Node, PodPhase},
 };
 
@@ -97,6 +97,35 @@ impl<'a> Displaced<'a> {
     pub(crate) fn behind(&self, namespace: &str, selector: &Selector) -> bool {
         let pods = self.0.get(namespace);
         pods.into_iter().flatten().any(|labels| selector.matches(labels))
+    }
+}
+
+/// Pods that are not younger than the name of their node, by namespace: the mesh may not know
+/// on which node they are. Not only replicas of a known workload: any pod can be an endpoint.
+pub(crate) struct Old<'a>(BTreeMap<&'a str, Vec<(&'a PodName, &'a TextLabels)>>);
+
+impl<'a> Old<'a> {
+    /// Those that are on a node and not going; none where nodes have no names.
+    pub(crate) fn of(tables: &'a Tables) -> Self {
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        if tables.nodes.iter().all(|(_, node)| node.named_since.is_none()) {
+            return Self(found);
+        }
+        for (name, pod) in tables.pods.iter() {
+            let (Some(labels), Some(node)) = (&pod.labels, &pod.node) else { continue };
+            let named = tables.nodes.get(&**node).and_then(|node| node.named_since);
+            let old = named.is_none_or(|since| pod.created_at <= since);
+            if old && pod.phase != PodPhase::Terminating {
+                found.entry(namespace_of(name.as_str())).or_default().push((name, &**labels));
+            }
+        }
+        Self(found)
+    }
+
+    /// The first of them behind a Service of this namespace.
+    pub(crate) fn behind(&self, namespace: &str, selector: &Selector) -> Option<PodName> {
+        let mut pods = self.0.get(namespace).into_iter().flatten();
+        pods.find(|(_, labels)| selector.matches(labels)).map(|(name, _)| (*name).clone())
     }
 }
 

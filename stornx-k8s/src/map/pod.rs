@@ -22,7 +22,9 @@ use super::{
     controller, instant, is_apps,
     locality::{self, Said},
     names::Names,
-    requests, traces,
+    requests,
+    selector::TextLabels,
+    traces,
 };
 
 /// The label by which a StatefulSet says which revision a pod is of.
@@ -74,6 +76,8 @@ pub(crate) struct PodRecord {
     pub(crate) requests: Resources,
     /// Where a label says that it is.
     pub(crate) said: Option<Box<Said>>,
+    /// Its labels, where routes are asked for between nodes.
+    pub(crate) labels: Option<Arc<TextLabels>>,
     /// What it may use; zero for a resource without a limit.
     pub(crate) limits: Option<Resources>,
 }
@@ -123,6 +127,7 @@ pub(crate) fn record(pod: &Object, names: &mut Names) -> Option<PodRecord> {
             .any(|container| container.name == PROXY),
         requests: requests::requests(spec),
         said: locality::said(pod.metadata.labels.as_ref()),
+        labels: names.share_labels(pod.metadata.labels.as_ref()),
         limits: requests::limits(spec),
     })
 }

@@ -57,11 +57,15 @@ pub struct ClusterOptions {
     pub stale_after: Duration,
     /// Objects in one page of a list: bounds the memory that listing takes.
     pub page_size: u32,
+    /// Routes are asked for between nodes: whatever pod is older than the name of its node is
+    /// to be known.
+    pub by_node: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { namespaces: BTreeSet::new(), stale_after: Duration::from_secs(60), page_size: 500 }
+        let stale_after = Duration::from_secs(60);
+        Self { namespaces: BTreeSet::new(), stale_after, page_size: 500, by_node: false }
     }
 }
 
@@ -98,6 +102,11 @@ impl Shared {
             synced: watch::Sender::new(false),
             health: Health::default(),
         }
+    }
+
+    /// Keeps the labels of pods that are seen from now on.
+    pub(crate) fn keep_labels(&self) {
+        self.store().names.keeps_labels = true;
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -240,6 +249,9 @@ impl Cluster {
     #[must_use]
     pub fn start(connection: &Connection, options: ClusterOptions) -> Self {
         let shared = Arc::new(Shared::new(options.namespaces.clone()));
+        if options.by_node {
+            shared.keep_labels();
+        }
         let mut watches = Watches {
             client: connection.client().clone(),
             page: options.page_size,

@@ -4,6 +4,9 @@
 //! All nodes get one or none does: where one cannot be named, or somebody else divides zones,
 //! labels of ours would only make weights of zones coarser. They are taken back then, once no
 //! rule names a node any more. A label of somebody else is never touched.
+//!
+//! A node that was changed, deleted or made anew since it was read keeps no other node from its
+//! label: it is tried again in the next round.
 
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
     core::ObjectMeta,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use stornx_core::{
     ids::LabelValue,
     model::{MOST_NODES, Node, Rule, SUBZONE, WholeZones},
@@ -36,12 +39,15 @@ pub struct NodeLabels {
     pub taken: usize,
     /// Why not all nodes are named.
     pub why_not: Option<WholeZones>,
+    /// What was refused in it, for a node each; the next round tries again. After an answer that
+    /// did not come, the last one, nothing more was asked.
+    pub failed: Vec<PortError>,
 }
 
 /// Labels every node with its name, or takes all such labels back where that cannot be.
 ///
 /// # Errors
-/// As of the first request that failed; the next round goes on.
+/// When the nodes cannot be listed, or another process may write by now.
 pub async fn label_nodes(
     connection: &Connection,
     cluster: &Cluster,
@@ -82,8 +88,17 @@ pub async fn label_nodes(
             if !gate.may_write().await {
                 return Err(PortError::NotLeader { what });
             }
-            within(timeout, &what, say(client, &object.metadata, wanted)).await?;
-            if wanted { done.set += 1 } else { done.taken += 1 }
+            match within(timeout, &what, say(client, &object.metadata, wanted)).await {
+                Ok(()) if wanted => done.set += 1,
+                Ok(()) => done.taken += 1,
+                Err(error) => {
+                    let silent = matches!(error, PortError::Unavailable { .. });
+                    done.failed.push(error);
+                    if silent {
+                        break;
+                    }
+                }
+            }
         }
     }
     Ok(done)
@@ -106,17 +121,43 @@ fn why_not(nodes: &[Node]) -> Option<WholeZones> {
 }
 
 /// Says the name of a node as its subzone, or nothing any more. Only of the node as it was
-/// read: one that is gone is not created.
+/// read: one that is gone is not created, and one of the same name is another.
 pub(crate) async fn say(client: &Client, read: &ObjectMeta, named: bool) -> kube::Result<()> {
+    let name = read.name.as_deref().unwrap_or_default();
+    let body = body(read, named);
+    let api: Api<Object> = Api::all(client.clone());
+    let params = PatchParams { force: false, ..PatchParams::apply(MANAGER) };
+    api.patch_metadata(name, &params, &Patch::Apply(body)).await.map(drop)
+}
+
+fn body(read: &ObjectMeta, named: bool) -> Value {
     let name = read.name.as_deref().unwrap_or_default();
     let mut body = json!({
         "apiVersion": "v1", "kind": "Node",
-        "metadata": { "name": name, "resourceVersion": read.resource_version }
+        "metadata": { "name": name, "uid": read.uid, "resourceVersion": read.resource_version }
     });
     if named {
         body["metadata"]["labels"] = json!({ SUBZONE: name });
     }
-    let api: Api<Object> = Api::all(client.clone());
-    let params = PatchParams { force: false, ..PatchParams::apply(MANAGER) };
-    api.patch_metadata(name, &params, &Patch::Apply(body)).await.map(drop)
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_for_the_node_that_was_read() {
+        let text = |text: &str| Some(text.to_owned());
+        let (name, uid, resource_version) = (text("n1"), text("u1"), text("7"));
+        let read = ObjectMeta { name, uid, resource_version, ..ObjectMeta::default() };
+        let pinned = |named| {
+            let body = body(&read, named);
+            let meta = &body["metadata"];
+            assert_eq!((&meta["uid"], &meta["resourceVersion"]), (&json!("u1"), &json!("7")));
+            meta["labels"].clone()
+        };
+        assert_eq!(pinned(true), json!({ SUBZONE: "n1" }));
+        assert_eq!(pinned(false), Value::Null);
+    }
 }

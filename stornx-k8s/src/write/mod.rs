@@ -117,7 +117,8 @@ impl KubeActuator {
             Action::Release { workload, pods } => {
                 moves::release(client, workload, what, pods).await
             }
-            Action::SetRoutes { host, from, to, .. } => {
+            Action::SetRoutes { host, from, to, first, .. } => {
+                let from = (!first).then_some(from);
                 self.routing(what)?.write(host, from, to).await
             }
             Action::GiveBackRoutes { host, .. } => self.routing(what)?.give_back(host).await,

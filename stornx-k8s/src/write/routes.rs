@@ -4,7 +4,7 @@
 //!   applied on the server side under our name and without force: a value that somebody
 //!   else owns as well is answered with a conflict, and stays.
 //! - A rule is read just before it is written, must still be ours to write and say what
-//!   the plan expects, and is changed only at the version that was read.
+//!   the plan expects (weights, or none), and is changed only at the version that was read.
 //! - Where there is no rule, one is created with only what is needed, labelled, and owned
 //!   by its Service, with which it goes.
 //! - Giving back applies a rule without a spec, which takes exactly our field away; a rule
@@ -88,8 +88,8 @@ impl IstioRoutes {
         })
     }
 
-    /// Why a rule that was read is not to be written, or its version.
-    fn judge(&self, object: &DynamicObject, host: &HostName, from: &RouteTable) -> Judged {
+    /// Why a rule that was read is not to be written, or what of it is ours.
+    fn judge(&self, object: &DynamicObject, host: &HostName, from: Option<&RouteTable>) -> Judged {
         let record = rule::record(object).filter(|record| record.names(host.as_str()));
         let Some(record) = record.filter(|record| !record.is_wildcard()) else {
             return Judged::Refused("the rule names another host now".to_owned());
@@ -99,15 +99,17 @@ impl IstioRoutes {
         }
         let stands = match &record.rule {
             Rule::Foreign(foreign) => return Judged::Refused(foreign.to_string()),
-            Rule::None => return Judged::Fit(record.share),
-            Rule::Ours(table) => self
-                .shared
-                .read(|tables, _| placed(table.clone(), &record, &Regions::of_nodes(tables))),
+            Rule::None => None,
+            Rule::Ours(table) => Some(
+                self.shared
+                    .read(|tables, _| placed(table.clone(), &record, &Regions::of_nodes(tables))),
+            ),
         };
-        if stands == *from {
-            Judged::Fit(record.share)
-        } else {
-            Judged::Refused("other weights stand".to_owned())
+        match (stands, from) {
+            (stands, from) if stands.as_ref() == from => Judged::Fit(record.share),
+            // Whoever took them away did not ask for others in their place.
+            (None, _) => Judged::Refused("the weights that stood are gone".to_owned()),
+            (Some(_), _) => Judged::Refused("other weights stand".to_owned()),
         }
     }
 }
@@ -122,7 +124,7 @@ impl RoutingBackend for IstioRoutes {
     async fn write(
         &self,
         host: &HostName,
-        from: &RouteTable,
+        from: Option<&RouteTable>,
         to: &RouteTable,
     ) -> Result<(), PortError> {
         let what = format!("route {host}");
@@ -138,7 +140,9 @@ impl RoutingBackend for IstioRoutes {
                 Judged::Fit(_) => return Err(refused("a rule has just appeared".to_owned())),
                 Judged::Refused(why) => return Err(refused(why)),
             },
-            None if sight.there => return Err(refused("its rule is gone".to_owned())),
+            None if sight.there || from.is_some() => {
+                return Err(refused("its rule is gone".to_owned()));
+            }
             None => (None, Share::Rule),
         };
         let body = body(host, &sight, version, share);

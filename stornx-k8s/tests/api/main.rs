@@ -10,6 +10,7 @@ mod support;
 
 mod clean;
 mod connect;
+mod labels;
 mod lease;
 mod moves;
 mod store;

@@ -374,6 +374,7 @@ async fn routes_are_not_tried() {
         workload,
         from: Default::default(),
         to: Default::default(),
+        first: true,
         purpose: RoutePurpose::Improve,
     };
     let result = actuator.apply(&action).await;

@@ -79,6 +79,7 @@ pub(crate) fn host(name: &str, backend: &str) -> Host {
         adoptable: false,
         leftover: false,
         displaced: false,
+        old_pod: None,
         ztunnel_only: false,
     }
 }

@@ -127,6 +127,7 @@ impl<'a> Cluster<'a> {
             workload: backend.clone(),
             from,
             to,
+            first: !matches!(host.rule, Rule::Ours(_)),
             purpose: RoutePurpose::Improve,
         })
     }

@@ -71,6 +71,7 @@ pub(super) fn assemble(
         adoptable: false,
         leftover: false,
         displaced: false,
+        old_pod: None,
         ztunnel_only: false,
     });
     let hosts = hosts.collect();

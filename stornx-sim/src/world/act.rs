@@ -93,12 +93,17 @@ impl World {
                 }
                 self.reconcile(service);
             }
-            Action::SetRoutes { host, from, to, .. } => {
+            Action::SetRoutes { host, from, to, first, .. } => {
                 let service = attempt.host(self, host)?;
-                if let Routing::Weights(stands) = &self.services[service].routing
-                    && stands != from
-                {
-                    return Err(attempt.conflict("other weights stand".to_owned()));
+                match &self.services[service].routing {
+                    Routing::Weights(stands) if *first || stands != from => {
+                        return Err(attempt.conflict("other weights stand".to_owned()));
+                    }
+                    Routing::Weights(_) => {}
+                    _ if !first => {
+                        return Err(attempt.conflict("the weights that stood are gone".to_owned()));
+                    }
+                    _ => {}
                 }
                 self.write_rule(service, to.clone());
             }

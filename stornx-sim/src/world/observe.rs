@@ -125,6 +125,7 @@ impl World {
             adoptable: false,
             leftover: false,
             displaced: false,
+            old_pod: None,
             ztunnel_only: false,
         }
     }

@@ -172,6 +172,7 @@ pub(super) fn fixture() -> Fixture {
         adoptable: false,
         leftover: false,
         displaced: false,
+        old_pod: None,
         ztunnel_only: false,
     }];
     let pods = workloads.iter().flat_map(|w| &w.pods);
@@ -421,8 +422,9 @@ fn set(
     purpose: RoutePurpose,
     why: Why,
 ) -> Fixture {
-    let host = fixture.snapshot.hosts[0].name.clone();
-    let action = Action::SetRoutes { host, workload: id("cart"), from, to, purpose };
+    let Host { name: host, rule, .. } = fixture.snapshot.hosts[0].clone();
+    let first = rule == Rule::None;
+    let action = Action::SetRoutes { host, workload: id("cart"), from, to, first, purpose };
     fixture.and(action, why)
 }
 

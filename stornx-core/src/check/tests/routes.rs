@@ -148,6 +148,64 @@ fn a_decay_needs_stale_traffic_time_and_weights_of_ours() {
 }
 
 #[test]
+fn whether_weights_stand_is_said_as_it_is() {
+    let claim =
+        |v: &Violation| matches!(v, Violation::FalseClaim { claim: "whether weights stand", .. });
+    let turn = |f: &mut Fixture| {
+        let action = f.planned.plan.actions.iter_mut().find_map(|action| match action {
+            Action::SetRoutes { first, .. } => Some(first),
+            _ => None,
+        });
+        let first = action.unwrap();
+        *first = !*first;
+    };
+    for plan in [first_write(), improve(), cover()] {
+        caught(plan, turn, claim);
+    }
+}
+
+#[test]
+fn a_decay_of_one_host_needs_time_without_any_of_its_requests() {
+    let unfounded = |v: &Violation| matches!(v, Violation::DecayUnfounded { .. });
+    let waited =
+        |f: &Fixture| super::fixture::NOW.as_millis() - f.policy.balancer.stale_after.as_millis();
+    let unseen = |f: &mut Fixture, since: u64| {
+        let name = f.snapshot.hosts[0].name.clone();
+        f.snapshot.traffic = improve().snapshot.traffic;
+        let memory = f.memory.hosts.entry(name).or_default();
+        (memory.stale_since, memory.unseen_since) = (None, Some(Timestamp::from_millis(since)));
+    };
+    let silent = |f: &mut Fixture| {
+        let Facts::Fresh { value, .. } = &mut f.snapshot.traffic else { panic!("not fresh") };
+        value.edges.clear();
+    };
+    passes(decay(), |f| {
+        unseen(f, waited(f));
+        silent(f);
+    });
+    caught(decay(), |f| unseen(f, waited(f)), unfounded);
+    caught(
+        decay(),
+        |f| {
+            unseen(f, waited(f) + 1);
+            silent(f);
+        },
+        unfounded,
+    );
+    // That the cluster had none is another question.
+    caught(
+        decay(),
+        |f| {
+            unseen(f, waited(f));
+            silent(f);
+            let memory = f.memory.hosts.values_mut().next().unwrap();
+            (memory.stale_since, memory.unseen_since) = (memory.unseen_since, None);
+        },
+        unfounded,
+    );
+}
+
+#[test]
 fn what_rests_on_traffic_waits_for_it() {
     let unknown = |v: &Violation| matches!(v, Violation::TrafficNotKnown { .. });
     let missing = |f: &mut Fixture| f.snapshot.traffic = decay().snapshot.traffic;

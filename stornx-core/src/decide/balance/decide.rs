@@ -8,11 +8,13 @@ use self::answer::{Change, Decision, Numbers, count, leave};
 use super::{
     capacity::Estimate,
     effective::approach,
+    figures::{self, is_called},
     follow,
     hold::hold_back,
     host::HostState,
     observe::Changing,
     proportional::{self, Score},
+    rollout,
     split::Split,
     step::advance,
     table::{Standing, by_replicas, standing, to_split, to_table},
@@ -24,7 +26,7 @@ use crate::{
     decide::Proposal,
     ids::{HostName, PodName, WorkloadRef},
     memory::{HostMemory, Memory, WorkloadMemory},
-    model::{Mesh, Rollout, Rule},
+    model::{Mesh, Rule},
     plan::{Action, GiveBackCause, RoutePurpose},
     policy::TargetRule,
     report::{ActionReport, Effect, Expected, HostReport, RouteReason, TidyWhy, Verification, Why},
@@ -131,20 +133,21 @@ impl Room<'_> {
         }
         // Weights of ours that stand decay all the same while it is not known who calls.
         let ours = matches!(host.rule, Rule::Ours(_));
-        if (view.has_traffic || !ours) && view.unread(self.host) {
+        let unseen = !view.has_traffic || !is_called(view, self.host);
+        if !(unseen && ours && self.unseen_for_long())
+            && (view.has_traffic || !ours)
+            && view.unread(self.host)
+        {
             return leave(RouteReason::NoWaypoint);
         }
-        if !view.has_traffic {
-            return self.without_traffic(workload, &standing);
+        if unseen {
+            return self.without_figures(workload, &standing);
         }
         let state = HostState::new(view, self.host, workload, self.memory, self.changing(workload));
-        if state.seen.total() <= 0.0 {
-            return leave(RouteReason::NoDemand);
-        }
         let estimates = state.estimates(view);
         let world = state.world(view, &estimates);
-        if let Some(left) = self.backing_off(&standing, &world, &estimates) {
-            return leave(RouteReason::Backoff { left });
+        if let Some(reason) = self.holds_still(&standing, &world, &estimates) {
+            return leave(reason);
         }
         let situation = Situation {
             workload,
@@ -157,7 +160,7 @@ impl Room<'_> {
         if let Some(verification) = &mut self.verification {
             verification.effect = effect.clone();
         }
-        if view.workloads[workload.at()].workload.rollout == Rollout::InProgress {
+        if rollout::is_under_way(view, workload, self.memory) {
             return self.sit_out(situation);
         }
         if let Some(decision) = self.undo(situation, effect) {
@@ -266,14 +269,31 @@ impl Room<'_> {
         self.change(workload, standing, &change, None)
     }
 
-    /// Waits while traffic is stale; after the configured time, back to an even split.
-    fn without_traffic(&self, workload: WorkloadIndex, standing: &Standing) -> Decision {
+    /// How long nothing has been known of its requests.
+    fn unseen_for(&self) -> Span {
         let view = self.view;
-        let since = self.memory.and_then(|memory| memory.stale_since);
-        let since = since.map_or(Span::ZERO, |since| view.now.since(since));
+        let stale = self.memory.and_then(|memory| memory.stale_since);
+        let unseen = self.memory.and_then(|memory| memory.unseen_since);
+        let since = stale.filter(|_| !view.has_traffic).into_iter().chain(unseen).min();
+        since.map_or(Span::ZERO, |since| view.now.since(since))
+    }
+
+    fn unseen_for_long(&self) -> bool {
+        self.unseen_for() >= self.view.policy.balancer.stale_after
+    }
+
+    /// Waits while nothing is known of its requests, of all traffic or of this host alone;
+    /// after the configured time, back to an even split. Whether nobody calls or nobody
+    /// counts cannot be told apart, and where nobody calls an even split does no harm.
+    fn without_figures(&self, workload: WorkloadIndex, standing: &Standing) -> Decision {
+        let view = self.view;
         let ours = matches!(view.hosts[self.host.at()].host.rule, Rule::Ours(_));
-        if since < view.policy.balancer.stale_after || !ours {
-            return leave(RouteReason::NoTraffic { since });
+        if !ours || !self.unseen_for_long() {
+            return leave(if view.has_traffic {
+                RouteReason::NoDemand
+            } else {
+                RouteReason::NoTraffic { since: self.unseen_for() }
+            });
         }
         let mut even = standing.split.clone();
         for row in 0..even.rows() {
@@ -309,18 +329,25 @@ impl Room<'_> {
         weights
     }
 
-    /// The time that is left of a back-off. A zone that is seen to be driven above its
-    /// capacity ends it: nothing is worse than that.
-    fn backing_off(
+    /// Why nothing is decided about it for a while: a run was undone, or its figures were
+    /// away for long and have come back. A zone that is seen to be driven above its
+    /// capacity ends both: nothing is worse than that.
+    fn holds_still(
         &self,
         standing: &Standing,
         world: &HostWorld,
         estimates: &[Estimate],
-    ) -> Option<Span> {
-        let until = self.memory?.backoff?.until;
+    ) -> Option<RouteReason> {
+        let now = self.view.now;
+        let until = self.memory?.backoff.map(|backoff| backoff.until).filter(|until| *until > now);
+        let backoff = until.map(|until| RouteReason::Backoff { left: until.since(now) });
+        let reason = backoff.or_else(|| {
+            let left = figures::back_too_short(self.memory?, self.view)?;
+            Some(RouteReason::SeenAgain { left })
+        })?;
         let seen = estimates.iter().any(|estimate| estimate.age.is_some());
-        let overloaded = || seen && world.excess(&world.loads(&standing.split), OVERLOADED) > 0.0;
-        (until > self.view.now && !overloaded()).then(|| until.since(self.view.now))
+        let overloaded = seen && world.excess(&world.loads(&standing.split), OVERLOADED) > 0.0;
+        (!overloaded).then_some(reason)
     }
 
     /// While a rollout replaces its replicas, zones lose and win some faster than steps can
@@ -380,7 +407,7 @@ impl Room<'_> {
         }
         let delta = standing.split.distance(&next);
         let change = Change { purpose: RoutePurpose::Undo, next, delta, step: f64::from(delta) };
-        let numbers = Numbers { state, world, estimates, now: &now, urgent: false };
+        let numbers = Numbers { state, world, estimates, now: &now, urgent: true };
         let mut decision = self.change(workload, standing, &change, Some(&numbers));
         if let Some(Why::Route(why)) = decision.proposal.as_mut().map(|p| &mut p.report.why) {
             why.effect = Some(effect);

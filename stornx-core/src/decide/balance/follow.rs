@@ -13,10 +13,10 @@
 //! the metrics of Istio, which know no zones), the weights are the first guess of that:
 //! then only what contradicts those sums is seen.
 
-use super::{effective::shares_of, split::Split};
+use super::{effective::shares_of, rollout, split::Split};
 use crate::{
     memory::HostMemory,
-    model::{PodPhase, Rollout},
+    model::PodPhase,
     report::{Following, Unverified},
     units::{Percent, Span},
     view::{HostIndex, View, WorkloadIndex, WorkloadView},
@@ -50,7 +50,7 @@ pub(crate) fn following(
     if left > Span::ZERO {
         return Following::TooEarly { left };
     }
-    if unsettled(view, workload) {
+    if unsettled(view, workload, memory) {
         return unverified(Unverified::Unsettled);
     }
     let Some(worst) = worst(view, host, workload, standing) else {
@@ -84,10 +84,10 @@ pub(crate) fn remember(view: &View<'_>, following: &Following, kept: &mut HostMe
 }
 
 /// Whether its replicas changed within the window.
-fn unsettled(view: &View<'_>, workload: WorkloadIndex) -> bool {
-    let workload = &view.workloads[workload.at()];
+fn unsettled(view: &View<'_>, index: WorkloadIndex, memory: Option<&HostMemory>) -> bool {
+    let workload = &view.workloads[index.at()];
     let (from, to) = super::verify::seen_window(view);
-    workload.workload.rollout == Rollout::InProgress
+    rollout::is_under_way(view, index, memory)
         || workload.pods.iter().any(|pod| {
             let came = pod.pod.ready_since.is_some_and(|since| since > from && since <= to);
             came || pod.pod.phase == PodPhase::Terminating

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `table`, `split` | what stands, and whether every zone is named |
 //! | `observe` | what this cycle's metrics say |
+//! | `figures` | since when they say nothing of a host |
 //! | `capacity` | what is believed, remembered and seen together |
 //! | `congestion` | what load costs |
 //! | `flow`, `round` | the exact optimum, and its whole numbers |
@@ -17,6 +18,7 @@
 //! | `worth` | whether the target is worth a change |
 //! | `effective` | what weights come to where zones have subzones |
 //! | `step`, `hold` | how far to go in this cycle |
+//! | `rollout` | whether a rollout gets on, which routes sit out |
 //! | `follow` | whether the mesh does what was written |
 //! | `verify`, `untouched` | whether the last change made things worse, and against what |
 //! | `remember` | what the next cycle starts with |
@@ -29,6 +31,7 @@ mod capacity;
 mod congestion;
 mod decide;
 mod effective;
+mod figures;
 mod flow;
 mod follow;
 #[cfg(test)]
@@ -38,6 +41,7 @@ mod host;
 mod observe;
 mod proportional;
 mod remember;
+mod rollout;
 mod round;
 mod split;
 mod step;

@@ -4,10 +4,10 @@
 use std::{cell::OnceCell, collections::BTreeMap};
 
 use super::{
-    follow,
+    figures, follow,
     host::HostState,
     observe::Changing,
-    table,
+    rollout, table,
     untouched::{self, Busiest},
     verify,
 };
@@ -55,7 +55,8 @@ pub(crate) fn remember_hosts(
     planned: &Planned,
     outcomes: &Outcomes,
 ) {
-    let grain = Grain::of(by_zone.snapshot, by_zone.policy.balancer.granularity);
+    let asked = by_zone.policy.balancer.granularity;
+    let grain = Grain::of(by_zone.snapshot, asked, memory);
     let by_node = grain.fine.as_ref().map(|fine| View::new(fine, by_zone.policy, by_zone.now));
     let now = by_zone.now;
     let writes = writes(planned, outcomes);
@@ -86,6 +87,7 @@ pub(crate) fn remember_hosts(
         let report = planned.report.hosts.get(name);
         let effect = report.and_then(|report| report.verification.as_ref()?.effect.as_ref());
         remember_host(view, HostIndex::new(at), write, effect, &others, &mut kept);
+        kept.old_callers = grain.old_callers(name).cloned().unwrap_or_default();
         if kept != HostMemory::default() {
             memory.hosts.insert(name.clone(), kept);
         }
@@ -140,8 +142,9 @@ fn remember_host(
         return;
     };
     note_following(view, host, workload, kept);
+    rollout::remember(view, workload, kept);
+    figures::remember(view, host, kept);
     if view.has_traffic {
-        kept.stale_since = None;
         // What is believed does not depend on what is about to change.
         let state = HostState::new(view, host, workload, Some(kept), Changing::default());
         state.beliefs.keep(view, kept);
@@ -152,8 +155,6 @@ fn remember_host(
             kept.untouched = others.untouched(view, host, workload);
             kept.before = Some((*from).clone());
         }
-    } else if kept.stale_since.is_none() {
-        kept.stale_since = Some(view.now);
     }
     if write.is_some() {
         // The doubt was about other weights.

@@ -494,6 +494,49 @@ fn a_rollout_that_no_zone_feels_changes_no_routes() {
     assert_eq!(found.report.reason, RouteReason::RollingOut);
 }
 
+/// Routes of a host in a rollout that is stuck: minutes until each of two writes, that which
+/// begins to sit it out and that which goes back to improving.
+fn stuck(world: &mut World) -> (u64, u64) {
+    world.rollout = Rollout::InProgress;
+    let began = world.now;
+    let mut until = |purpose| {
+        (0..40).find_map(|_| {
+            let now = world.now;
+            let write = world.cycle().write.filter(|(found, ..)| *found == purpose);
+            write.map(|_| now.since(began).as_millis() / 60_000)
+        })
+    };
+    (until(RoutePurpose::Rollout).unwrap(), until(RoutePurpose::Improve).unwrap_or(u64::MAX))
+}
+
+#[test]
+fn a_rollout_that_is_stuck_is_taken_as_over() {
+    let mut world = World::new(&[2, 2, 2], &[100.0, 100.0, 100.0], 10.0, 40);
+    world.settle();
+    assert_eq!(stuck(&mut world), (0, 10));
+    world.settle();
+    assert!(local(&world).iter().all(|weight| *weight >= 90), "{:?}", local(&world));
+    // It gets on: every change begins the wait anew.
+    world.replicas = vec![2, 2, 1];
+    assert_eq!(world.cycle().write.map(|(purpose, ..)| purpose), Some(RoutePurpose::Rollout));
+}
+
+#[test]
+fn a_restart_does_not_make_a_rollout_that_is_stuck_a_new_one() {
+    let mut world = World::new(&[4, 4, 4], &[150.0, 150.0, 150.0], 10.0, 41);
+    world.settle();
+    world.rollout = Rollout::InProgress;
+    for _ in 0..10 {
+        assert_eq!(world.cycle().report.reason, RouteReason::RollingOut);
+    }
+    let stored = serde_json::to_string(&world.memory).unwrap();
+    world.memory = serde_json::from_str(&stored).unwrap();
+    assert_ne!(world.cycle().report.reason, RouteReason::RollingOut);
+    // One that has lost its memory waits the whole time again.
+    world.memory = crate::memory::Memory::default();
+    assert_eq!(world.cycle().report.reason, RouteReason::RollingOut);
+}
+
 #[test]
 fn replicas_that_are_all_new_count_fully() {
     let mut world = uneven(3, 0.5, 42);

@@ -66,15 +66,17 @@ pub(crate) fn too_early(memory: &HostMemory, view: &View<'_>) -> Span {
 /// by default, so that what happens around them does not make them faster.
 const BETWEEN_STEPS: Span = Span::from_seconds(15);
 
+/// Whether that time has passed since the last write of a host.
+pub(crate) fn is_rested(memory: Option<&HostMemory>, view: &View<'_>) -> bool {
+    let written = memory.and_then(|memory| memory.written_at);
+    written.is_none_or(|written| view.now >= written.after(BETWEEN_STEPS))
+}
+
 /// Whether this cycle knows anything that the last write of a host did not rest on. Cycles
 /// come as often as endpoints change; the same figures twice are one reason, not two.
 pub(crate) fn is_news(memory: Option<&HostMemory>, view: &View<'_>) -> bool {
-    let Some(written) = memory.and_then(|memory| memory.written_at) else { return true };
-    if view.has_traffic {
-        seen_window(view).1 > written
-    } else {
-        view.now >= written.after(BETWEEN_STEPS)
-    }
+    let written = memory.and_then(|memory| memory.written_at);
+    written.is_none_or(|written| seen_window(view).1 > written)
 }
 
 /// What was seen before a run begins.

@@ -89,3 +89,51 @@ fn ambient_pods_without_a_waypoint_are_behind_ztunnel_only() {
     world.apply::<Services>(service);
     assert!(world.host().ztunnel_only, "the waypoint is taken away");
 }
+
+/// Which pod keeps each host between zones.
+fn old(world: &World) -> Vec<Option<String>> {
+    let hosts = world.facts().hosts.into_iter();
+    hosts.map(|host| host.old_pod.map(|pod| pod.to_string())).collect()
+}
+
+#[test]
+fn a_pod_of_no_known_workload_is_seen_to_be_older_than_the_name_of_its_node() {
+    let mut world = shop();
+    world.0.keep_labels();
+    let named = |name: &str, zone: &str, at: &str| {
+        json!({ "metadata": { "name": name,
+            "labels": {
+                "topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": "eu",
+                "topology.istio.io/subzone": name
+            },
+            "managedFields": [{ "manager": "stornx", "operation": "Apply", "time": at,
+                "fieldsV1": { "f:metadata": { "f:labels": { "f:topology.istio.io/subzone": {} } } } }]
+        }})
+    };
+    let daemon = |at: &str| {
+        let mut pod = World::pod_object("log-1", "n1", "DaemonSet", "log");
+        pod["metadata"]["labels"] = json!({ "app": "other" });
+        pod["metadata"]["creationTimestamp"] = json!(at);
+        pod
+    };
+    world.apply::<Pods>(daemon("2026-11-25T12:00:00Z"));
+    assert_eq!(old(&world), [None, None], "nodes have no names");
+    for (name, zone) in [("n1", "a"), ("n2", "b")] {
+        world.apply::<Nodes>(named(name, zone, "2026-11-25T11:00:00Z"));
+    }
+    assert_eq!(old(&world), [None, None], "it is younger");
+    for (name, zone) in [("n1", "a"), ("n2", "b")] {
+        world.apply::<Nodes>(named(name, zone, "2026-11-25T12:00:00Z"));
+    }
+    assert_eq!(old(&world), [None, Some("shop/log-1".to_owned())]);
+    let mut going = daemon("2026-11-25T12:00:00Z");
+    going["metadata"]["deletionTimestamp"] = json!("2026-11-25T13:00:00Z");
+    world.apply::<Pods>(going);
+    assert_eq!(old(&world), [None, None], "it takes no requests any more");
+    let mut bare = daemon("2026-11-25T12:00:00Z");
+    bare["metadata"]["ownerReferences"] = json!([]);
+    world.apply::<Pods>(bare);
+    assert_eq!(old(&world), [None, Some("shop/log-1".to_owned())], "of no workload at all");
+    world.apply::<Pods>(daemon("2026-11-25T12:00:01Z"));
+    assert_eq!(old(&world), [None, None], "made anew");
+}

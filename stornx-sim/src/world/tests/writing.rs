@@ -148,17 +148,20 @@ fn a_move_can_be_given_up() {
 fn routes_are_written_over_what_the_plan_saw_and_counted() {
     let world = world(SERVICE, 1);
     let table = |a, b| RouteTable::from([(zone("a"), split(&[("a", a), ("b", b)]))]);
-    let set = |host: HostName, from: &RouteTable, to: &RouteTable| Action::SetRoutes {
+    let set = |host: HostName, first: bool, from: &RouteTable, to: &RouteTable| Action::SetRoutes {
         host,
         workload: reference("s"),
         from: from.clone(),
         to: to.clone(),
+        first,
         purpose: RoutePurpose::Improve,
     };
-    apply(&world, &set(host("s"), &table(50, 50), &table(60, 40))).unwrap();
-    refused(&world, &set(host("s"), &table(50, 50), &table(70, 30)));
-    refused(&world, &set(host("ghost"), &table(50, 50), &table(70, 30)));
-    apply(&world, &set(host("s"), &table(60, 40), &table(70, 30))).unwrap();
+    refused(&world, &set(host("s"), false, &table(50, 50), &table(60, 40)));
+    apply(&world, &set(host("s"), true, &table(50, 50), &table(60, 40))).unwrap();
+    refused(&world, &set(host("s"), false, &table(50, 50), &table(70, 30)));
+    refused(&world, &set(host("s"), true, &table(60, 40), &table(70, 30)));
+    refused(&world, &set(host("ghost"), true, &table(50, 50), &table(70, 30)));
+    apply(&world, &set(host("s"), false, &table(60, 40), &table(70, 30))).unwrap();
     assert_eq!(world.rule(&host("s")), Some(Rule::Ours(table(70, 30))));
     assert_eq!(world.measurements().rule_writes, 2);
 }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     decide::Proposal,
     ids::ZoneName,
+    model::Rule,
     plan::{Action, RoutePurpose},
     report::{ActionReport, DestinationReport, Expected, HostReport, RouteReason, RouteWhy, Why},
     units::{Millis, Percent, Rps},
@@ -38,7 +39,8 @@ pub(super) struct Numbers<'a> {
     pub(super) world: &'a HostWorld,
     pub(super) estimates: &'a [Estimate],
     pub(super) now: &'a Value,
-    /// What a change leads to should not wait: it relieves a zone, or sits a rollout out.
+    /// What a change leads to should not wait: it relieves a zone, undoes
+    /// harm, or sits a rollout out.
     pub(super) urgent: bool,
 }
 
@@ -61,8 +63,18 @@ impl Room<'_> {
         numbers: Option<&Numbers<'_>>,
     ) -> Decision {
         let worth_a_write = step.is_worth_a_write(&self.view.policy.balancer);
-        // Every replica alike rests on who is ready, which is why this cycle came.
-        let news = purpose == RoutePurpose::Rollout || verify::is_news(self.memory, self.view);
+        let news = match purpose {
+            // Every replica alike rests on who is ready, which is why this cycle came.
+            RoutePurpose::Rollout => true,
+            RoutePurpose::Decay if !self.view.has_traffic => {
+                verify::is_rested(self.memory, self.view)
+            }
+            // That nothing is seen of a host has to be seen after its last write, too.
+            RoutePurpose::Decay => {
+                verify::is_rested(self.memory, self.view) && verify::is_news(self.memory, self.view)
+            }
+            _ => verify::is_news(self.memory, self.view),
+        };
         if worth_a_write && news {
             let change = Change { purpose, next: step.next, delta: step.delta, step: step.step };
             return self.change(workload, standing, &change, numbers);
@@ -145,6 +157,7 @@ impl Room<'_> {
                 workload: view.workloads[workload.at()].workload.id.clone(),
                 from: standing.table.clone(),
                 to,
+                first: !matches!(view.hosts[self.host.at()].host.rule, Rule::Ours(_)),
                 purpose: change.purpose,
             },
             report: ActionReport { expected, why: Why::Route(why) },

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     check, decide,
-    ids::{HostName, NodeName, ZoneName},
+    ids::{HostName, NodeName, WorkloadRef, ZoneName},
     memory::Memory,
     model::{
         Edge, Facts, MOST_NODES, PodPhase, RouteTable, RouteTraffic, Rule, Snapshot, WholeZones,
@@ -235,6 +235,107 @@ fn what_is_older_than_the_name_of_its_node_keeps_its_host_at_zones() {
         old += 1;
     }
     assert!(old > 20, "{old}");
+}
+
+/// A replica of a DaemonSet, or one of nobody: the snapshot has no such workload.
+#[test]
+fn an_old_pod_of_no_known_workload_keeps_its_host_at_zones() {
+    let mut old = 0;
+    for seed in 0..40 {
+        let mut case = case(seed);
+        let planned = cycle(&mut case);
+        let fine =
+            |planned: &Planned, name: &HostName| planned.report.hosts[name].whole_zones.is_none();
+        let Some(host) = case.snapshot.hosts.iter_mut().find(|host| fine(&planned, &host.name))
+        else {
+            continue;
+        };
+        let (name, pod) = (host.name.clone(), "shop/daemon-1".parse().unwrap());
+        host.old_pod = Some(pod);
+        let planned = cycle(&mut case);
+        let why = planned.report.hosts[&name].whole_zones.clone();
+        assert!(matches!(why, Some(WholeZones::OldEndpoint { .. })), "seed {seed}: {why:?}");
+        for (_, to, _) in written(&planned).filter(|(host, ..)| **host == name) {
+            assert!(to.keys().all(|place| place.node().is_none()), "seed {seed}");
+        }
+        old += 1;
+    }
+    assert!(old > 10, "{old}");
+}
+
+/// Calls of one workload, seen or not.
+fn calls(
+    case: &mut Case,
+    edges: Option<(Vec<Edge>, Vec<Edge>)>,
+    caller: &WorkloadRef,
+) -> (Vec<Edge>, Vec<Edge>) {
+    let Facts::Fresh { value, .. } = &mut case.snapshot.traffic else { panic!("not fresh") };
+    if let Some((edges, by_node)) = edges {
+        value.edges.extend(edges);
+        value.by_node.extend(by_node);
+        case.snapshot.sort();
+        return Default::default();
+    }
+    let take = |edges: &mut Vec<Edge>| {
+        let all = std::mem::take(edges);
+        let (taken, left) = all.into_iter().partition(|edge| edge.caller == *caller);
+        *edges = left;
+        taken
+    };
+    (take(&mut value.edges), take(&mut value.by_node))
+}
+
+#[test]
+fn a_caller_that_is_older_than_a_name_counts_whether_it_calls_or_not() {
+    let mut seen = 0;
+    for seed in 0..120 {
+        let mut case = case(seed);
+        let Facts::Fresh { value, .. } = &case.snapshot.traffic else { continue };
+        let Some(edge) = value.edges.iter().find(|edge| {
+            let host = case.snapshot.hosts.iter().find(|host| host.name == edge.host);
+            host.is_some_and(|host| !host.backends.contains(&edge.caller))
+        }) else {
+            continue;
+        };
+        let (name, caller) = (edge.host.clone(), edge.caller.clone());
+        let age = |case: &mut Case, millis| {
+            let workloads = case.snapshot.workloads.iter_mut();
+            let pods = workloads.filter(|workload| workload.id == caller);
+            let mut pods = pods.flat_map(|workload| &mut workload.pods);
+            let on_node = |pod: &&mut crate::model::Pod| {
+                pod.node.is_some() && pod.phase != PodPhase::Terminating
+            };
+            let found = pods.find(on_node);
+            found.map(|pod| pod.created_at = Timestamp::from_millis(millis)).is_some()
+        };
+        let why = |case: &mut Case| cycle(case).report.hosts[&name].whole_zones.clone();
+        let old = |why: &Option<WholeZones>| matches!(why, Some(WholeZones::OldCaller { .. }));
+        if why(&mut case).is_some() {
+            continue;
+        }
+        // Its calls are not seen, and it is not known as a caller.
+        let edges = calls(&mut case, None, &caller);
+        if case.snapshot.whole_zones().is_some() || !age(&mut case, 0) {
+            continue;
+        }
+        assert_eq!(why(&mut case), None, "seed {seed}");
+        // Once it was seen it counts, until no pod of it is old any more.
+        calls(&mut case, Some(edges), &caller);
+        assert!(old(&why(&mut case)), "seed {seed}");
+        calls(&mut case, None, &caller);
+        for _ in 0..3 {
+            let stored = serde_json::to_string(&case.snapshot.memory).unwrap();
+            case.snapshot.memory = serde_json::from_str(&stored).unwrap();
+            assert!(old(&why(&mut case)), "seed {seed}");
+        }
+        age(&mut case, 1);
+        assert_eq!(why(&mut case), None, "seed {seed}");
+        assert!(
+            case.snapshot.memory.hosts.get(&name).is_none_or(|kept| kept.old_callers.is_empty())
+        );
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
 }
 
 #[test]

@@ -30,6 +30,17 @@ fn a_caller_with_a_proxy_reads_rules() {
 }
 
 #[test]
+fn what_stands_when_a_waypoint_goes_decays_once_nothing_is_seen_of_it() {
+    let mut world = uneven(3, 0.3, 61);
+    world.settle();
+    (world.ztunnel_only, world.demand) = (true, vec![0.0; 3]);
+    for _ in 0..5 {
+        assert_eq!(world.cycle().report.reason, RouteReason::NoWaypoint);
+    }
+    assert_eq!(world.cycle().write.unwrap().0, RoutePurpose::Decay);
+}
+
+#[test]
 fn what_stands_when_a_waypoint_goes_is_kept_whole() {
     let mut world = uneven(3, 0.3, 60);
     world.zones = 2;

@@ -153,6 +153,7 @@ fn a_host_that_was_written_meanwhile_is_nothing_to_compare_with() {
     world.memory.hosts.insert(other, HostMemory { written_at, ..HostMemory::default() });
     let cycle = world.cycle();
     assert_eq!(cycle.write.unwrap().0, RoutePurpose::Undo);
+    assert!(cycle.report.pressing, "what does harm does not wait for the schedule");
     let effect = cycle.report.verification.unwrap().effect;
     assert!(matches!(effect, Some(Effect::Worse { compared_with: 0, .. })), "{effect:?}");
 }

@@ -287,6 +287,7 @@ impl World {
                 adoptable: false,
                 leftover: self.leftover,
                 displaced: self.displaced,
+                old_pod: None,
                 ztunnel_only: self.ztunnel_only,
             }],
             mesh: self.mesh,
