@@ -237,6 +237,7 @@ impl fmt::Display for GiveBackCause {
             Self::Unnamed => f.write_str("a node is in a place that no rule can name"),
             Self::Zones => f.write_str("there are too few or too many zones for weights"),
             Self::SeveralWorkloads => f.write_str("several workloads stand behind it now"),
+            Self::NoWorkload => f.write_str("no workload that is known stands behind it any more"),
             Self::Displaced => f.write_str("a label puts a pod elsewhere than its node"),
         }
     }

@@ -12,11 +12,15 @@
 //! | one, for some callers only | not ours |
 //! | a wildcard alone | one of ours would take its place and lose what else it sets |
 //! | a wildcard beside one that we created | the same: what we created has to go |
+//!
+//! Services without a selector, and what is no Service, are no hosts, unless something of
+//! ours stands for them: a Service lost its selector, or went away while somebody's rule
+//! that we added to stayed. Nobody follows what stands there, so that it has to be seen.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use stornx_core::{
-    ids::ZoneName,
+    ids::{HostName, ZoneName},
     model::{DefaultSplit, Distribution, ForeignRule, Host, RouteTable, Rule},
 };
 
@@ -33,7 +37,7 @@ use crate::{
     watch::kinds::Tables,
 };
 
-/// The hosts of all Services with a selector.
+/// The hosts of all Services with a selector, and of what is none any more.
 pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>) -> Vec<Host> {
     let rules = Rules::of(tables);
     let displaced = Displaced::of(tables);
@@ -65,7 +69,7 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
             adoptable: over.exact.iter().any(|(_, rule)| rule.share < Share::Rule),
         }
     };
-    tables.services.iter().map(host).collect()
+    tables.services.iter().map(host).chain(rules.orphans(tables)).collect()
 }
 
 /// Whether what is Ready of these, and something is, goes through ztunnel.
@@ -104,6 +108,29 @@ impl<'a> Rules<'a> {
         // The longest name is the most specific one, and takes effect.
         wildcards.sort_by_key(|rule| std::cmp::Reverse(rule.host.len()));
         Self { exact, wildcards }
+    }
+
+    /// Hosts with something of ours in their namespace and no Service with a selector.
+    fn orphans(&self, tables: &Tables) -> impl Iterator<Item = Host> {
+        let orphan = |(name, rules): (&&str, &Vec<Keyed<'_>>)| {
+            let name: HostName = name.parse().ok()?;
+            let (namespace, service) = (name.namespace(), name.service());
+            let whole = HostName::of_service(&namespace, service).is_ok_and(|whole| whole == name);
+            let here = |key: &str| namespace_of(key) == namespace.as_str();
+            let ours = rules.iter().any(|(key, rule)| here(key) && rule.share > Share::Handed);
+            let known = tables.services.get(&*format!("{namespace}/{service}")).is_some();
+            (whole && ours && !known).then(|| Host {
+                name,
+                backends: Vec::new(),
+                rule: Rule::Foreign(ForeignRule::NotAService),
+                default_split: DefaultSplit::default(),
+                adoptable: false,
+                leftover: true,
+                displaced: false,
+                ztunnel_only: false,
+            })
+        };
+        self.exact.iter().filter_map(orphan)
     }
 
     /// The rules over a host.

@@ -211,6 +211,12 @@ impl Shared {
         look(&self.store().tables, &self.managed)
     }
 
+    /// Changes records as no event does.
+    #[cfg(test)]
+    pub(crate) fn write(&self, change: impl FnOnce(&mut Tables)) {
+        change(&mut self.store().tables);
+    }
+
     /// What is known of the webhook.
     pub(crate) const fn health(&self) -> &Health {
         &self.health

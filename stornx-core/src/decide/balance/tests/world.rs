@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) proxied: bool,
     /// Whether a second workload stands behind the host.
     pub(super) shared: bool,
+    /// Whether no workload stands behind the host.
+    pub(super) alone: bool,
     /// Nodes of each zone, each a subzone where there are several; replicas are dealt out to
     /// them one by one.
     pub(super) divided: u32,
@@ -125,6 +127,7 @@ impl World {
             ztunnel_only: false,
             proxied: false,
             shared: false,
+            alone: false,
             divided: 1,
             other: None,
         }
@@ -279,7 +282,9 @@ impl World {
             workloads: vec![caller, callee],
             hosts: vec![Host {
                 name: host_name(),
-                backends: std::iter::once(callee_id.clone())
+                backends: (!self.alone)
+                    .then(|| callee_id.clone())
+                    .into_iter()
                     .chain(self.shared.then(|| caller_id.clone()))
                     .collect(),
                 rule: self.rule.clone(),
@@ -479,7 +484,7 @@ pub(super) fn host_name() -> HostName {
     HostName::of_service(&namespace(), "svc").unwrap()
 }
 
-fn namespace() -> Namespace {
+pub(super) fn namespace() -> Namespace {
     Namespace::new("shop").unwrap()
 }
 
