@@ -130,6 +130,8 @@ pub enum GiveBackCause {
     NoWorkload,
     /// A label of a pod behind it puts the pod elsewhere than its node.
     Displaced,
+    /// An endpoint behind it is no pod of this cluster.
+    ForeignEndpoints,
 }
 
 /// One thing to do.

@@ -252,6 +252,7 @@ fn host(workload: &Workload) -> Host {
         adoptable: false,
         leftover: false,
         displaced: false,
+        foreign_endpoints: false,
         ztunnel_only: false,
     }
 }

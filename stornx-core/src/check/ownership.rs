@@ -142,6 +142,7 @@ fn may_give_back(
             GiveBackCause::SeveralWorkloads => host.backends.len() > 1,
             GiveBackCause::NoWorkload => host.backends.is_empty(),
             GiveBackCause::Displaced => host.displaced,
+            GiveBackCause::ForeignEndpoints => host.foreign_endpoints,
         }
 }
 

@@ -354,6 +354,7 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
         adoptable: false,
         leftover,
         displaced: false,
+        foreign_endpoints: false,
         ztunnel_only: false,
     })
 }

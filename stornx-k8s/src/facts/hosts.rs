@@ -17,7 +17,10 @@
 //! ours stands for them: a Service lost its selector, or went away while somebody's rule
 //! that we added to stayed. Nobody follows what stands there, so that it has to be seen.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use stornx_core::{
     ids::{HostName, ZoneName},
@@ -41,6 +44,9 @@ use crate::{
 pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>) -> Vec<Host> {
     let rules = Rules::of(tables);
     let displaced = Displaced::of(tables);
+    let slices = tables.endpoints.iter();
+    let foreign: BTreeSet<&str> =
+        slices.filter_map(|(_, slice)| slice.foreign_to.as_deref()).collect();
     let host = |(key, service): (&Arc<str>, &ServiceRecord)| {
         let candidates = joined.by_namespace.get(namespace_of(key));
         let behind: Vec<&Entry<'_>> = candidates
@@ -66,6 +72,7 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
                 DefaultSplit::ByReplicas
             },
             displaced: displaced.behind(namespace_of(key), &service.selector),
+            foreign_endpoints: foreign.contains(&**key),
             adoptable: over.exact.iter().any(|(_, rule)| rule.share < Share::Rule),
         }
     };
@@ -127,6 +134,7 @@ impl<'a> Rules<'a> {
                 adoptable: false,
                 leftover: true,
                 displaced: false,
+                foreign_endpoints: false,
                 ztunnel_only: false,
             })
         };

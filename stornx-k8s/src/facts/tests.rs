@@ -12,8 +12,8 @@ use stornx_core::{
 use crate::watch::{
     Shared,
     kinds::{
-        Budgets, Deployments, DestinationRules, Hpas, Kind, Nodes, Pods, ReplicaSets,
-        ScaledObjects, Services, StatefulSets,
+        Budgets, Deployments, DestinationRules, EndpointSlices, Hpas, Kind, Nodes, Pods,
+        ReplicaSets, ScaledObjects, Services, StatefulSets,
     },
 };
 

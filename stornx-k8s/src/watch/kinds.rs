@@ -29,7 +29,7 @@ use crate::map::{
     pod::{Owner, PodRecord},
     requests,
     rule::RuleRecord,
-    service::ServiceRecord,
+    service::{ServiceRecord, SliceRecord},
     workload::{ReplicaSetRecord, WorkloadRecord},
 };
 
@@ -48,7 +48,7 @@ pub(crate) struct Tables {
     pub(crate) scaled_objects: Table<Arc<str>, AutoscalerRecord>,
     pub(crate) budgets: Table<Arc<str>, BudgetRecord>,
     pub(crate) services: Table<Arc<str>, ServiceRecord>,
-    pub(crate) endpoints: Table<Arc<str>, u64>,
+    pub(crate) endpoints: Table<Arc<str>, SliceRecord>,
     pub(crate) rules: Table<Arc<str>, RuleRecord>,
 }
 
@@ -262,15 +262,15 @@ kind!(
 kind!(
     /// EndpointSlices.
     EndpointSlices, "endpointslices", EndpointSlice,
-    endpoints: Arc<str> => u64,
+    endpoints: Arc<str> => SliceRecord,
     by map::key,
-    map |slice, _| Some(map::service::endpoints(slice)),
+    map |slice, _| Some(map::service::slice(slice)),
     {
         fn wakes(
             managed: &BTreeSet<Namespace>,
             key: &Arc<str>,
-            before: Option<&u64>,
-            now: Option<&u64>,
+            before: Option<&SliceRecord>,
+            now: Option<&SliceRecord>,
         ) -> bool {
             is_managed(managed, key) && before != now
         }

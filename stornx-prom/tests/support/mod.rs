@@ -79,6 +79,7 @@ pub(crate) fn host(name: &str, backend: &str) -> Host {
         adoptable: false,
         leftover: false,
         displaced: false,
+        foreign_endpoints: false,
         ztunnel_only: false,
     }
 }

@@ -71,6 +71,7 @@ pub(super) fn assemble(
         adoptable: false,
         leftover: false,
         displaced: false,
+        foreign_endpoints: false,
         ztunnel_only: false,
     });
     let hosts = hosts.collect();

@@ -125,6 +125,7 @@ impl World {
             adoptable: false,
             leftover: false,
             displaced: false,
+            foreign_endpoints: false,
             ztunnel_only: false,
         }
     }

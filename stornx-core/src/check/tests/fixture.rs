@@ -172,6 +172,7 @@ pub(super) fn fixture() -> Fixture {
         adoptable: false,
         leftover: false,
         displaced: false,
+        foreign_endpoints: false,
         ztunnel_only: false,
     }];
     let pods = workloads.iter().flat_map(|w| &w.pods);

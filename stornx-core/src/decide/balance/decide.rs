@@ -193,6 +193,9 @@ impl Room<'_> {
         if host.host.displaced {
             return Err(RouteReason::Displaced);
         }
+        if host.host.foreign_endpoints {
+            return Err(RouteReason::ForeignEndpoints);
+        }
         let bare = host.host.rule == Rule::None && !host.host.adoptable;
         if bare && !view.policy.balancer.create_rules {
             return Err(RouteReason::NoRule);
@@ -217,6 +220,7 @@ impl Room<'_> {
             RouteReason::NotOneWorkload { backends: 0 } => GiveBackCause::NoWorkload,
             RouteReason::NotOneWorkload { backends: 2.. } => GiveBackCause::SeveralWorkloads,
             RouteReason::Displaced => GiveBackCause::Displaced,
+            RouteReason::ForeignEndpoints => GiveBackCause::ForeignEndpoints,
             _ => return leave(reason),
         };
         let stands = host.leftover || matches!(host.rule, Rule::Ours(_));

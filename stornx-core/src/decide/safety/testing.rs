@@ -108,6 +108,7 @@ impl World {
             adoptable: false,
             leftover: false,
             displaced: false,
+            foreign_endpoints: false,
             ztunnel_only: false,
         });
         self.snapshot.workloads.last_mut().unwrap()

@@ -48,7 +48,8 @@ fn given_back(change: impl FnOnce(&mut World)) -> Option<GiveBackCause> {
 #[test]
 fn weights_that_may_not_stand_any_more_are_given_back() {
     use GiveBackCause::{
-        Displaced, Foreign, NoWorkload, OptedOut, SeveralWorkloads, Unnamed, Zones,
+        Displaced, Foreign, ForeignEndpoints, NoWorkload, OptedOut, SeveralWorkloads, Unnamed,
+        Zones,
     };
     let foreign = |rule, leftover| {
         given_back(|world| (world.rule, world.leftover) = (Rule::Foreign(rule), leftover))
@@ -67,6 +68,7 @@ fn weights_that_may_not_stand_any_more_are_given_back() {
     };
     assert_eq!(given_back(bare_and_left), Some(NoWorkload));
     assert_eq!(given_back(|world| world.displaced = true), Some(Displaced));
+    assert_eq!(given_back(|world| world.foreign_endpoints = true), Some(ForeignEndpoints));
 }
 
 #[test]

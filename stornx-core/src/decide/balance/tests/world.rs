@@ -71,6 +71,8 @@ pub(super) struct World {
     pub(super) leftover: bool,
     /// Whether a label puts a pod elsewhere than its node.
     pub(super) displaced: bool,
+    /// Whether an endpoint is no pod of this cluster.
+    pub(super) foreign_endpoints: bool,
     /// Whether the pods behind it are in ambient mode and no waypoint is before them.
     pub(super) ztunnel_only: bool,
     /// Whether its caller has a proxy of its own.
@@ -124,6 +126,7 @@ impl World {
             lag: Span::ZERO,
             leftover: false,
             displaced: false,
+            foreign_endpoints: false,
             ztunnel_only: false,
             proxied: false,
             shared: false,
@@ -292,6 +295,7 @@ impl World {
                 adoptable: false,
                 leftover: self.leftover,
                 displaced: self.displaced,
+                foreign_endpoints: self.foreign_endpoints,
                 ztunnel_only: self.ztunnel_only,
             }],
             mesh: self.mesh,
