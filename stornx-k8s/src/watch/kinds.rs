@@ -16,7 +16,7 @@ use k8s_openapi::{
 use kube::core::{DynamicObject, PartialObjectMeta};
 use stornx_core::{
     ids::{Namespace, PodName, WorkloadKind, WorkloadRef},
-    model::{Node, PodPhase},
+    model::{Node, PodPhase, WorkloadPolicy},
     units::Span,
 };
 
@@ -29,6 +29,7 @@ use crate::map::{
     pod::{Owner, PodRecord},
     requests,
     rule::RuleRecord,
+    selector::TextLabels,
     service::{ServiceRecord, SliceRecord},
     workload::{ReplicaSetRecord, WorkloadRecord},
 };
@@ -80,8 +81,10 @@ pub(crate) trait Kind: Send + Sync + 'static {
     }
     /// Says what is worth saying once about a record that is new or has changed.
     fn notice(_key: &Self::Key, _before: Option<&Self::Record>, _now: &Self::Record) {}
-    /// Whether the change is worth an early cycle: nodes, and what is ready and where in
-    /// the managed namespaces. What comes and goes elsewhere waits for the schedule.
+    /// Whether the change is worth an early cycle: nodes, and in the managed namespaces what
+    /// is ready and where, Services, what owners ask for, and what others say in routing rules.
+    /// What comes and goes elsewhere waits for the schedule, and what we write ourselves
+    /// wakes nobody.
     fn wakes(
         _managed: &BTreeSet<Namespace>,
         _key: &Self::Key,
@@ -207,6 +210,14 @@ kind!(
         fn notice(key: &WorkloadRef, before: Option<&WorkloadRecord>, now: &WorkloadRecord) {
             notice_mistake(key, before, now);
         }
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &WorkloadRef,
+            before: Option<&WorkloadRecord>,
+            now: Option<&WorkloadRecord>,
+        ) -> bool {
+            asks_otherwise(managed, key, before, now)
+        }
     }
 );
 kind!(
@@ -221,6 +232,14 @@ kind!(
         }
         fn notice(key: &WorkloadRef, before: Option<&WorkloadRecord>, now: &WorkloadRecord) {
             notice_mistake(key, before, now);
+        }
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &WorkloadRef,
+            before: Option<&WorkloadRecord>,
+            now: Option<&WorkloadRecord>,
+        ) -> bool {
+            asks_otherwise(managed, key, before, now)
         }
     }
 );
@@ -257,7 +276,17 @@ kind!(
     Services, "services", Service,
     services: Arc<str> => ServiceRecord,
     by map::key,
-    map |service, _| map::service::record(service)
+    map |service, _| map::service::record(service),
+    {
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &Arc<str>,
+            before: Option<&ServiceRecord>,
+            now: Option<&ServiceRecord>,
+        ) -> bool {
+            is_managed(managed, key) && before != now
+        }
+    }
 );
 kind!(
     /// EndpointSlices.
@@ -281,8 +310,34 @@ kind!(
     DestinationRules, "destinationrules", DynamicObject,
     rules: Arc<str> => RuleRecord,
     by map::key,
-    map |rule, _| map::rule::record(rule)
+    map |rule, _| map::rule::record(rule),
+    {
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            _key: &Arc<str>,
+            before: Option<&RuleRecord>,
+            now: Option<&RuleRecord>,
+        ) -> bool {
+            let concerns = |rule: &RuleRecord| rule.concerns(managed);
+            (before.is_some_and(concerns) || now.is_some_and(concerns))
+                && before.and_then(RuleRecord::said_by_others)
+                    != now.and_then(RuleRecord::said_by_others)
+        }
+    }
 );
+
+/// Whether what the owner of a workload asks for has changed, or what selects its pods.
+fn asks_otherwise(
+    managed: &BTreeSet<Namespace>,
+    key: &WorkloadRef,
+    before: Option<&WorkloadRecord>,
+    now: Option<&WorkloadRecord>,
+) -> bool {
+    fn asked(record: &WorkloadRecord) -> (&WorkloadPolicy, &TextLabels) {
+        (&record.policy, &record.template.labels)
+    }
+    is_managed(managed, key.as_str()) && before.map(asked) != now.map(asked)
+}
 
 /// Whether something of this key, `namespace/name`, is in a managed namespace.
 fn is_managed(managed: &BTreeSet<Namespace>, key: &str) -> bool {

@@ -14,7 +14,7 @@ pub(crate) mod kinds;
 pub(crate) mod table;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -43,7 +43,7 @@ use self::{
 use crate::{
     connect::{Capabilities, Connection, DESTINATION_RULES, KEDA, OptionalApi},
     facts,
-    map::names::Names,
+    map::{names::Names, namespace_of, rule::Share},
     webhook::health::{Health, Stands},
 };
 
@@ -306,8 +306,9 @@ impl Cluster {
         unfit.map(|(name, why)| format!("watch {name}: {why}")).collect()
     }
 
-    /// A count that rises with each change of which replicas of managed namespaces are
-    /// ready and where, and of nodes and their zones.
+    /// A count that rises with each change of nodes and their zones, and in managed
+    /// namespaces of which replicas are ready and where, of Services, of what owners ask for,
+    /// and of what others than StornX say in routing rules.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
@@ -330,6 +331,23 @@ impl Cluster {
     #[must_use]
     pub fn steering(&self) -> Steering {
         self.shared.health.steering()
+    }
+
+    /// How many rules of namespaces that are not managed hold weights that StornX wrote, by
+    /// namespace: nobody follows them.
+    #[must_use]
+    pub fn weights_elsewhere(&self) -> BTreeMap<String, usize> {
+        self.shared.read(|tables, managed| {
+            let mut found = BTreeMap::new();
+            let ours = tables.rules.iter().filter(|(_, rule)| rule.share > Share::Handed);
+            for (key, _) in ours {
+                let namespace = namespace_of(key);
+                if !managed.iter().any(|one| one.as_str() == namespace) {
+                    *found.entry(namespace.to_owned()).or_default() += 1;
+                }
+            }
+            found
+        })
     }
 
     /// How each watch is doing, by name.

@@ -103,6 +103,26 @@ pub(crate) fn pod(deployment: &str, name: &str, node: &str) -> Value {
     })
 }
 
+/// A rule over `cart` whose weights `manager` applied, and whose host is somebody else's.
+pub(crate) fn weights(namespace: &str, name: &str, manager: &str) -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": { "namespace": namespace, "name": name, "managedFields": [
+            { "manager": manager, "operation": "Apply", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": { "f:trafficPolicy": { "f:loadBalancer": {
+                    "f:localityLbSetting": { "f:distribute": {} } } } } } },
+            { "manager": "helm", "operation": "Update", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": { "f:host": {} } } }
+        ]},
+        "spec": { "host": "cart", "trafficPolicy": { "loadBalancer": { "localityLbSetting": {
+            "distribute": [
+                { "from": "eu/a/*", "to": { "eu/a/*": 60, "eu/b/*": 40 } },
+                { "from": "eu/b/*", "to": { "eu/a/*": 40, "eu/b/*": 60 } }
+            ]
+        }}}}
+    })
+}
+
 /// Two zones, `cart` with two replicas, one in each, and its Service.
 pub(crate) fn shop(api: &Api) {
     api.put(NODES, node("n1", "a"));
