@@ -35,6 +35,7 @@ use crate::{
     map::{
         namespace_of,
         rule::{RuleRecord, Share},
+        selector::TextLabels,
         service::ServiceRecord,
     },
     watch::kinds::Tables,
@@ -47,6 +48,7 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
     let slices = tables.endpoints.iter();
     let foreign: BTreeSet<&str> =
         slices.filter_map(|(_, slice)| slice.foreign_to.as_deref()).collect();
+    let machines = Machines::of(tables);
     let host = |(key, service): (&Arc<str>, &ServiceRecord)| {
         let candidates = joined.by_namespace.get(namespace_of(key));
         let behind: Vec<&Entry<'_>> = candidates
@@ -72,11 +74,30 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
                 DefaultSplit::ByReplicas
             },
             displaced: displaced.behind(namespace_of(key), &service.selector),
-            foreign_endpoints: foreign.contains(&**key),
+            foreign_endpoints: foreign.contains(&**key) || machines.behind(key, service),
             adoptable: over.exact.iter().any(|(_, rule)| rule.share < Share::Rule),
         }
     };
     tables.services.iter().map(host).chain(rules.orphans(tables)).collect()
+}
+
+/// Machines outside the cluster: the labels of each, by namespace.
+struct Machines<'a>(BTreeMap<&'a str, Vec<&'a TextLabels>>);
+
+impl<'a> Machines<'a> {
+    fn of(tables: &'a Tables) -> Self {
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (key, labels) in tables.machines.iter() {
+            found.entry(namespace_of(key)).or_default().push(labels);
+        }
+        Self(found)
+    }
+
+    /// Whether one of them is an endpoint of this Service.
+    fn behind(&self, key: &str, service: &ServiceRecord) -> bool {
+        let here = self.0.get(namespace_of(key));
+        here.into_iter().flatten().any(|labels| service.selector.matches(labels))
+    }
 }
 
 /// Whether what is Ready of these, and something is, goes through ztunnel.

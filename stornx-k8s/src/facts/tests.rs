@@ -13,7 +13,7 @@ use crate::watch::{
     Shared,
     kinds::{
         Budgets, Deployments, DestinationRules, EndpointSlices, Hpas, Kind, Nodes, Pods,
-        ReplicaSets, ScaledObjects, Services, StatefulSets,
+        ReplicaSets, ScaledObjects, Services, StatefulSets, WorkloadEntries,
     },
 };
 

@@ -51,6 +51,8 @@ pub(crate) struct Tables {
     pub(crate) services: Table<Arc<str>, ServiceRecord>,
     pub(crate) endpoints: Table<Arc<str>, SliceRecord>,
     pub(crate) rules: Table<Arc<str>, RuleRecord>,
+    /// Their labels.
+    pub(crate) machines: Table<Arc<str>, TextLabels>,
 }
 
 /// A kind that is watched.
@@ -65,6 +67,9 @@ pub(crate) trait Kind: Send + Sync + 'static {
     const NAME: &'static str;
     /// Its records say where there are places.
     const PLACES: bool = false;
+    /// Who may not read it decides without it: an installation from before it was read has no
+    /// right to.
+    const DISPENSABLE: bool = false;
 
     /// The key of an object; `None` when it cannot be one of ours.
     fn key(meta: &ObjectMeta) -> Option<Self::Key>;
@@ -322,6 +327,25 @@ kind!(
             (before.is_some_and(concerns) || now.is_some_and(concerns))
                 && before.and_then(RuleRecord::said_by_others)
                     != now.and_then(RuleRecord::said_by_others)
+        }
+    }
+);
+
+kind!(
+    /// WorkloadEntries of Istio.
+    WorkloadEntries, "workloadentries", DynamicObject,
+    machines: Arc<str> => TextLabels,
+    by map::key,
+    map |entry, _| map::machine::record(entry),
+    {
+        const DISPENSABLE: bool = true;
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &Arc<str>,
+            before: Option<&TextLabels>,
+            now: Option<&TextLabels>,
+        ) -> bool {
+            is_managed(managed, key) && before != now
         }
     }
 );

@@ -5,7 +5,7 @@
 //! received. Nothing is decided on watches that have not finished their first list or
 //! have been failing for longer than [`ClusterOptions::stale_after`].
 //!
-//! Watches of optional APIs (DestinationRules, ScaledObjects) begin when the API
+//! Watches of optional APIs (DestinationRules, WorkloadEntries, ScaledObjects) begin when the API
 //! appears and end, with everything that they saw, when it vanishes.
 
 mod follow;
@@ -37,11 +37,11 @@ use self::{
     health::Healths,
     kinds::{
         Budgets, Deployments, DestinationRules, EndpointSlices, Hpas, Kind, Nodes, Pods,
-        ReplicaSets, ScaledObjects, Services, StatefulSets, Tables,
+        ReplicaSets, ScaledObjects, Services, StatefulSets, Tables, WorkloadEntries,
     },
 };
 use crate::{
-    connect::{Capabilities, Connection, DESTINATION_RULES, KEDA, OptionalApi},
+    connect::{Capabilities, Connection, DESTINATION_RULES, KEDA, OptionalApi, WORKLOAD_ENTRIES},
     facts,
     map::{names::Names, namespace_of, rule::Share},
     webhook::health::{Health, Stands},
@@ -192,6 +192,12 @@ impl Shared {
         if self.wakes::<K>(key, before.as_ref(), None) {
             self.wake::<K>();
         }
+    }
+
+    /// Goes on without a kind that may not be read.
+    fn do_without<K: Kind>(&self) {
+        self.healths().excuse(K::NAME);
+        self.note_synced();
     }
 
     fn forget<K: Kind>(&self) {
@@ -367,6 +373,7 @@ impl Cluster {
             Services::NAME => tables.services.len(),
             EndpointSlices::NAME => tables.endpoints.len(),
             DestinationRules::NAME => tables.rules.len(),
+            WorkloadEntries::NAME => tables.machines.len(),
             _ => 0,
         })
     }
@@ -436,6 +443,7 @@ impl Watches {
 #[derive(Default)]
 struct Optional {
     rules: Option<JoinSet<()>>,
+    machines: Option<JoinSet<()>>,
     scaled_objects: Option<JoinSet<()>>,
 }
 
@@ -445,6 +453,10 @@ impl Optional {
         if now.destination_rules && self.rules.is_none() {
             let task = watches.start_optional::<DestinationRules>(DESTINATION_RULES);
             self.rules = Some(task);
+        }
+        if now.workload_entries && self.machines.is_none() {
+            let task = watches.start_optional::<WorkloadEntries>(WORKLOAD_ENTRIES);
+            self.machines = Some(task);
         }
         if now.keda && self.scaled_objects.is_none() {
             self.scaled_objects = Some(watches.start_optional::<ScaledObjects>(KEDA));
@@ -456,6 +468,10 @@ impl Optional {
         if let Some(mut task) = self.rules.take_if(|_| !now.destination_rules) {
             task.shutdown().await;
             watches.shared.forget::<DestinationRules>();
+        }
+        if let Some(mut task) = self.machines.take_if(|_| !now.workload_entries) {
+            task.shutdown().await;
+            watches.shared.forget::<WorkloadEntries>();
         }
         if let Some(mut task) = self.scaled_objects.take_if(|_| !now.keda) {
             task.shutdown().await;

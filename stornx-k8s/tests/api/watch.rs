@@ -12,7 +12,8 @@ use stornx_k8s::{Cluster, ClusterOptions, Connection, WatchStats};
 
 use crate::{
     shop::{
-        DEPLOYMENTS, NODES, PODS, RULES, SERVICES, SLICES, deployment, node, pod, shop, weights,
+        DEPLOYMENTS, MACHINES, NODES, PODS, RULES, SERVICES, SLICES, deployment, node, pod, shop,
+        weights,
     },
     support::{Api, Fault},
     until,
@@ -214,6 +215,31 @@ async fn what_others_say_of_routes_wakes_and_what_we_write_does_not() {
     asks["metadata"]["annotations"]["stornx.io/routing"] = json!("off");
     api.put(DEPLOYMENTS, asks);
     until("an owner who asks wakes", async || *changes.borrow() == count + 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_read_machines_decides_without_them() {
+    let api = Api::new();
+    shop(&api);
+    api.serve("networking.istio.io/v1", &["destinationrules", "workloadentries"]);
+    api.put(
+        MACHINES,
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
+            "metadata": { "namespace": "shop", "name": "machine" },
+            "spec": { "address": "192.0.2.7", "labels": { "app": "cart" } }
+        }),
+    );
+    api.fail("GET", "/workloadentries", [Fault::Status(403), Fault::Status(403)]);
+    let (_connection, cluster) = started(&api).await;
+    assert!(!facts(&cluster).await.hosts[0].foreign_endpoints);
+    let seen = async || facts(&cluster).await.hosts[0].foreign_endpoints;
+    until("the right is there, and so is the machine", seen).await;
+    // What was read and may not be read any more is missed: machines may have come.
+    until("the watch is open", async || api.watchers(MACHINES) == 1).await;
+    api.fail("GET", "/workloadentries", std::iter::repeat_n(Fault::Status(403), 100));
+    api.close(MACHINES);
+    until("it is not fit", async || cluster.observe().await.is_err()).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ pub(crate) const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 pub(crate) const EVENTS: &str = "/apis/events.k8s.io/v1/events";
 pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
 pub(crate) const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
+pub(crate) const MACHINES: &str = "/apis/networking.istio.io/v1/workloadentries";
 
 pub(crate) const WEBHOOKS: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";

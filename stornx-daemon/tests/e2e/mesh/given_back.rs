@@ -1,13 +1,14 @@
 //! Weights that may not stand any more go at once, without the schedule: an endpoint comes
-//! that is no pod of this cluster, and a Service loses its selector. And what the daemon
-//! writes itself makes no cycle of its own.
+//! that is no pod of this cluster, and a Service loses its selector. What the daemon writes
+//! itself makes no cycle of its own. And weights in a namespace that is not managed any more
+//! are named, by the daemon and by `stornx cleanup`.
 
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams},
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
 use stornx_testbed::{
@@ -24,12 +25,14 @@ use crate::{
     Failure,
     support::{
         SOON, TestResult,
-        daemon::{Daemon, quick, with},
-        rights,
-        tape::{Said, Tape},
+        daemon::{Daemon, quick, stornx, with},
+        rights::{self, OWN},
+        tape::{Said, Tape, destination_rules},
     },
 };
 
+/// A namespace that was managed once.
+const BEFORE: &str = "before";
 /// How soon.
 const BAR: Duration = Duration::from_secs(2);
 /// Longer than a change waits for others, and than a cycle takes.
@@ -95,7 +98,8 @@ async fn at_once(bed: Arc<TestBed>) -> TestResult {
 
     // Another daemon begins with a cycle, and writes again.
     daemon.terminate().await?;
-    let daemon = Daemon::start(&bed, "stornx", "stornx", &settings).await?;
+    left_behind(&admin).await?;
+    let mut daemon = Daemon::start(&bed, "stornx", "stornx", &settings).await?;
     written(&tape).await?;
     tape.quiet(QUIET).await?;
     let before = changes(&daemon).await?;
@@ -117,6 +121,43 @@ async fn at_once(bed: Arc<TestBed>) -> TestResult {
     if foreign.max(bare) > BAR || woken < 1.0 || woken > 2.0 {
         return Err("not at once, or again and again".into());
     }
+
+    let says = |line: &serde_json::Value| line["namespace"] == BEFORE && line["rules"] == 1;
+    if !daemon.log().iter().any(says) {
+        return Err("the daemon does not say what is left elsewhere".into());
+    }
+    daemon.terminate().await?;
+    let cleanup = |namespaces: String| {
+        let settings = [("NAMESPACES", namespaces), ("OWN_NAMESPACE", OWN.to_owned())];
+        stornx(&bed, "admin", &settings).arg("cleanup").output()
+    };
+    let output = cleanup(here.clone())?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() || !said.contains(&format!("{BEFORE}/stornx-cart")) {
+        return Err(format!("a shorter list is clean: {said}").into());
+    }
+    let output = cleanup(format!("{here},{BEFORE}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    Ok(())
+}
+
+/// A rule as a daemon wrote it while it managed another namespace too.
+async fn left_behind(admin: &Client) -> TestResult {
+    apps::namespace(admin, BEFORE).await?;
+    let api: Api<DynamicObject> = Api::namespaced_with(admin.clone(), BEFORE, &destination_rules());
+    let rule = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": {"name": "stornx-cart"},
+        "spec": {"host": format!("cart.{BEFORE}.svc.cluster.local"), "trafficPolicy": {
+            "loadBalancer": {"localityLbSetting": {"distribute": [
+                {"from": "region/zone-a/*", "to": {"region/zone-a/*": 100}}
+            ]}}
+        }}
+    });
+    let params = PatchParams::apply("stornx");
+    api.patch("stornx-cart", &params, &Patch::Apply(rule)).await?;
     Ok(())
 }
 

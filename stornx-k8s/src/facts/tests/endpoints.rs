@@ -87,6 +87,24 @@ fn endpoints_that_are_no_pods_of_this_cluster_are_seen() {
     assert_eq!(foreign(&world), [false, false]);
 }
 
+#[test]
+fn machines_outside_the_cluster_are_endpoints_of_what_selects_them() {
+    let entry = |namespace: &str, app: &str| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
+            "metadata": { "namespace": namespace, "name": "machine" },
+            "spec": { "address": "192.0.2.7", "labels": { "app": app } }
+        })
+    };
+    let mut world = shop();
+    world.apply::<WorkloadEntries>(entry("elsewhere", "cart"));
+    assert_eq!(foreign(&world), [false, false]);
+    world.apply::<WorkloadEntries>(entry("shop", "cart"));
+    assert_eq!(foreign(&world), [true, false]);
+    world.apply::<WorkloadEntries>(entry("shop", "other"));
+    assert_eq!(foreign(&world), [false, true]);
+}
+
 /// A replica of `cart` whose traffic goes through ztunnel.
 fn ambient(name: &str, node: &str) -> Value {
     let mut pod = World::pod_object(name, node, "ReplicaSet", "cart-new");
