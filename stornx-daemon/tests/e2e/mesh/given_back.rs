@@ -118,7 +118,7 @@ async fn at_once(bed: Arc<TestBed>) -> TestResult {
         foreign.as_millis(),
         bare.as_millis(),
     );
-    if foreign.max(bare) > BAR || woken < 1.0 || woken > 2.0 {
+    if foreign.max(bare) > BAR || !(1.0..=2.0).contains(&woken) {
         return Err("not at once, or again and again".into());
     }
 
