@@ -125,8 +125,13 @@ pub enum GiveBackCause {
     Zones,
     /// More than one workload stands behind it now.
     SeveralWorkloads,
+    /// No workload that is known stands behind it any more: its Service has no selector, is
+    /// gone, or selects pods of another kind of workload.
+    NoWorkload,
     /// A label of a pod behind it puts the pod elsewhere than its node.
     Displaced,
+    /// An endpoint behind it is no pod of this cluster.
+    ForeignEndpoints,
 }
 
 /// One thing to do.
@@ -253,8 +258,9 @@ pub enum Action {
     GiveBackRoutes {
         /// Which host.
         host: HostName,
-        /// A workload behind it.
-        workload: WorkloadRef,
+        /// A workload behind it; `None` where none is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        workload: Option<WorkloadRef>,
         /// Why.
         cause: GiveBackCause,
     },
@@ -329,10 +335,11 @@ impl Action {
         )
     }
 
-    /// The workload it touches.
+    /// The workload it touches; `None` for routes that are given back because there is none.
     #[must_use]
-    pub const fn workload(&self) -> &WorkloadRef {
+    pub const fn workload(&self) -> Option<&WorkloadRef> {
         match self {
+            Self::GiveBackRoutes { workload, .. } => workload.as_ref(),
             Self::AddReplicas { workload, .. }
             | Self::RemoveReplicas { workload, .. }
             | Self::StartMove { workload, .. }
@@ -342,8 +349,7 @@ impl Action {
             | Self::GiveBackMinimum { workload, .. }
             | Self::Unmark { workload, .. }
             | Self::Release { workload, .. }
-            | Self::SetRoutes { workload, .. }
-            | Self::GiveBackRoutes { workload, .. } => workload,
+            | Self::SetRoutes { workload, .. } => Some(workload),
         }
     }
 }

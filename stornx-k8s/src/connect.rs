@@ -2,7 +2,7 @@
 //!
 //! Required is what exists since Kubernetes 1.23; what an older server lacks is named
 //! at the start, all of it at once, instead of failing later. Optional APIs
-//! (DestinationRules, KEDA, pod metrics) are looked for again and again: they
+//! (DestinationRules, WorkloadEntries, KEDA, pod metrics) are looked for again and again: they
 //! appear when somebody installs them and vanish when somebody removes them. A look
 //! that fails changes nothing of what is known, and what has vanished is believed at
 //! the second look in a row: a server that has just started does not know of all kinds.
@@ -38,6 +38,13 @@ pub(crate) const DESTINATION_RULES: OptionalApi = OptionalApi {
     kind: "DestinationRule",
     plural: "destinationrules",
     without: "no routes are planned",
+};
+pub(crate) const WORKLOAD_ENTRIES: OptionalApi = OptionalApi {
+    group: "networking.istio.io",
+    version: "v1",
+    kind: "WorkloadEntry",
+    plural: "workloadentries",
+    without: "no machine outside the cluster is an endpoint",
 };
 pub(crate) const KEDA: OptionalApi = OptionalApi {
     group: "keda.sh",
@@ -83,6 +90,8 @@ impl fmt::Display for MissingApi {
 pub struct Capabilities {
     /// `networking.istio.io/v1` DestinationRules.
     pub destination_rules: bool,
+    /// `networking.istio.io/v1` WorkloadEntries.
+    pub workload_entries: bool,
     /// `keda.sh/v1alpha1` ScaledObjects.
     pub keda: bool,
     /// `metrics.k8s.io/v1beta1` pods.
@@ -293,18 +302,24 @@ impl Look {
         let groups = groups(&self.client, self.limit).await?;
         let destination_rules =
             self.serves(&groups, DESTINATION_RULES, before.destination_rules).await?;
+        let workload_entries =
+            self.serves(&groups, WORKLOAD_ENTRIES, before.workload_entries).await?;
         let keda = self.serves(&groups, KEDA, before.keda).await?;
         let pod_metrics = self.serves(&groups, POD_METRICS, before.pod_metrics).await?;
-        let missing =
-            [(destination_rules, DESTINATION_RULES), (keda, KEDA), (pod_metrics, POD_METRICS)]
-                .into_iter()
-                .filter(|(served, _)| !served)
-                .map(|(_, api)| MissingApi {
-                    api: format!("{}/{} {}", api.group, api.version, api.plural),
-                    consequence: api.without,
-                })
-                .collect();
-        Ok(Capabilities { destination_rules, keda, pod_metrics, missing })
+        let missing = [
+            (destination_rules, DESTINATION_RULES),
+            (workload_entries, WORKLOAD_ENTRIES),
+            (keda, KEDA),
+            (pod_metrics, POD_METRICS),
+        ]
+        .into_iter()
+        .filter(|(served, _)| !served)
+        .map(|(_, api)| MissingApi {
+            api: format!("{}/{} {}", api.group, api.version, api.plural),
+            consequence: api.without,
+        })
+        .collect();
+        Ok(Capabilities { destination_rules, workload_entries, keda, pod_metrics, missing })
     }
 
     /// Whether one is served. A group whose own server does not answer (metrics-server

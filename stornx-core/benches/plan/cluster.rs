@@ -253,6 +253,7 @@ fn host(workload: &Workload) -> Host {
         leftover: false,
         displaced: false,
         old_pod: None,
+        foreign_endpoints: false,
         ztunnel_only: false,
     }
 }

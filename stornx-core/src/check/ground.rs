@@ -186,7 +186,7 @@ impl<'a> Change<'a> {
             | Action::SetRoutes { .. }
             | Action::GiveBackRoutes { .. } => return None,
         };
-        let workload = ground.workloads.get(action.workload())?;
+        let workload = ground.workloads.get(action.workload()?)?;
         Some(Self { action, workload, observed: *observed, added, removed })
     }
 

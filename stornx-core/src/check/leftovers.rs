@@ -14,7 +14,8 @@ const LATE: Span = Span::from_seconds(90);
 
 pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
     for action in ground.actions() {
-        let Some(workload) = ground.workloads.get(action.workload()) else { continue };
+        let Some(id) = action.workload() else { continue };
+        let Some(workload) = ground.workloads.get(id) else { continue };
         if let Action::Unmark { observed, .. } = action
             && *observed != workload.desired
         {

@@ -75,19 +75,26 @@ fn repetitions(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
             if !routed.insert(host) {
                 violations.push(Violation::HostWrittenTwice { host: host.clone() });
             }
-        } else if !counted.insert(action.workload()) {
-            let workload = action.workload().clone();
-            violations.push(Violation::CountChangedTwice { workload });
+        } else if let Some(workload) = action.workload()
+            && !counted.insert(workload)
+        {
+            violations.push(Violation::CountChangedTwice { workload: workload.clone() });
         }
     }
 }
 
 fn known(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) {
-    let Some(workload) = ground.workloads.get(action.workload()) else {
+    if let Some(host) = action.host()
+        && !ground.hosts.contains_key(host)
+    {
+        violations.push(Violation::UnknownHost { host: host.clone() });
+    }
+    // Whether there may be none is a question of whose the host is.
+    let Some(id) = action.workload() else { return };
+    let Some(workload) = ground.workloads.get(id) else {
         // The record of a workload that was deleted may be cleared.
         if !matches!(action, Action::CloseMove { .. }) {
-            let workload = action.workload().clone();
-            violations.push(Violation::UnknownWorkload { workload });
+            violations.push(Violation::UnknownWorkload { workload: id.clone() });
         }
         return;
     };
@@ -118,16 +125,11 @@ fn known(ground: &Ground<'_>, action: &Action, violations: &mut Vec<Violation>) 
                 pods.push(replacement);
             }
         }
-        Action::CloseMove { .. } => {}
+        Action::CloseMove { .. } | Action::SetRoutes { .. } | Action::GiveBackRoutes { .. } => {}
         Action::Unmark { pods: named, .. } | Action::Release { pods: named, .. } => {
             pods.extend(named);
             if named.is_empty() {
                 violations.push(Violation::NothingToDo { action: action.to_string() });
-            }
-        }
-        Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => {
-            if !ground.hosts.contains_key(host) {
-                violations.push(Violation::UnknownHost { host: host.clone() });
             }
         }
     }

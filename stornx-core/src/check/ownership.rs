@@ -21,34 +21,52 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         if matches!(action, Action::CloseMove { .. }) {
             continue;
         }
-        let Some(workload) = ground.workloads.get(action.workload()) else { continue };
         let mut owners = Vec::new();
-        place(ground, workload, &workload.id.namespace(), &mut owners);
-        match action {
-            Action::SetRoutes { host, purpose, .. } => {
+        let workload = action.workload().and_then(|id| ground.workloads.get(id)).copied();
+        match (action, workload) {
+            (Action::GiveBackRoutes { host, cause, .. }, workload) => {
+                let Some(host) = ground.hosts.get(host) else { continue };
+                whose(ground, workload, host, &mut owners);
+                if !may_give_back(ground, workload, host, *cause) {
+                    let detail = "nothing of ours stands there that is not to stand".to_owned();
+                    let action = action.to_string();
+                    violations.push(Violation::NotALeftover { action, detail });
+                }
+            }
+            (_, None) => continue,
+            (Action::SetRoutes { host, purpose, .. }, Some(workload)) => {
+                place(ground, workload, &workload.id.namespace(), &mut owners);
                 if let Some(host) = ground.hosts.get(host) {
                     place(ground, workload, &host.name.namespace(), &mut owners);
                     routes(ground, workload, host, *purpose, &mut owners);
                 }
             }
-            Action::GiveBackRoutes { host, cause, .. } => {
-                if let Some(host) = ground.hosts.get(host) {
-                    place(ground, workload, &host.name.namespace(), &mut owners);
-                    if !may_give_back(ground, workload, host, *cause) {
-                        let detail = "nothing of ours stands there that is not to stand";
-                        violations.push(Violation::NotALeftover {
-                            action: action.to_string(),
-                            detail: detail.to_owned(),
-                        });
-                    }
-                }
+            (
+                Action::GiveBackMinimum { .. } | Action::Unmark { .. } | Action::Release { .. },
+                Some(workload),
+            ) => place(ground, workload, &workload.id.namespace(), &mut owners),
+            (_, Some(workload)) => {
+                place(ground, workload, &workload.id.namespace(), &mut owners);
+                replicas(ground, workload, action, &mut owners);
             }
-            Action::GiveBackMinimum { .. } | Action::Unmark { .. } | Action::Release { .. } => {}
-            _ => replicas(ground, workload, action, &mut owners),
         }
         owners.dedup();
         let refuse = |owner| Violation::NotOurs { action: action.to_string(), owner };
         violations.extend(owners.into_iter().map(refuse));
+    }
+}
+
+/// Whether a host is in a managed namespace: by its workload, or where there is none, by the
+/// list.
+fn whose(ground: &Ground<'_>, workload: Option<&Workload>, host: &Host, owners: &mut Vec<Owner>) {
+    let namespace = host.name.namespace();
+    match workload {
+        Some(workload) => {
+            place(ground, workload, &workload.id.namespace(), owners);
+            place(ground, workload, &namespace, owners);
+        }
+        None if ground.policy.namespaces.contains(&namespace) => {}
+        None => owners.push(Owner::NotMonitored),
     }
 }
 
@@ -102,20 +120,29 @@ fn replicas(ground: &Ground<'_>, workload: &Workload, action: &Action, owners: &
 /// Whether something of ours stands, and may not.
 fn may_give_back(
     ground: &Ground<'_>,
-    workload: &Workload,
+    workload: Option<&Workload>,
     host: &Host,
     cause: GiveBackCause,
 ) -> bool {
     let stands = host.leftover || matches!(host.rule, Rule::Ours(_));
-    let wishes = &workload.policy;
+    let behind = match workload {
+        Some(workload) => host.backends.contains(&workload.id),
+        None => host.backends.is_empty(),
+    };
+    let wishes = workload.map(|workload| &workload.policy);
     stands
+        && behind
         && match cause {
             GiveBackCause::Foreign(rule) => host.rule == Rule::Foreign(rule),
-            GiveBackCause::OptedOut => wishes.opted_out || wishes.no_routing,
+            GiveBackCause::OptedOut => {
+                wishes.is_some_and(|wishes| wishes.opted_out || wishes.no_routing)
+            }
             GiveBackCause::Unnamed => ground.snapshot.mesh == Mesh::Unnamed,
             GiveBackCause::Zones => !(2..=100).contains(&ground.zones.len()),
             GiveBackCause::SeveralWorkloads => host.backends.len() > 1,
+            GiveBackCause::NoWorkload => host.backends.is_empty(),
             GiveBackCause::Displaced => host.displaced,
+            GiveBackCause::ForeignEndpoints => host.foreign_endpoints,
         }
 }
 

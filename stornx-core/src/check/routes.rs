@@ -1,6 +1,6 @@
 //! Invariant 1: every caller zone has a distribution, every zone that can hold an
 //! endpoint is named in each, and no other; none is written where an endpoint is said to
-//! be in another place than its node. Whole numbers that sum to 100 are already
+//! be in another place than its node, or is no pod of this cluster. Whole numbers that sum to 100 are already
 //! what [`Distribution`](crate::model::Distribution) is.
 
 use super::{Violation, ground::Ground};
@@ -11,6 +11,9 @@ pub(super) fn check(ground: &Ground<'_>, violations: &mut Vec<Violation>) {
         let Action::SetRoutes { host, to, .. } = action else { continue };
         if ground.hosts.get(host).is_some_and(|host| host.displaced) {
             violations.push(Violation::EndpointElsewhere { host: host.clone() });
+        }
+        if ground.hosts.get(host).is_some_and(|host| host.foreign_endpoints) {
+            violations.push(Violation::EndpointWithoutPlace { host: host.clone() });
         }
         for caller in &ground.zones {
             let Some(distribution) = to.get(*caller) else {

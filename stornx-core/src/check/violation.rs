@@ -170,6 +170,12 @@ pub enum Violation {
         /// Of which host.
         host: HostName,
     },
+    /// An endpoint is in no place that weights name.
+    #[error("{host}: an endpoint behind it is no pod of this cluster, and would be cut off")]
+    EndpointWithoutPlace {
+        /// Of which host.
+        host: HostName,
+    },
     /// The split that the action starts from is not the one that stands.
     #[error("{host}: the weights of callers in {caller} are not what stands")]
     SplitMisread {

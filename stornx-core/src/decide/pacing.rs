@@ -144,7 +144,8 @@ mod tests {
         let table = RouteTable::new();
         let expected = Expected { request_ms_per_second: gain, ..Expected::default() };
         let Some(purpose) = purpose else {
-            let action = Action::GiveBackRoutes { host, workload, cause: GiveBackCause::OptedOut };
+            let (workload, cause) = (Some(workload), GiveBackCause::OptedOut);
+            let action = Action::GiveBackRoutes { host, workload, cause };
             return Proposal {
                 action,
                 report: ActionReport { expected, why: Why::TidyUp(TidyWhy::Routes) },

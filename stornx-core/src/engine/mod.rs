@@ -350,10 +350,11 @@ impl Engine {
             (self.rememberer)(memory.clone(), snapshot, planned, &all_done, &self.policy, now);
         let mut intents = Intents::new();
         for action in begun {
-            let Some(hoped) = hoped.workloads.get(action.workload()) else { continue };
-            let entry = intents.entry(action.workload().clone()).or_insert_with(|| {
-                memory.workloads.get(action.workload()).cloned().unwrap_or_default()
-            });
+            let Some(workload) = action.workload() else { continue };
+            let Some(hoped) = hoped.workloads.get(workload) else { continue };
+            let entry = intents
+                .entry(workload.clone())
+                .or_insert_with(|| memory.workloads.get(workload).cloned().unwrap_or_default());
             if action.moves() {
                 // Nothing is taken out before it is over.
                 let record = hoped.in_flight.clone();
@@ -409,15 +410,16 @@ impl Engine {
         let mut leading = true;
         for action in &planned.plan.actions {
             let begins = matches!(action, Action::StartMove { .. });
-            let recorded =
-                intents.get(action.workload()).is_some_and(|intent| intent.in_flight.is_some());
+            let workload = action.workload();
+            let intent = workload.and_then(|workload| intents.get(workload));
+            let recorded = intent.is_some_and(|intent| intent.in_flight.is_some());
             let result = if !self.carries_out(action) {
                 Err(not_tried(action, "this is planned and reported, and not carried out here"))
             } else if !leading {
                 Err(not_leader(action))
             } else if let Some(reason) = self.not_going_on(began) {
                 Err(not_tried(action, reason))
-            } else if failed.contains(action.workload()) {
+            } else if workload.is_some_and(|workload| failed.contains(workload)) {
                 Err(not_tried(action, "an earlier action on the same workload failed"))
             } else if let Some(reason) = unrecorded {
                 Err(not_tried(action, reason))
@@ -436,7 +438,7 @@ impl Engine {
                 let routes =
                     matches!(action.kind(), ActionKind::SetRoutes | ActionKind::GiveBackRoutes);
                 if !routes {
-                    failed.insert(action.workload());
+                    failed.extend(workload);
                 }
                 leading &= !matches!(error, PortError::NotLeader { .. });
             }
@@ -508,8 +510,9 @@ type Intents = std::collections::BTreeMap<WorkloadRef, WorkloadMemory>;
 fn keep_uncertain(next: &mut Memory, planned: &Planned, outcomes: &Outcomes, intents: &Intents) {
     for (action, result) in planned.plan.actions.iter().zip(outcomes) {
         let Err(PortError::Unavailable { .. }) = result else { continue };
-        let Some(intent) = intents.get(action.workload()) else { continue };
-        let entry = next.workloads.entry(action.workload().clone()).or_default();
+        let Some(workload) = action.workload() else { continue };
+        let Some(intent) = intents.get(workload) else { continue };
+        let entry = next.workloads.entry(workload.clone()).or_default();
         if action.moves() {
             entry.in_flight.clone_from(&intent.in_flight);
         } else {

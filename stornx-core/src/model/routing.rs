@@ -157,6 +157,10 @@ pub struct Host {
     /// only where routes are asked for between nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_pod: Option<PodName>,
+    /// An endpoint behind it is no pod of this cluster. The mesh does not know it to be in any
+    /// place that nodes are in.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub foreign_endpoints: bool,
     /// The pods behind it are in ambient mode, and no waypoint is before them: what callers
     /// without a proxy of their own send goes by no rule.
     #[serde(default, skip_serializing_if = "is_false")]

@@ -114,6 +114,7 @@ impl RouteReason {
             Self::Foreign(_) => "foreign-rule",
             Self::NotOneWorkload { .. } => "not-one-workload",
             Self::Displaced => "displaced-pod",
+            Self::ForeignEndpoints => "foreign-endpoints",
             Self::NoWaypoint => "no-waypoint",
             Self::OneZone => "one-zone",
             Self::TooManyZones { .. } => "too-many-zones",

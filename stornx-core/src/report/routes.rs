@@ -139,6 +139,8 @@ pub enum RouteReason {
     },
     /// A label of a pod behind it puts the pod elsewhere than its node.
     Displaced,
+    /// An endpoint behind it is no pod of this cluster.
+    ForeignEndpoints,
     /// It is in ambient mode without a waypoint, and no caller that is known has a proxy:
     /// nobody reads a rule.
     NoWaypoint,

@@ -186,6 +186,9 @@ impl fmt::Display for RouteReason {
             Self::Displaced => f.write_str(
                 "a label puts a pod behind it elsewhere than its node: it could be cut off",
             ),
+            Self::ForeignEndpoints => f.write_str(
+                "an endpoint behind it is no pod of this cluster: weights would cut it off",
+            ),
             Self::NoWaypoint => f.write_str(
                 "it is in ambient mode without a waypoint, and no known caller has a proxy: nobody reads weights",
             ),
@@ -242,7 +245,9 @@ impl fmt::Display for GiveBackCause {
             Self::Unnamed => f.write_str("a node is in a place that no rule can name"),
             Self::Zones => f.write_str("there are too few or too many zones for weights"),
             Self::SeveralWorkloads => f.write_str("several workloads stand behind it now"),
+            Self::NoWorkload => f.write_str("no workload that is known stands behind it any more"),
             Self::Displaced => f.write_str("a label puts a pod elsewhere than its node"),
+            Self::ForeignEndpoints => f.write_str("an endpoint is no pod of this cluster"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What random worlds got later: rules that weights can be added to, weights that were left
-//! behind, zones with subzones, pods that are said to be elsewhere, hosts
-//! without a waypoint.
+//! behind, zones with subzones, pods that are said to be elsewhere, endpoints that are no
+//! pods, hosts without a waypoint.
 //!
 //! From a generator of its own, so that the worlds themselves stay those that their seeds
 //! have always meant.
@@ -32,5 +32,8 @@ pub(super) fn add(seed: u64, case: &mut Case) {
     }
     for workload in &mut case.snapshot.workloads {
         workload.proxied = random.chance(50);
+    }
+    for host in &mut case.snapshot.hosts {
+        host.foreign_endpoints = random.chance(5);
     }
 }

@@ -355,6 +355,7 @@ fn random_host(random: &mut SplitMix64, workload: &Workload, nodes: &[Node]) -> 
         leftover,
         displaced: false,
         old_pod: None,
+        foreign_endpoints: false,
         ztunnel_only: false,
     })
 }

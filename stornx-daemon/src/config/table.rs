@@ -84,7 +84,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting!(Daemon, "DRY_RUN", engine.dry_run, "true or false",
         "decide and report, write nothing"),
     setting!(Daemon, "DEBOUNCE_SECONDS", pace.debounce, "seconds, at least 0",
-        "how long a change of endpoints or nodes waits for others before it triggers a cycle, a stream of changes twice as long at most; a zone that appears or vanishes does not wait"),
+        "how long a change of endpoints, nodes, Services or routing rules waits for others before it triggers a cycle, a stream of changes twice as long at most; a zone that appears or vanishes does not wait"),
     setting!(Daemon, "GLANCE_SECONDS", pace.glance, "seconds, at least 1",
         "how often the metrics are looked at between two cycles; best the scrape interval"),
     setting!(Daemon, "MOVE_QUIET_HOURS", quiet, "cron expressions of 5 fields, separated by ;, or empty",

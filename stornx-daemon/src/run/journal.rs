@@ -17,7 +17,7 @@ use tracing::Level;
 /// What a note is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
-    Action(ActionKind, WorkloadRef, Option<HostName>),
+    Action(ActionKind, Option<WorkloadRef>, Option<HostName>),
     Scale(WorkloadRef),
     Move(WorkloadRef),
     Route(HostName),
@@ -189,7 +189,7 @@ impl Journal {
             notes.push(Note {
                 level: if failed(result) { Level::WARN } else { Level::INFO },
                 about: "action",
-                workload: Some(action.workload().clone()),
+                workload: action.workload().cloned(),
                 reason: format!("{}-{}", action.kind().name(), result_name(result)),
                 text: match result {
                     Ok(()) => report.why.to_string(),
@@ -332,7 +332,7 @@ fn subject_of(action: &Action) -> Subject {
         Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => Some(host.clone()),
         _ => None,
     };
-    Subject::Action(action.kind(), action.workload().clone(), host)
+    Subject::Action(action.kind(), action.workload().cloned(), host)
 }
 
 fn event_of(action: &Action, result: &Result<(), PortError>) -> Option<EventReason> {

@@ -328,9 +328,21 @@ impl Controller {
             return false;
         }
         if *cause == Cause::Start {
+            self.say_weights_elsewhere();
             self.show(Stage::FirstCycle, None);
         }
         true
+    }
+
+    /// Names the namespaces that are not managed (any more) and still hold weights.
+    fn say_weights_elsewhere(&self) {
+        for (namespace, rules) in self.world.cluster.weights_elsewhere() {
+            tracing::warn!(
+                namespace,
+                rules,
+                "routing rules hold weights of StornX, and it is not in NAMESPACES: nobody follows them"
+            );
+        }
     }
 
     /// Says it once when leadership is won or lost.

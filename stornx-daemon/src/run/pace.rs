@@ -20,7 +20,7 @@ pub(crate) enum Cause {
     Start,
     /// The schedule.
     Due,
-    /// Endpoints or nodes have changed.
+    /// Endpoints, nodes, Services, or what others say of routes have changed.
     Changed,
     /// Time for a glance, which becomes a cycle only if something is pressing.
     Glance,

@@ -127,7 +127,7 @@ pub(crate) fn most_valuable(done: Vec<Done>, price: &PricePolicy, count: usize) 
             Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => {
                 host.to_string()
             }
-            other => other.workload().to_string(),
+            other => other.workload().map(ToString::to_string).unwrap_or_default(),
         };
         let key = (done.action.kind(), subject);
         let better =
@@ -197,7 +197,8 @@ mod tests {
             done("d", 0.0, 0.0),
         ];
         let best = most_valuable(all, &PricePolicy::default(), 3);
-        let names: Vec<_> = best.iter().map(|done| done.action.workload().name()).collect();
+        let names: Vec<_> =
+            best.iter().map(|done| done.action.workload().unwrap().name()).collect();
         assert_eq!(names, ["a", "b"]);
         assert!((best[0].reason.expected.request_ms_per_second - 9.0).abs() < 1e-9);
     }

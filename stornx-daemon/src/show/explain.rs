@@ -94,7 +94,7 @@ fn neighbours(snapshot: &Snapshot, id: &WorkloadRef) -> String {
 fn actions(planned: &Planned, id: &WorkloadRef) -> String {
     let mut text = String::new();
     let all = planned.plan.actions.iter().zip(&planned.report.actions);
-    for (action, reason) in all.filter(|(action, _)| action.workload() == id) {
+    for (action, reason) in all.filter(|(action, _)| action.workload() == Some(id)) {
         let _ = writeln!(text, "  {action}");
         let _ = writeln!(text, "    because  {}", reason.why);
         let _ = writeln!(text, "    expected {}", words::expected(&reason.expected));

@@ -71,7 +71,7 @@ fn workloads_left_alone(planned: &Planned) -> String {
         .actions
         .iter()
         .filter(|action| host(action).is_none())
-        .map(Action::workload)
+        .filter_map(Action::workload)
         .collect();
     let rows: Vec<_> = planned
         .report

@@ -31,9 +31,12 @@ use crate::{
 const HERE: &str = "rights";
 
 /// Rights that this test does not provoke, and what does.
-const NOT_PROVOKED: [(&str, &str); 7] = [
+const NOT_PROVOKED: [(&str, &str); 9] = [
     // There is no metrics-server in the test bed.
     ("list", "metrics.k8s.io/pods"),
+    // Nor are its WorkloadEntries, of all of Istio's kinds.
+    ("list", "networking.istio.io/workloadentries"),
+    ("watch", "networking.istio.io/workloadentries"),
     // Moves by holding the minimum of an autoscaler.
     ("patch", "autoscaling/horizontalpodautoscalers"),
     // A replica that waits in vain for its node, and moves by eviction.

@@ -138,7 +138,7 @@ impl Writer {
     }
 
     async fn give_back(&self, host: &HostName) -> Result<(), PortError> {
-        let (host, workload) = (host.clone(), workload(host));
+        let (host, workload) = (host.clone(), Some(workload(host)));
         let cause = GiveBackCause::OptedOut;
         self.actuator.apply(&Action::GiveBackRoutes { host, workload, cause }).await
     }

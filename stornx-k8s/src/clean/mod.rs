@@ -6,7 +6,7 @@
 //! | `minima` | minima of autoscalers that a move raised |
 //! | `pods` | marks of replicas that were to go, and what pods were told |
 //! | `routes` | weights in routing rules, and rules of our own |
-//! | `nodes` | names of nodes as subzones, once no rule is left that may name them |
+//! | `nodes` | names of nodes as subzones, once no rule is left anywhere that may name them |
 //! | `own` | the registration of the webhook, the address behind its Service, the memory, the lease |
 //!
 //! The memory goes last, once all else is done: what was not is still known to a next run.
@@ -167,6 +167,8 @@ async fn everything(room: &mut Room<'_>) -> Result<(), PortError> {
         let done = routes::clean(room, namespace).await;
         room.settle(done)?;
     }
+    let done = routes::elsewhere(room).await;
+    room.settle(done)?;
     if room.failed.is_empty() {
         let done = nodes::clean(room).await;
         room.settle(done)?;

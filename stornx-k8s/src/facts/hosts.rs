@@ -12,11 +12,18 @@
 //! | one, for some callers only | not ours |
 //! | a wildcard alone | one of ours would take its place and lose what else it sets |
 //! | a wildcard beside one that we created | the same: what we created has to go |
+//!
+//! Services without a selector, and what is no Service, are no hosts, unless something of
+//! ours stands for them: a Service lost its selector, or went away while somebody's rule
+//! that we added to stayed. Nobody follows what stands there, so that it has to be seen.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use stornx_core::{
-    ids::ZoneName,
+    ids::{HostName, ZoneName},
     model::{DefaultSplit, Distribution, ForeignRule, Host, RouteTable, Rule},
 };
 
@@ -28,16 +35,21 @@ use crate::{
     map::{
         namespace_of,
         rule::{RuleRecord, Share},
+        selector::TextLabels,
         service::ServiceRecord,
     },
     watch::kinds::Tables,
 };
 
-/// The hosts of all Services with a selector.
+/// The hosts of all Services with a selector, and of what is none any more.
 pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>) -> Vec<Host> {
     let rules = Rules::of(tables);
     let displaced = Displaced::of(tables);
     let old = Old::of(tables);
+    let slices = tables.endpoints.iter();
+    let foreign: BTreeSet<&str> =
+        slices.filter_map(|(_, slice)| slice.foreign_to.as_deref()).collect();
+    let machines = Machines::of(tables);
     let host = |(key, service): (&Arc<str>, &ServiceRecord)| {
         let candidates = joined.by_namespace.get(namespace_of(key));
         let behind: Vec<&Entry<'_>> = candidates
@@ -64,10 +76,30 @@ pub(crate) fn hosts(tables: &Tables, joined: &Joined<'_>, regions: &Regions<'_>)
             },
             displaced: displaced.behind(namespace_of(key), &service.selector),
             old_pod: old.behind(namespace_of(key), &service.selector),
+            foreign_endpoints: foreign.contains(&**key) || machines.behind(key, service),
             adoptable: over.exact.iter().any(|(_, rule)| rule.share < Share::Rule),
         }
     };
-    tables.services.iter().map(host).collect()
+    tables.services.iter().map(host).chain(rules.orphans(tables)).collect()
+}
+
+/// Machines outside the cluster: the labels of each, by namespace.
+struct Machines<'a>(BTreeMap<&'a str, Vec<&'a TextLabels>>);
+
+impl<'a> Machines<'a> {
+    fn of(tables: &'a Tables) -> Self {
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (key, labels) in tables.machines.iter() {
+            found.entry(namespace_of(key)).or_default().push(labels);
+        }
+        Self(found)
+    }
+
+    /// Whether one of them is an endpoint of this Service.
+    fn behind(&self, key: &str, service: &ServiceRecord) -> bool {
+        let here = self.0.get(namespace_of(key));
+        here.into_iter().flatten().any(|labels| service.selector.matches(labels))
+    }
 }
 
 /// Whether what is Ready of these, and something is, goes through ztunnel.
@@ -106,6 +138,31 @@ impl<'a> Rules<'a> {
         // The longest name is the most specific one, and takes effect.
         wildcards.sort_by_key(|rule| std::cmp::Reverse(rule.host.len()));
         Self { exact, wildcards }
+    }
+
+    /// Hosts with something of ours in their namespace and no Service with a selector.
+    fn orphans(&self, tables: &Tables) -> impl Iterator<Item = Host> {
+        let orphan = |(name, rules): (&&str, &Vec<Keyed<'_>>)| {
+            let name: HostName = name.parse().ok()?;
+            let (namespace, service) = (name.namespace(), name.service());
+            let whole = HostName::of_service(&namespace, service).is_ok_and(|whole| whole == name);
+            let here = |key: &str| namespace_of(key) == namespace.as_str();
+            let ours = rules.iter().any(|(key, rule)| here(key) && rule.share > Share::Handed);
+            let known = tables.services.get(&*format!("{namespace}/{service}")).is_some();
+            (whole && ours && !known).then(|| Host {
+                name,
+                backends: Vec::new(),
+                rule: Rule::Foreign(ForeignRule::NotAService),
+                default_split: DefaultSplit::default(),
+                adoptable: false,
+                leftover: true,
+                displaced: false,
+                old_pod: None,
+                foreign_endpoints: false,
+                ztunnel_only: false,
+            })
+        };
+        self.exact.iter().filter_map(orphan)
     }
 
     /// The rules over a host.

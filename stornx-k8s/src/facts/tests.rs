@@ -12,8 +12,8 @@ use stornx_core::{
 use crate::watch::{
     Shared,
     kinds::{
-        Budgets, Deployments, DestinationRules, Hpas, Kind, Nodes, Pods, ReplicaSets,
-        ScaledObjects, Services, StatefulSets,
+        Budgets, Deployments, DestinationRules, EndpointSlices, Hpas, Kind, Nodes, Pods,
+        ReplicaSets, ScaledObjects, Services, StatefulSets, WorkloadEntries,
     },
 };
 
@@ -396,6 +396,50 @@ fn what_we_wrote_beside_others_is_left_over() {
     let host = world.host();
     assert_eq!(host.rule, Rule::Foreign(ForeignRule::SeveralRules));
     assert!(host.leftover && host.adoptable);
+}
+
+#[test]
+fn what_we_wrote_is_seen_when_nothing_stands_behind_it_any_more() {
+    let weights = |name: &str, manager: &str| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": { "namespace": "shop", "name": name, "managedFields": [{
+                "manager": manager, "operation": "Apply", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": { "f:trafficPolicy": { "f:loadBalancer": {
+                    "f:localityLbSetting": { "f:distribute": {} }
+                }}}}
+            }]},
+            "spec": { "host": "cart", "trafficPolicy": { "loadBalancer": { "localityLbSetting": {
+                "distribute": [{ "from": "r/a/*", "to": { "r/a/*": 60, "r/b/*": 40 } }]
+            }}}}
+        })
+    };
+    let plain = json!({ "selector": { "app": "cart" }, "clusterIP": "10.0.0.1" });
+    let mut world = World::new();
+    world.service(plain.clone()).apply::<DestinationRules>(weights("cart", "stornx"));
+    assert!(matches!(world.host().rule, Rule::Ours(_)));
+    assert!(!world.host().leftover && world.host().backends.len() == 1);
+
+    // Its Deployment makes way for something that is none.
+    let deployments = Deployments::table;
+    world.0.write(|tables| deployments(tables).clear());
+    let host = world.host();
+    assert!(matches!(host.rule, Rule::Ours(_)) && host.backends.is_empty());
+
+    let without = json!({ "clusterIP": "10.0.0.1" });
+    let external = json!({ "type": "ExternalName", "externalName": "cart.example.com" });
+    for spec in [without, external] {
+        world.service(spec);
+        let hosts = world.facts().hosts;
+        assert_eq!(hosts.len(), 1);
+        assert_eq!(hosts[0].name.as_str(), "cart.shop.svc.cluster.local");
+        assert_eq!(hosts[0].rule, Rule::Foreign(ForeignRule::NotAService));
+        assert!(hosts[0].leftover && hosts[0].backends.is_empty());
+    }
+    world.apply::<DestinationRules>(weights("cart", "kubectl"));
+    assert_eq!(world.facts().hosts, [], "nothing of ours is left");
+    world.apply::<DestinationRules>(weights("cart", "stornx")).service(plain);
+    assert!(!world.host().leftover, "it has its selector back");
 }
 
 #[test]

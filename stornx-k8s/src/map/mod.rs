@@ -10,6 +10,7 @@ pub(crate) mod budget;
 pub(crate) mod constraints;
 pub(crate) mod count;
 pub(crate) mod locality;
+pub(crate) mod machine;
 pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod pod;

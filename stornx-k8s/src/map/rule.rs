@@ -12,13 +12,13 @@
 //! the rule switches it off (`enabled: false`); `mesh.localityLbSetting` is taken to be
 //! at its default, enabled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::core::DynamicObject;
 use serde_json::Value;
 use stornx_core::{
-    ids::{NodeName, ZoneName},
+    ids::{Namespace, NodeName, ZoneName},
     model::{Distribution, ForeignRule, RouteTable, Rule},
 };
 
@@ -44,6 +44,15 @@ pub(crate) struct RuleRecord {
     pub(crate) share: Share,
 }
 
+/// What a rule says that we did not write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SaidByOthers<'a> {
+    host: &'a str,
+    foreign: Option<ForeignRule>,
+    partial: bool,
+    own_zone_first: bool,
+}
+
 /// What of a rule is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Share {
@@ -64,6 +73,33 @@ impl RuleRecord {
             Some(end) => host.ends_with(end),
             None => &*self.host == host,
         }
+    }
+
+    /// What others say in it that decides whether weights may stand, and how calls fall
+    /// without them. `None` where nothing is said: whatever we write, move or take away in a
+    /// rule leaves this as it is.
+    pub(crate) fn said_by_others(&self) -> Option<SaidByOthers<'_>> {
+        let foreign = match self.rule {
+            Rule::Foreign(foreign) => Some(foreign),
+            Rule::None | Rule::Ours(_) => None,
+        };
+        let created = matches!(self.share, Share::Rule | Share::Handed);
+        let silent = foreign.is_none() && !self.partial && !self.own_zone_first;
+        (!(created && silent)).then_some(SaidByOthers {
+            host: &self.host,
+            foreign,
+            partial: self.partial,
+            own_zone_first: self.own_zone_first,
+        })
+    }
+
+    /// Whether it may name a host of one of these namespaces.
+    pub(crate) fn concerns(&self, namespaces: &BTreeSet<Namespace>) -> bool {
+        let of = |namespace: &Namespace| format!(".{namespace}.svc.cluster.local");
+        namespaces.iter().any(|namespace| match self.host.strip_prefix('*') {
+            Some(end) => of(namespace).ends_with(end) || end.ends_with(&of(namespace)),
+            None => self.host.ends_with(&of(namespace)),
+        })
     }
 
     /// Whether it names more than one host.
@@ -96,7 +132,7 @@ pub(crate) fn record(object: &DynamicObject) -> Option<RuleRecord> {
         own_zone_first: outliers && enabled != Some(false),
         partial: spec.get("workloadSelector").is_some()
             || exported.is_some_and(|to| to.iter().all(|to| to != "*")),
-        share: share(object),
+        share: share(&object.metadata),
     })
 }
 
@@ -142,7 +178,7 @@ fn rule(
         return Rule::None;
     }
     match at(setting, &["distribute"]).and_then(|list| routes(list, regions)) {
-        Some(routes) if owners(object, DISTRIBUTE) == Owners::Ours => Rule::Ours(routes),
+        Some(routes) if owners(&object.metadata, DISTRIBUTE) == Owners::Ours => Rule::Ours(routes),
         _ => {
             regions.clear();
             Rule::Foreign(ForeignRule::Distribute)
@@ -163,9 +199,9 @@ enum Owners {
     Others,
 }
 
-fn owners(object: &DynamicObject, path: &[&str]) -> Owners {
+fn owners(meta: &ObjectMeta, path: &[&str]) -> Owners {
     let (mut ours, mut others) = (false, false);
-    for entry in object.metadata.managed_fields.iter().flatten() {
+    for entry in meta.managed_fields.iter().flatten() {
         let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
         if at(fields, path).is_some() {
             if is_ours(entry) { ours = true } else { others = true }
@@ -184,9 +220,10 @@ pub(crate) fn is_ours(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply")
 }
 
-fn share(object: &DynamicObject) -> Share {
-    match (owners(object, HOST), owners(object, DISTRIBUTE)) {
-        (Owners::Ours, Owners::Others) if is_shared(object) => Share::Handed,
+/// What of a rule is ours, by its metadata alone.
+pub(crate) fn share(meta: &ObjectMeta) -> Share {
+    match (owners(meta, HOST), owners(meta, DISTRIBUTE)) {
+        (Owners::Ours, Owners::Others) if is_shared(meta) => Share::Handed,
         (Owners::Ours, _) => Share::Rule,
         (_, Owners::Ours | Owners::Shared) => Share::Weights,
         _ => Share::None,
@@ -194,8 +231,8 @@ fn share(object: &DynamicObject) -> Share {
 }
 
 /// Whether others than we say something in the rule.
-pub(crate) fn is_shared(object: &DynamicObject) -> bool {
-    object.metadata.managed_fields.iter().flatten().any(|entry| {
+pub(crate) fn is_shared(meta: &ObjectMeta) -> bool {
+    meta.managed_fields.iter().flatten().any(|entry| {
         let fields = entry.fields_v1.as_ref();
         !is_ours(entry) && fields.is_some_and(|fields| at(Some(&fields.0), &["f:spec"]).is_some())
     })
@@ -351,6 +388,62 @@ mod tests {
         };
         assert!(own(Some(true), true) && own(None, true));
         assert!(!own(Some(false), true) && !own(Some(true), false));
+    }
+
+    #[test]
+    fn what_we_write_or_take_away_is_not_said_by_others() {
+        let policy = |setting: &Value| json!({ "loadBalancer": { "localityLbSetting": setting } });
+        let field = |name: &str, manager: &str, fields: Value| {
+            json!({ "manager": manager, "operation": name, "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": fields } })
+        };
+        let weights = json!({ "f:trafficPolicy": { "f:loadBalancer": {
+            "f:localityLbSetting": { "f:distribute": {} } } } });
+        let host = json!({ "f:host": {} });
+        let mut whole = weights.clone();
+        whole["f:host"] = json!({});
+        let rule = |setting: Option<Value>, fields: Vec<Value>| {
+            let mut object = object(json!({ "host": "cart" }), MANAGER);
+            if let Some(setting) = setting {
+                object.data["spec"]["trafficPolicy"] = policy(&setting);
+            }
+            object.metadata.managed_fields = serde_json::from_value(json!(fields)).unwrap();
+            record(&object).unwrap()
+        };
+        // Created, written, given back and kept for what others say: silent all the while.
+        let apply = |fields: &Value| field("Apply", MANAGER, fields.clone());
+        let theirs = |fields: Value| field("Update", "kubectl", fields);
+        let created = rule(Some(distribute()), vec![apply(&whole)]);
+        assert!(matches!(created.rule, Rule::Ours(_)));
+        assert_eq!(created.said_by_others(), None);
+        let handed = rule(None, vec![apply(&host), theirs(json!({ "f:exportTo": {} }))]);
+        assert_eq!((handed.share, handed.said_by_others()), (Share::Handed, None));
+        // Adopted, and given back: what its owner says is the same.
+        let owner = || theirs(json!({ "f:host": {} }));
+        let without = rule(None, vec![owner()]);
+        let with = rule(Some(distribute()), vec![owner(), apply(&weights)]);
+        assert!(without.said_by_others().is_some());
+        assert_eq!(without.said_by_others(), with.said_by_others());
+        // Somebody edits what we wrote.
+        let edited = rule(Some(distribute()), vec![apply(&host), theirs(weights)]);
+        assert_ne!(edited.said_by_others(), created.said_by_others());
+        assert!(edited.said_by_others().is_some());
+    }
+
+    #[test]
+    fn rules_concern_the_namespaces_of_their_hosts() {
+        let shop: BTreeSet<Namespace> = ["shop".parse().unwrap()].into();
+        let concerns =
+            |host: &str| record(&object(json!({ "host": host }), "helm")).unwrap().concerns(&shop);
+        for host in
+            ["cart", "cart.shop.svc.cluster.local", "*", "*.local", "*.shop.svc.cluster.local"]
+        {
+            assert!(concerns(host), "{host}");
+        }
+        for host in ["cart.other.svc.cluster.local", "*.other.svc.cluster.local", "*.com", "a.com"]
+        {
+            assert!(!concerns(host), "{host}");
+        }
     }
 
     #[test]

@@ -16,6 +16,10 @@ const ISTIO_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 const WAYPOINT_BOUND: &str = "istio.io/WaypointBound";
 const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 
+/// The Service, or the ServiceImport, that a slice belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const IMPORT_NAME: &str = "multicluster.kubernetes.io/service-name";
+
 /// The identity of an object.
 pub(crate) type Uid = Box<str>;
 
@@ -72,15 +76,41 @@ fn has_waypoint(service: &Service) -> bool {
 
 /// What is kept of an EndpointSlice: whether the endpoints that take requests have
 /// changed. What they are is known from the pods.
-pub(crate) fn endpoints(slice: &EndpointSlice) -> u64 {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SliceRecord {
+    /// A hash of the endpoints that take requests.
+    ready: u64,
+    /// The Service, `namespace/name`, where some endpoint of it is no pod of this cluster,
+    /// ready or not. Nothing is kept of all others, which are nearly all.
+    pub(crate) foreign_to: Option<Box<str>>,
+}
+
+/// An EndpointSlice.
+///
+/// istiod takes an endpoint for that of a pod when it refers to one, and passes over it while
+/// it does not know the pod; what refers to none it serves from no place at all, which no
+/// weights name. (Where such an address is that of a pod in the namespace, istiod takes the
+/// place of that pod: that is not looked at, the Service is left alone.) Slices for
+/// `ServiceImport`s it does not read.
+pub(crate) fn slice(slice: &EndpointSlice) -> SliceRecord {
     let mut hasher = DefaultHasher::new();
+    let mut foreign = false;
     for endpoint in &slice.endpoints {
         let ready = endpoint.conditions.as_ref().is_none_or(|c| c.ready != Some(false));
         if ready {
             (&endpoint.addresses, &endpoint.zone).hash(&mut hasher);
         }
+        let target = endpoint.target_ref.as_ref().and_then(|target| target.kind.as_deref());
+        foreign |= target != Some("Pod");
     }
-    hasher.finish()
+    SliceRecord { ready: hasher.finish(), foreign_to: service(slice).filter(|_| foreign) }
+}
+
+/// The Service that a slice belongs to, as istiod sees it.
+fn service(slice: &EndpointSlice) -> Option<Box<str>> {
+    let labels = slice.metadata.labels.as_ref()?;
+    let name = labels.get(SERVICE_NAME).filter(|_| !labels.contains_key(IMPORT_NAME))?;
+    Some(format!("{}/{name}", slice.metadata.namespace.as_deref()?).into())
 }
 
 #[cfg(test)]
@@ -136,15 +166,41 @@ mod tests {
 
     #[test]
     fn slices_change_with_what_is_ready() {
-        let slice = |ready: bool, zone: &str| -> u64 {
+        let read = |ready: bool, zone: &str| {
             let value = json!({ "metadata": {}, "addressType": "IPv4", "endpoints": [
                 { "addresses": ["10.0.0.1"], "conditions": { "ready": ready }, "zone": zone }
             ], "ports": [{ "port": 80 }] });
-            endpoints(&serde_json::from_value(value).unwrap())
+            slice(&serde_json::from_value(value).unwrap())
         };
-        assert_eq!(slice(true, "a"), slice(true, "a"));
-        assert_ne!(slice(true, "a"), slice(false, "a"));
-        assert_ne!(slice(true, "a"), slice(true, "b"));
-        assert_eq!(slice(false, "a"), slice(false, "b"));
+        assert_eq!(read(true, "a"), read(true, "a"));
+        assert_ne!(read(true, "a"), read(false, "a"));
+        assert_ne!(read(true, "a"), read(true, "b"));
+        assert_eq!(read(false, "a"), read(false, "b"));
+    }
+
+    #[test]
+    fn endpoints_that_refer_to_no_pod_are_foreign_to_their_service() {
+        let read = |labels: Value, target: Value, ready: bool| {
+            let value = json!({
+                "metadata": { "namespace": "shop", "name": "cart-1", "labels": labels },
+                "addressType": "IPv4", "ports": [{ "port": 80 }], "endpoints": [
+                    { "addresses": ["10.0.0.1"], "targetRef": { "kind": "Pod", "name": "cart-1" } },
+                    { "addresses": ["192.0.2.1"], "targetRef": target,
+                        "conditions": { "ready": ready } }
+                ]
+            });
+            slice(&serde_json::from_value(value).unwrap()).foreign_to
+        };
+        let cart = || json!({ SERVICE_NAME: "cart" });
+        let pod = json!({ "kind": "Pod", "name": "cart-2" });
+        assert_eq!(read(cart(), pod, true), None);
+        for ready in [true, false] {
+            assert_eq!(read(cart(), Value::Null, ready).as_deref(), Some("shop/cart"));
+        }
+        let node = json!({ "kind": "Node", "name": "n1" });
+        assert_eq!(read(cart(), node, true).as_deref(), Some("shop/cart"));
+        assert_eq!(read(Value::Null, Value::Null, true), None, "of no Service");
+        let import = json!({ SERVICE_NAME: "derived", IMPORT_NAME: "cart" });
+        assert_eq!(read(import, Value::Null, true), None);
     }
 }

@@ -50,6 +50,8 @@ struct Health {
     opened: u64,
     errors: u64,
     failing: Option<Failing>,
+    /// It may not be read, and is not needed.
+    excused: bool,
 }
 
 /// How all watches are doing.
@@ -90,7 +92,7 @@ impl Healths {
         let health = self.by_name.entry(name).or_default();
         health.lists += 1;
         health.listed = Some(Instant::now());
-        health.synced = true;
+        (health.synced, health.excused) = (true, false);
         self.sign(name);
     }
 
@@ -117,15 +119,24 @@ impl Healths {
         health.failing = Some(Failing { since, class, detail: detail.to_owned() });
     }
 
+    /// What may not be read is not waited for, until it can be. Where it was read before,
+    /// what it said is missed like that of any other.
+    pub(crate) fn excuse(&mut self, name: &'static str) {
+        let health = self.by_name.entry(name).or_default();
+        health.excused = !health.synced;
+    }
+
     /// Whether every first list is complete.
     pub(crate) fn synced(&self) -> bool {
-        !self.by_name.is_empty() && self.by_name.values().all(|health| health.synced)
+        !self.by_name.is_empty()
+            && self.by_name.values().all(|health| health.synced || health.excused)
     }
 
     /// The watches that must not be decided on, and why. What is known is as old as the
     /// failure, or as the last list if one was complete since.
     pub(crate) fn unfit(&self, limit: Duration) -> impl Iterator<Item = (&'static str, String)> {
-        self.by_name.iter().filter_map(move |(name, health)| match &health.failing {
+        let needed = self.by_name.iter().filter(|(_, health)| !health.excused);
+        needed.filter_map(move |(name, health)| match &health.failing {
             Some(failing) if !health.synced || failing.known_for(health) >= limit => {
                 let seconds = failing.since.elapsed().as_secs();
                 Some((*name, format!("failing for {seconds} s: {}", failing.detail)))

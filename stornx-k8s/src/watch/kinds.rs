@@ -16,7 +16,7 @@ use k8s_openapi::{
 use kube::core::{DynamicObject, PartialObjectMeta};
 use stornx_core::{
     ids::{Namespace, PodName, WorkloadKind, WorkloadRef},
-    model::{Node, PodPhase},
+    model::{Node, PodPhase, WorkloadPolicy},
     units::Span,
 };
 
@@ -29,7 +29,8 @@ use crate::map::{
     pod::{Owner, PodRecord},
     requests,
     rule::RuleRecord,
-    service::ServiceRecord,
+    selector::TextLabels,
+    service::{ServiceRecord, SliceRecord},
     workload::{ReplicaSetRecord, WorkloadRecord},
 };
 
@@ -48,8 +49,10 @@ pub(crate) struct Tables {
     pub(crate) scaled_objects: Table<Arc<str>, AutoscalerRecord>,
     pub(crate) budgets: Table<Arc<str>, BudgetRecord>,
     pub(crate) services: Table<Arc<str>, ServiceRecord>,
-    pub(crate) endpoints: Table<Arc<str>, u64>,
+    pub(crate) endpoints: Table<Arc<str>, SliceRecord>,
     pub(crate) rules: Table<Arc<str>, RuleRecord>,
+    /// Their labels.
+    pub(crate) machines: Table<Arc<str>, TextLabels>,
 }
 
 /// A kind that is watched.
@@ -64,6 +67,9 @@ pub(crate) trait Kind: Send + Sync + 'static {
     const NAME: &'static str;
     /// Its records say where there are places.
     const PLACES: bool = false;
+    /// Who may not read it decides without it: an installation from before it was read has no
+    /// right to.
+    const DISPENSABLE: bool = false;
 
     /// The key of an object; `None` when it cannot be one of ours.
     fn key(meta: &ObjectMeta) -> Option<Self::Key>;
@@ -80,8 +86,10 @@ pub(crate) trait Kind: Send + Sync + 'static {
     }
     /// Says what is worth saying once about a record that is new or has changed.
     fn notice(_key: &Self::Key, _before: Option<&Self::Record>, _now: &Self::Record) {}
-    /// Whether the change is worth an early cycle: nodes, and what is ready and where in
-    /// the managed namespaces. What comes and goes elsewhere waits for the schedule.
+    /// Whether the change is worth an early cycle: nodes, and in the managed namespaces what
+    /// is ready and where, Services, what owners ask for, and what others say in routing rules.
+    /// What comes and goes elsewhere waits for the schedule, and what we write ourselves
+    /// wakes nobody.
     fn wakes(
         _managed: &BTreeSet<Namespace>,
         _key: &Self::Key,
@@ -207,6 +215,14 @@ kind!(
         fn notice(key: &WorkloadRef, before: Option<&WorkloadRecord>, now: &WorkloadRecord) {
             notice_mistake(key, before, now);
         }
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &WorkloadRef,
+            before: Option<&WorkloadRecord>,
+            now: Option<&WorkloadRecord>,
+        ) -> bool {
+            asks_otherwise(managed, key, before, now)
+        }
     }
 );
 kind!(
@@ -221,6 +237,14 @@ kind!(
         }
         fn notice(key: &WorkloadRef, before: Option<&WorkloadRecord>, now: &WorkloadRecord) {
             notice_mistake(key, before, now);
+        }
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &WorkloadRef,
+            before: Option<&WorkloadRecord>,
+            now: Option<&WorkloadRecord>,
+        ) -> bool {
+            asks_otherwise(managed, key, before, now)
         }
     }
 );
@@ -257,20 +281,30 @@ kind!(
     Services, "services", Service,
     services: Arc<str> => ServiceRecord,
     by map::key,
-    map |service, _| map::service::record(service)
-);
-kind!(
-    /// EndpointSlices.
-    EndpointSlices, "endpointslices", EndpointSlice,
-    endpoints: Arc<str> => u64,
-    by map::key,
-    map |slice, _| Some(map::service::endpoints(slice)),
+    map |service, _| map::service::record(service),
     {
         fn wakes(
             managed: &BTreeSet<Namespace>,
             key: &Arc<str>,
-            before: Option<&u64>,
-            now: Option<&u64>,
+            before: Option<&ServiceRecord>,
+            now: Option<&ServiceRecord>,
+        ) -> bool {
+            is_managed(managed, key) && before != now
+        }
+    }
+);
+kind!(
+    /// EndpointSlices.
+    EndpointSlices, "endpointslices", EndpointSlice,
+    endpoints: Arc<str> => SliceRecord,
+    by map::key,
+    map |slice, _| Some(map::service::slice(slice)),
+    {
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &Arc<str>,
+            before: Option<&SliceRecord>,
+            now: Option<&SliceRecord>,
         ) -> bool {
             is_managed(managed, key) && before != now
         }
@@ -281,8 +315,53 @@ kind!(
     DestinationRules, "destinationrules", DynamicObject,
     rules: Arc<str> => RuleRecord,
     by map::key,
-    map |rule, _| map::rule::record(rule)
+    map |rule, _| map::rule::record(rule),
+    {
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            _key: &Arc<str>,
+            before: Option<&RuleRecord>,
+            now: Option<&RuleRecord>,
+        ) -> bool {
+            let concerns = |rule: &RuleRecord| rule.concerns(managed);
+            (before.is_some_and(concerns) || now.is_some_and(concerns))
+                && before.and_then(RuleRecord::said_by_others)
+                    != now.and_then(RuleRecord::said_by_others)
+        }
+    }
 );
+
+kind!(
+    /// WorkloadEntries of Istio.
+    WorkloadEntries, "workloadentries", DynamicObject,
+    machines: Arc<str> => TextLabels,
+    by map::key,
+    map |entry, _| map::machine::record(entry),
+    {
+        const DISPENSABLE: bool = true;
+        fn wakes(
+            managed: &BTreeSet<Namespace>,
+            key: &Arc<str>,
+            before: Option<&TextLabels>,
+            now: Option<&TextLabels>,
+        ) -> bool {
+            is_managed(managed, key) && before != now
+        }
+    }
+);
+
+/// Whether what the owner of a workload asks for has changed, or what selects its pods.
+fn asks_otherwise(
+    managed: &BTreeSet<Namespace>,
+    key: &WorkloadRef,
+    before: Option<&WorkloadRecord>,
+    now: Option<&WorkloadRecord>,
+) -> bool {
+    fn asked(record: &WorkloadRecord) -> (&WorkloadPolicy, &TextLabels) {
+        (&record.policy, &record.template.labels)
+    }
+    is_managed(managed, key.as_str()) && before.map(asked) != now.map(asked)
+}
 
 /// Whether something of this key, `namespace/name`, is in a managed namespace.
 fn is_managed(managed: &BTreeSet<Namespace>, key: &str) -> bool {

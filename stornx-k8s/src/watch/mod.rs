@@ -5,7 +5,7 @@
 //! received. Nothing is decided on watches that have not finished their first list or
 //! have been failing for longer than [`ClusterOptions::stale_after`].
 //!
-//! Watches of optional APIs (DestinationRules, ScaledObjects) begin when the API
+//! Watches of optional APIs (DestinationRules, WorkloadEntries, ScaledObjects) begin when the API
 //! appears and end, with everything that they saw, when it vanishes.
 
 mod follow;
@@ -14,7 +14,7 @@ pub(crate) mod kinds;
 pub(crate) mod table;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -37,13 +37,13 @@ use self::{
     health::Healths,
     kinds::{
         Budgets, Deployments, DestinationRules, EndpointSlices, Hpas, Kind, Nodes, Pods,
-        ReplicaSets, ScaledObjects, Services, StatefulSets, Tables,
+        ReplicaSets, ScaledObjects, Services, StatefulSets, Tables, WorkloadEntries,
     },
 };
 use crate::{
-    connect::{Capabilities, Connection, DESTINATION_RULES, KEDA, OptionalApi},
+    connect::{Capabilities, Connection, DESTINATION_RULES, KEDA, OptionalApi, WORKLOAD_ENTRIES},
     facts,
-    map::names::Names,
+    map::{names::Names, namespace_of, rule::Share},
     webhook::health::{Health, Stands},
 };
 
@@ -203,6 +203,12 @@ impl Shared {
         }
     }
 
+    /// Goes on without a kind that may not be read.
+    fn do_without<K: Kind>(&self) {
+        self.healths().excuse(K::NAME);
+        self.note_synced();
+    }
+
     fn forget<K: Kind>(&self) {
         K::table(&mut self.store().tables).clear();
         self.healths().forget(K::NAME);
@@ -218,6 +224,12 @@ impl Shared {
     /// What `look` makes of all records and the managed namespaces.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Tables, &BTreeSet<Namespace>) -> T) -> T {
         look(&self.store().tables, &self.managed)
+    }
+
+    /// Changes records as no event does.
+    #[cfg(test)]
+    pub(crate) fn write(&self, change: impl FnOnce(&mut Tables)) {
+        change(&mut self.store().tables);
     }
 
     /// What is known of the webhook.
@@ -312,8 +324,9 @@ impl Cluster {
         unfit.map(|(name, why)| format!("watch {name}: {why}")).collect()
     }
 
-    /// A count that rises with each change of which replicas of managed namespaces are
-    /// ready and where, and of nodes and their zones.
+    /// A count that rises with each change of nodes and their zones, and in managed
+    /// namespaces of which replicas are ready and where, of Services, of what owners ask for,
+    /// and of what others than StornX say in routing rules.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
@@ -338,6 +351,23 @@ impl Cluster {
         self.shared.health.steering()
     }
 
+    /// How many rules of namespaces that are not managed hold weights that StornX wrote, by
+    /// namespace: nobody follows them.
+    #[must_use]
+    pub fn weights_elsewhere(&self) -> BTreeMap<String, usize> {
+        self.shared.read(|tables, managed| {
+            let mut found = BTreeMap::new();
+            let ours = tables.rules.iter().filter(|(_, rule)| rule.share > Share::Handed);
+            for (key, _) in ours {
+                let namespace = namespace_of(key);
+                if !managed.iter().any(|one| one.as_str() == namespace) {
+                    *found.entry(namespace.to_owned()).or_default() += 1;
+                }
+            }
+            found
+        })
+    }
+
     /// How each watch is doing, by name.
     #[must_use]
     pub fn stats(&self) -> Vec<WatchStats> {
@@ -355,6 +385,7 @@ impl Cluster {
             Services::NAME => tables.services.len(),
             EndpointSlices::NAME => tables.endpoints.len(),
             DestinationRules::NAME => tables.rules.len(),
+            WorkloadEntries::NAME => tables.machines.len(),
             _ => 0,
         })
     }
@@ -424,6 +455,7 @@ impl Watches {
 #[derive(Default)]
 struct Optional {
     rules: Option<JoinSet<()>>,
+    machines: Option<JoinSet<()>>,
     scaled_objects: Option<JoinSet<()>>,
 }
 
@@ -433,6 +465,10 @@ impl Optional {
         if now.destination_rules && self.rules.is_none() {
             let task = watches.start_optional::<DestinationRules>(DESTINATION_RULES);
             self.rules = Some(task);
+        }
+        if now.workload_entries && self.machines.is_none() {
+            let task = watches.start_optional::<WorkloadEntries>(WORKLOAD_ENTRIES);
+            self.machines = Some(task);
         }
         if now.keda && self.scaled_objects.is_none() {
             self.scaled_objects = Some(watches.start_optional::<ScaledObjects>(KEDA));
@@ -444,6 +480,10 @@ impl Optional {
         if let Some(mut task) = self.rules.take_if(|_| !now.destination_rules) {
             task.shutdown().await;
             watches.shared.forget::<DestinationRules>();
+        }
+        if let Some(mut task) = self.machines.take_if(|_| !now.workload_entries) {
+            task.shutdown().await;
+            watches.shared.forget::<WorkloadEntries>();
         }
         if let Some(mut task) = self.scaled_objects.take_if(|_| !now.keda) {
             task.shutdown().await;

@@ -195,7 +195,7 @@ pub(crate) async fn give_back(
     let share = rule::record(&object).map_or(Share::None, |record| record.share);
     let spec = match share {
         Share::None | Share::Handed => return Ok(GivenBack::Nothing),
-        Share::Rule if !rule::is_shared(&object) => {
+        Share::Rule if !rule::is_shared(meta) => {
             if dry_run {
                 return Ok(GivenBack::Rule);
             }
@@ -225,7 +225,7 @@ pub(crate) fn rules(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &resource())
 }
 
-fn resource() -> ApiResource {
+pub(crate) fn resource() -> ApiResource {
     let api = DESTINATION_RULES;
     ApiResource {
         group: api.group.to_owned(),

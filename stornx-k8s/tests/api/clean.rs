@@ -12,7 +12,7 @@ use stornx_k8s::{CleanOptions, Connection, clean, clean_lease};
 
 use crate::{
     moves::AUTOSCALERS,
-    shop::{CONFIG_MAPS, LEASES, PODS, SLICES, WEBHOOKS, pod, shop},
+    shop::{CONFIG_MAPS, LEASES, NODES, PODS, RULES, SLICES, WEBHOOKS, pod, shop, weights},
     support::{Api, Fault},
     write::{COST, VICTIM, annotation},
 };
@@ -172,6 +172,38 @@ async fn what_fails_keeps_the_memory_and_nothing_else() {
     let (told, result) = run(&connection, &options, true).await;
     result.unwrap();
     assert_eq!(told, [ALL[0], ALL[2], ALL[4], ALL[5]], "the next run does the rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_that_are_left_elsewhere_are_named_and_keep_the_names_of_nodes() {
+    let (api, connection, options) = setup().await;
+    api.serve("networking.istio.io/v1", &["destinationrules"]);
+    let mut node = api.get(NODES, "n1").unwrap();
+    node["metadata"]["labels"]["topology.istio.io/subzone"] = json!("n1");
+    node["metadata"]["managedFields"] = json!([{
+        "manager": "stornx", "operation": "Apply", "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:metadata": { "f:labels": { "f:topology.istio.io/subzone": {} } } }
+    }]);
+    api.put(NODES, node);
+    api.put(RULES, weights("shop", "cart", "stornx"));
+    api.put(RULES, weights("before", "cart", "stornx"));
+    api.put(RULES, weights("theirs", "cart", "kubectl"));
+    for dry_run in [true, false] {
+        let options = CleanOptions { dry_run, ..options.clone() };
+        let (told, result) = run(&connection, &options, true).await;
+        let errors: Vec<String> = result.unwrap_err().iter().map(ToString::to_string).collect();
+        let [error] = errors.as_slice() else { panic!("{errors:?}") };
+        assert!(error.contains("before/cart") && error.contains("NAMESPACES"), "{error}");
+        assert!(!error.contains("theirs") && !error.contains("shop/cart"), "{error}");
+        assert!(told.iter().any(|one| one.contains("DestinationRule shop/cart")), "{told:?}");
+        assert!(!told.iter().any(|one| one.contains("Node")), "{told:?}");
+        assert!(api.get(CONFIG_MAPS, "stornx/stornx").is_some(), "what is left is remembered");
+    }
+    let namespaces = ["shop", "before"].map(|one| one.parse().unwrap()).into();
+    let options = CleanOptions { namespaces, ..options };
+    let (told, result) = run(&connection, &options, true).await;
+    result.unwrap();
+    assert!(told.iter().any(|one| one.contains("Node n1")), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

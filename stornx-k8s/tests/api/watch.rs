@@ -11,7 +11,10 @@ use stornx_core::{
 use stornx_k8s::{Cluster, ClusterOptions, Connection, WatchStats};
 
 use crate::{
-    shop::{DEPLOYMENTS, NODES, PODS, RULES, SLICES, deployment, node, pod, shop},
+    shop::{
+        DEPLOYMENTS, MACHINES, NODES, PODS, RULES, SERVICES, SLICES, deployment, node, pod, shop,
+        weights,
+    },
     support::{Api, Fault},
     until,
 };
@@ -151,6 +154,92 @@ async fn what_comes_and_goes_elsewhere_wakes_nobody() {
     api.put(SLICES, slice("10.0.0.1"));
     until("it is seen", async || count("endpointslices") == 2).await;
     assert_eq!(*changes.borrow(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_say_of_routes_wakes_and_what_we_write_does_not() {
+    let api = Api::new();
+    shop(&api);
+    api.serve("networking.istio.io/v1", &["destinationrules"]);
+    let (_connection, cluster) = started(&api).await;
+    let open = async || {
+        let all = [DEPLOYMENTS, RULES, SERVICES];
+        all.iter().all(|collection| api.watchers(collection) == 1)
+    };
+    until("the watches are open", open).await;
+    let changes = cluster.changes();
+    let mut count = *changes.borrow();
+    let rule = async || facts(&cluster).await.hosts[0].rule.clone();
+    let bare = |namespace: &str, manager: &str| {
+        let mut rule = weights(namespace, "cart", manager);
+        rule["spec"] = json!({ "host": "cart" });
+        rule["metadata"]["managedFields"].as_array_mut().unwrap().remove(0);
+        rule
+    };
+    // Their rule comes; we add weights, change them, and take them away again.
+    api.put(RULES, bare("shop", "stornx"));
+    until("their rule wakes", async || *changes.borrow() == count + 1).await;
+    count += 1;
+    api.put(RULES, weights("shop", "cart", "stornx"));
+    until("weights of ours", async || matches!(rule().await, Rule::Ours(_))).await;
+    let mut others = weights("shop", "cart", "stornx");
+    others["spec"]["trafficPolicy"]["loadBalancer"]["localityLbSetting"]["distribute"][0]["to"] =
+        json!({ "eu/a/*": 70, "eu/b/*": 30 });
+    let before = rule().await;
+    api.put(RULES, others);
+    until("other weights of ours", async || rule().await != before).await;
+    api.put(RULES, bare("shop", "stornx"));
+    until("no weights", async || rule().await == Rule::None).await;
+    assert_eq!(*changes.borrow(), count, "what we write wakes nobody");
+    // Somebody else sets them, in a rule of ours or of theirs; and elsewhere.
+    api.put(RULES, weights("shop", "cart", "kubectl"));
+    until("weights of theirs wake", async || *changes.borrow() == count + 1).await;
+    assert!(matches!(rule().await, Rule::Foreign(_)));
+    count += 1;
+    let rules = async |wanted: usize| stats(&cluster, "destinationrules").objects == wanted;
+    api.put(RULES, weights("other", "cart", "kubectl"));
+    until("a rule elsewhere is seen", async || rules(2).await).await;
+    assert_eq!(*changes.borrow(), count, "it is for hosts that are not managed");
+    api.remove(RULES, "shop/cart");
+    until("a rule that goes wakes", async || *changes.borrow() == count + 1).await;
+    count += 1;
+
+    let mut service = api.get(SERVICES, "shop/cart").unwrap();
+    service["metadata"]["labels"] = json!({ "team": "shop" });
+    api.put(SERVICES, service.clone());
+    service["spec"] = json!({ "clusterIP": "10.96.0.7" });
+    api.put(SERVICES, service);
+    until("a selector that goes wakes", async || *changes.borrow() == count + 1).await;
+    count += 1;
+    let mut asks = deployment("cart", 2);
+    asks["metadata"]["annotations"]["stornx.io/routing"] = json!("off");
+    api.put(DEPLOYMENTS, asks);
+    until("an owner who asks wakes", async || *changes.borrow() == count + 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_read_machines_decides_without_them() {
+    let api = Api::new();
+    shop(&api);
+    api.serve("networking.istio.io/v1", &["destinationrules", "workloadentries"]);
+    api.put(
+        MACHINES,
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
+            "metadata": { "namespace": "shop", "name": "machine" },
+            "spec": { "address": "192.0.2.7", "labels": { "app": "cart" } }
+        }),
+    );
+    api.fail("GET", "/workloadentries", [Fault::Status(403), Fault::Status(403)]);
+    let (_connection, cluster) = started(&api).await;
+    assert!(!facts(&cluster).await.hosts[0].foreign_endpoints);
+    let seen = async || facts(&cluster).await.hosts[0].foreign_endpoints;
+    until("the right is there, and so is the machine", seen).await;
+    // What was read and may not be read any more is missed: machines may have come.
+    until("the watch is open", async || api.watchers(MACHINES) == 1).await;
+    api.fail("GET", "/workloadentries", std::iter::repeat_n(Fault::Status(403), 100));
+    api.close(MACHINES);
+    until("it is not fit", async || cluster.observe().await.is_err()).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ pub(crate) const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 pub(crate) const EVENTS: &str = "/apis/events.k8s.io/v1/events";
 pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
 pub(crate) const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
+pub(crate) const MACHINES: &str = "/apis/networking.istio.io/v1/workloadentries";
 
 pub(crate) const WEBHOOKS: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
@@ -100,6 +101,26 @@ pub(crate) fn pod(deployment: &str, name: &str, node: &str) -> Value {
             "conditions": [condition("Initialized", 1), condition("PodScheduled", 0),
                 condition("ContainersReady", 7), condition("Ready", 7)]
         }
+    })
+}
+
+/// A rule over `cart` whose weights `manager` applied, and whose host is somebody else's.
+pub(crate) fn weights(namespace: &str, name: &str, manager: &str) -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": { "namespace": namespace, "name": name, "managedFields": [
+            { "manager": manager, "operation": "Apply", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": { "f:trafficPolicy": { "f:loadBalancer": {
+                    "f:localityLbSetting": { "f:distribute": {} } } } } } },
+            { "manager": "helm", "operation": "Update", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": { "f:host": {} } } }
+        ]},
+        "spec": { "host": "cart", "trafficPolicy": { "loadBalancer": { "localityLbSetting": {
+            "distribute": [
+                { "from": "eu/a/*", "to": { "eu/a/*": 60, "eu/b/*": 40 } },
+                { "from": "eu/b/*", "to": { "eu/a/*": 40, "eu/b/*": 60 } }
+            ]
+        }}}}
     })
 }
 

@@ -80,6 +80,7 @@ pub(crate) fn host(name: &str, backend: &str) -> Host {
         leftover: false,
         displaced: false,
         old_pod: None,
+        foreign_endpoints: false,
         ztunnel_only: false,
     }
 }

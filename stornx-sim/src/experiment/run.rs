@@ -305,7 +305,7 @@ fn classic_cycle(
     for action in classic::plan(&snapshot, &scenario.policy, scaled_at) {
         let done = pollster::block_on(world.apply(&action)).is_ok();
         if done && !matches!(action, Action::SetRoutes { .. }) {
-            scaled_at.insert(action.workload().clone(), snapshot.taken_at);
+            scaled_at.extend(action.workload().map(|id| (id.clone(), snapshot.taken_at)));
         }
         count(&mut record, action.kind(), done);
     }

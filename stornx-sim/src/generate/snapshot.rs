@@ -72,6 +72,7 @@ pub(super) fn assemble(
         leftover: false,
         displaced: false,
         old_pod: None,
+        foreign_endpoints: false,
         ztunnel_only: false,
     });
     let hosts = hosts.collect();

@@ -126,6 +126,7 @@ impl World {
             leftover: false,
             displaced: false,
             old_pod: None,
+            foreign_endpoints: false,
             ztunnel_only: false,
         }
     }

@@ -173,6 +173,7 @@ pub(super) fn fixture() -> Fixture {
         leftover: false,
         displaced: false,
         old_pod: None,
+        foreign_endpoints: false,
         ztunnel_only: false,
     }];
     let pods = workloads.iter().flat_map(|w| &w.pods);

@@ -63,7 +63,7 @@ fn reasons_speak_of_their_action() {
 fn every_id_exists() {
     for (_, valid) in valid_plans() {
         let forgets = matches!(valid.planned.plan.actions[0], Action::CloseMove { .. });
-        let name = valid.planned.plan.actions[0].workload().clone();
+        let name = valid.planned.plan.actions[0].workload().unwrap().clone();
         let mut gone = valid;
         gone.snapshot.workloads.retain(|w| w.id != name);
         let unknown = Violation::UnknownWorkload { workload: name };
@@ -246,7 +246,7 @@ fn autoscaler() -> Autoscaler {
 }
 
 fn touched(f: &mut Fixture) -> &mut crate::model::Workload {
-    let name = f.action().workload().name().to_owned();
+    let name = f.action().workload().unwrap().name().to_owned();
     f.workload(&name)
 }
 

@@ -27,7 +27,7 @@ fn counts_are_what_they_are_expected_to_be() {
         if !counts(&valid.planned.plan.actions[0]) {
             continue;
         }
-        let workload = valid.planned.plan.actions[0].workload().name().to_owned();
+        let workload = valid.planned.plan.actions[0].workload().unwrap().name().to_owned();
         caught(
             valid,
             |f| f.workload(&workload).desired += 1,

@@ -3,14 +3,18 @@
 
 use super::{
     caught,
-    fixture::{Fixture, cover, decay, first_write, improve, live, pod, rollout, table, undo, zone},
+    fixture::{
+        Fixture, cover, decay, first_write, fixture, id, improve, live, pod, rollout, table, undo,
+        zone,
+    },
     found, passes,
 };
 use crate::{
     check::Violation,
     memory::HostMemory,
-    model::{Facts, Rollout, Rule},
-    plan::Action,
+    model::{Facts, ForeignRule, Rollout, Rule},
+    plan::{Action, GiveBackCause},
+    report::{TidyWhy, Why},
     units::{MilliCpu, Percent, Rps, Span, Timestamp},
 };
 
@@ -46,8 +50,76 @@ fn callers_and_zones_are_all_named() {
 fn endpoints_are_where_their_nodes_are() {
     for valid in [first_write(), improve(), cover(), decay(), undo(), rollout()] {
         let elsewhere = |v: &Violation| matches!(v, Violation::EndpointElsewhere { .. });
-        caught(valid, |f| f.host().displaced = true, elsewhere);
+        caught(valid.clone(), |f| f.host().displaced = true, elsewhere);
+        let nowhere = |v: &Violation| matches!(v, Violation::EndpointWithoutPlace { .. });
+        caught(valid, |f| f.host().foreign_endpoints = true, nowhere);
     }
+}
+
+/// Weights of ours are given back: nothing stands behind the host any more.
+fn given_back() -> Fixture {
+    let mut fixture = fixture();
+    fixture.policy.namespaces = ["shop".parse().unwrap()].into();
+    fixture.host().backends.clear();
+    let (host, workload) = (fixture.host().name.clone(), None);
+    let action = Action::GiveBackRoutes { host, workload, cause: GiveBackCause::NoWorkload };
+    fixture.and(action, Why::TidyUp(TidyWhy::Routes))
+}
+
+fn cause(f: &mut Fixture, is: GiveBackCause) {
+    if let Action::GiveBackRoutes { cause, .. } = f.action() {
+        *cause = is;
+    }
+}
+
+#[test]
+fn without_a_workload_the_list_says_whether_a_host_is_ours() {
+    let foreign = |v: &Violation| matches!(v, Violation::NotOurs { .. });
+    caught(given_back(), |f| f.policy.namespaces.clear(), foreign);
+    let elsewhere = |f: &mut Fixture| f.policy.namespaces = ["other".parse().unwrap()].into();
+    caught(given_back(), elsewhere, foreign);
+    passes(given_back(), |f| {
+        f.host().rule = Rule::Foreign(ForeignRule::NotAService);
+        f.host().leftover = true;
+    });
+}
+
+#[test]
+fn only_what_may_not_stand_is_given_back() {
+    let stays = |v: &Violation| matches!(v, Violation::NotALeftover { .. });
+    caught(given_back(), |f| f.host().rule = Rule::None, stays);
+    caught(given_back(), |f| f.host().rule = Rule::Foreign(ForeignRule::Distribute), stays);
+    caught(given_back(), |f| f.host().backends = vec![id("cart")], stays);
+    for other in [GiveBackCause::OptedOut, GiveBackCause::SeveralWorkloads] {
+        caught(given_back(), |f| cause(f, other), stays);
+    }
+    for (is, flag) in [
+        (GiveBackCause::Displaced, (true, false)),
+        (GiveBackCause::ForeignEndpoints, (false, true)),
+    ] {
+        let mut valid = given_back();
+        cause(&mut valid, is);
+        (valid.host().displaced, valid.host().foreign_endpoints) = flag;
+        let clear = |f: &mut Fixture| {
+            (f.host().displaced, f.host().foreign_endpoints) = (false, false);
+        };
+        caught(valid.clone(), clear, stays);
+        // Of a workload that does not stand behind it.
+        caught(
+            valid,
+            |f| {
+                if let Action::GiveBackRoutes { workload, .. } = f.action() {
+                    *workload = Some(id("web"));
+                }
+            },
+            stays,
+        );
+    }
+    caught(
+        given_back(),
+        |f| f.snapshot.hosts.clear(),
+        |v| matches!(v, Violation::UnknownHost { .. }),
+    );
 }
 
 #[test]

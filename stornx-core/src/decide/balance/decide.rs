@@ -196,6 +196,9 @@ impl Room<'_> {
         if host.host.displaced {
             return Err(RouteReason::Displaced);
         }
+        if host.host.foreign_endpoints {
+            return Err(RouteReason::ForeignEndpoints);
+        }
         let bare = host.host.rule == Rule::None && !host.host.adoptable;
         if bare && !view.policy.balancer.create_rules {
             return Err(RouteReason::NoRule);
@@ -217,23 +220,27 @@ impl Room<'_> {
             RouteReason::OptedOut => GiveBackCause::OptedOut,
             RouteReason::Unnamed => GiveBackCause::Unnamed,
             RouteReason::OneZone | RouteReason::TooManyZones { .. } => GiveBackCause::Zones,
-            RouteReason::NotOneWorkload { .. } => GiveBackCause::SeveralWorkloads,
+            RouteReason::NotOneWorkload { backends: 0 } => GiveBackCause::NoWorkload,
+            RouteReason::NotOneWorkload { backends: 2.. } => GiveBackCause::SeveralWorkloads,
             RouteReason::Displaced => GiveBackCause::Displaced,
+            RouteReason::ForeignEndpoints => GiveBackCause::ForeignEndpoints,
             _ => return leave(reason),
         };
         let stands = host.leftover || matches!(host.rule, Rule::Ours(_));
         let monitored = &view.policy.namespaces;
-        let ours = monitored.is_empty() || monitored.contains(&host.name.namespace());
+        let listed = monitored.contains(&host.name.namespace());
         let mut backends = host.backends.iter().filter_map(|id| view.workload(id));
-        let Some(workload) = backends.next().filter(|_| stands && ours) else {
-            return leave(reason);
+        let workload = backends.next().map(|at| view.workloads[at.at()].workload);
+        let ours = match workload {
+            Some(workload) => workload.managed && (monitored.is_empty() || listed),
+            // No workload says that its namespace is managed: the list has to.
+            None => host.backends.is_empty() && listed,
         };
-        let facts = view.workloads[workload.at()].workload;
-        if !facts.managed {
+        if !(stands && ours) {
             return leave(reason);
         }
-        let action =
-            Action::GiveBackRoutes { host: host.name.clone(), workload: facts.id.clone(), cause };
+        let workload = workload.map(|workload| workload.id.clone());
+        let action = Action::GiveBackRoutes { host: host.name.clone(), workload, cause };
         let why = Why::TidyUp(TidyWhy::Routes);
         let report = ActionReport { expected: Expected::default(), why };
         let mut decision = leave(reason);

@@ -229,7 +229,8 @@ impl Cycle<'_> {
     }
 
     fn note_done(&self, memory: &mut Memory, at: usize, action: &Action) {
-        let remembered = memory.workloads.entry(action.workload().clone()).or_default();
+        let Some(workload) = action.workload() else { return };
+        let remembered = memory.workloads.entry(workload.clone()).or_default();
         match action {
             Action::AddReplicas { workload, nodes, .. } => {
                 remembered.scaled_at = Some(self.now);

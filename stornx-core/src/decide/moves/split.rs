@@ -47,6 +47,7 @@ impl Router {
             && !settings.no_routing
             && host.workload == Some(workload)
             && !host.host.displaced
+            && !host.host.foreign_endpoints
             && !view.unread(at);
         match (&host.host.rule, host.host.default_split) {
             (Rule::None | Rule::Ours(_), _) if may_write => Self::Ours,

@@ -109,6 +109,7 @@ impl World {
             leftover: false,
             displaced: false,
             old_pod: None,
+            foreign_endpoints: false,
             ztunnel_only: false,
         });
         self.snapshot.workloads.last_mut().unwrap()

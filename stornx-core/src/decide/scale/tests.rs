@@ -36,7 +36,7 @@ fn reason(world: &World, name: &str) -> ScaleReason {
 /// By how much the count of a workload changes, and what asked for it.
 fn change(world: &World, name: &str) -> Option<(i64, Trigger)> {
     let proposals = scaled(world).proposals;
-    let proposal = proposals.into_iter().find(|p| *p.action.workload() == id(name))?;
+    let proposal = proposals.into_iter().find(|p| p.action.workload() == Some(&id(name)))?;
     let Why::Scale(why) = proposal.report.why else { panic!("not a scale action") };
     let by = match &proposal.action {
         Action::AddReplicas { nodes, observed, .. } => {
@@ -368,7 +368,7 @@ fn the_budget_goes_to_the_most_urgent() {
         let mut world = world.clone();
         world.policy.scaler.max_actions = allowed;
         let proposals = scaled(&world).proposals;
-        proposals.iter().map(|p| p.action.workload().name().to_owned()).collect()
+        proposals.iter().map(|p| p.action.workload().unwrap().name().to_owned()).collect()
     };
     let order = ["few", "hotter", "hot", "slow", "idler", "idle"];
     for allowed in 0..=6 {

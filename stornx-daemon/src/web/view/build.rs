@@ -139,6 +139,12 @@ fn verification(report: &HostReport) -> Vec<Reason> {
     std::iter::once(following).chain(effect).collect()
 }
 
+/// What an action is about: its workload, or the host where there is none.
+fn subject(action: &Action) -> String {
+    let host = || action.host().map(ToString::to_string).unwrap_or_default();
+    action.workload().map_or_else(host, ToString::to_string)
+}
+
 /// What a cycle decided, in the order of its plan.
 pub(crate) fn decisions(outcome: &CycleOutcome) -> Vec<Decision> {
     let Some(Planned { plan, report }) = &outcome.planned else { return Vec::new() };
@@ -148,7 +154,7 @@ pub(crate) fn decisions(outcome: &CycleOutcome) -> Vec<Decision> {
             at: outcome.at,
             times: 1,
             kind: action.kind().name().to_owned(),
-            service: action.workload().to_string(),
+            service: subject(action),
             host: match action {
                 Action::SetRoutes { host, .. } | Action::GiveBackRoutes { host, .. } => {
                     Some(host.to_string())

@@ -107,6 +107,7 @@ const fn route(reason: &RouteReason) -> Wait {
         | RouteReason::Foreign(_)
         | RouteReason::Unnamed
         | RouteReason::Displaced
+        | RouteReason::ForeignEndpoints
         | RouteReason::TooManyZones { .. } => Some((WaitsFor::Guard, None)),
         _ => None,
     }

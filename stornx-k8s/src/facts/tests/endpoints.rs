@@ -60,6 +60,51 @@ fn a_pod_that_is_said_to_be_elsewhere_displaces_the_hosts_that_it_is_behind() {
     assert_eq!(displaced(&world), [false, false], "selectors end at their namespace");
 }
 
+/// Which hosts have an endpoint that is no pod of this cluster.
+fn foreign(world: &World) -> Vec<bool> {
+    world.facts().hosts.iter().map(|host| host.foreign_endpoints).collect()
+}
+
+#[test]
+fn endpoints_that_are_no_pods_of_this_cluster_are_seen() {
+    let slice = |namespace: &str, name: &str, target: Value| {
+        json!({
+            "metadata": { "namespace": namespace, "name": name,
+                "labels": { "kubernetes.io/service-name": "cart" } },
+            "addressType": "IPv4", "ports": [{ "port": 80 }],
+            "endpoints": [{ "addresses": ["192.0.2.7"], "targetRef": target }]
+        })
+    };
+    let mut world = shop();
+    let pod = json!({ "kind": "Pod", "namespace": "shop", "name": "cart-1" });
+    world.apply::<EndpointSlices>(slice("shop", "cart-1", pod));
+    world.apply::<EndpointSlices>(slice("elsewhere", "cart-2", Value::Null));
+    assert_eq!(foreign(&world), [false, false]);
+    world.apply::<EndpointSlices>(slice("shop", "cart-2", Value::Null));
+    assert_eq!(foreign(&world), [true, false]);
+    let gone = "shop/cart-2".into();
+    world.0.write(|tables| drop(EndpointSlices::table(tables).remove(&gone)));
+    assert_eq!(foreign(&world), [false, false]);
+}
+
+#[test]
+fn machines_outside_the_cluster_are_endpoints_of_what_selects_them() {
+    let entry = |namespace: &str, app: &str| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
+            "metadata": { "namespace": namespace, "name": "machine" },
+            "spec": { "address": "192.0.2.7", "labels": { "app": app } }
+        })
+    };
+    let mut world = shop();
+    world.apply::<WorkloadEntries>(entry("elsewhere", "cart"));
+    assert_eq!(foreign(&world), [false, false]);
+    world.apply::<WorkloadEntries>(entry("shop", "cart"));
+    assert_eq!(foreign(&world), [true, false]);
+    world.apply::<WorkloadEntries>(entry("shop", "other"));
+    assert_eq!(foreign(&world), [false, true]);
+}
+
 /// A replica of `cart` whose traffic goes through ztunnel.
 fn ambient(name: &str, node: &str) -> Value {
     let mut pod = World::pod_object(name, node, "ReplicaSet", "cart-new");

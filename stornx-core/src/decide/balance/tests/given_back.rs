@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{uneven, world::World};
+use super::{
+    uneven,
+    world::{World, namespace},
+};
 use crate::{
     check::check,
     decide::balance,
@@ -16,6 +19,7 @@ use crate::{
 /// that the checker agrees.
 fn given_back(change: impl FnOnce(&mut World)) -> Option<GiveBackCause> {
     let mut world = uneven(3, 0.3, 60);
+    world.policy.namespaces = [namespace()].into();
     world.settle();
     change(&mut world);
     let snapshot = world.snapshot();
@@ -43,7 +47,10 @@ fn given_back(change: impl FnOnce(&mut World)) -> Option<GiveBackCause> {
 
 #[test]
 fn weights_that_may_not_stand_any_more_are_given_back() {
-    use GiveBackCause::{Displaced, Foreign, OptedOut, SeveralWorkloads, Unnamed, Zones};
+    use GiveBackCause::{
+        Displaced, Foreign, ForeignEndpoints, NoWorkload, OptedOut, SeveralWorkloads, Unnamed,
+        Zones,
+    };
     let foreign = |rule, leftover| {
         given_back(|world| (world.rule, world.leftover) = (Rule::Foreign(rule), leftover))
     };
@@ -54,7 +61,14 @@ fn weights_that_may_not_stand_any_more_are_given_back() {
     assert_eq!(given_back(|world| world.mesh = Mesh::Unnamed), Some(Unnamed));
     assert_eq!(given_back(|world| world.zones = 1), Some(Zones));
     assert_eq!(given_back(|world| world.shared = true), Some(SeveralWorkloads));
+    assert_eq!(given_back(|world| world.alone = true), Some(NoWorkload));
+    let bare_and_left = |world: &mut World| {
+        (world.alone, world.leftover) = (true, true);
+        world.rule = Rule::Foreign(ForeignRule::NotAService);
+    };
+    assert_eq!(given_back(bare_and_left), Some(NoWorkload));
     assert_eq!(given_back(|world| world.displaced = true), Some(Displaced));
+    assert_eq!(given_back(|world| world.foreign_endpoints = true), Some(ForeignEndpoints));
 }
 
 #[test]
@@ -70,6 +84,18 @@ fn nothing_is_given_back_that_is_followed_or_not_ours() {
     assert_eq!(given_back(|world| world.mesh = Mesh::Absent), None);
     let bare = |world: &mut World| (world.rule, world.owner.opted_out) = (Rule::None, true);
     assert_eq!(given_back(bare), None);
+    let bare = |world: &mut World| (world.rule, world.alone) = (Rule::None, true);
+    assert_eq!(given_back(bare), None);
+    // Without a workload only the list says that the namespace is managed.
+    let elsewhere = |world: &mut World| {
+        (world.alone, world.policy.namespaces) = (true, ["other".parse().unwrap()].into());
+    };
+    assert_eq!(given_back(elsewhere), None);
+    let nowhere = |world: &mut World| {
+        world.alone = true;
+        world.policy.namespaces.clear();
+    };
+    assert_eq!(given_back(nowhere), None);
     let bare = |world: &mut World| (world.rule, world.displaced) = (Rule::None, true);
     assert_eq!(given_back(bare), None);
 }

@@ -71,12 +71,16 @@ pub(super) struct World {
     pub(super) leftover: bool,
     /// Whether a label puts a pod elsewhere than its node.
     pub(super) displaced: bool,
+    /// Whether an endpoint is no pod of this cluster.
+    pub(super) foreign_endpoints: bool,
     /// Whether the pods behind it are in ambient mode and no waypoint is before them.
     pub(super) ztunnel_only: bool,
     /// Whether its caller has a proxy of its own.
     pub(super) proxied: bool,
     /// Whether a second workload stands behind the host.
     pub(super) shared: bool,
+    /// Whether no workload stands behind the host.
+    pub(super) alone: bool,
     /// Nodes of each zone, each a subzone where there are several; replicas are dealt out to
     /// them one by one.
     pub(super) divided: u32,
@@ -122,9 +126,11 @@ impl World {
             lag: Span::ZERO,
             leftover: false,
             displaced: false,
+            foreign_endpoints: false,
             ztunnel_only: false,
             proxied: false,
             shared: false,
+            alone: false,
             divided: 1,
             other: None,
         }
@@ -279,7 +285,9 @@ impl World {
             workloads: vec![caller, callee],
             hosts: vec![Host {
                 name: host_name(),
-                backends: std::iter::once(callee_id.clone())
+                backends: (!self.alone)
+                    .then(|| callee_id.clone())
+                    .into_iter()
                     .chain(self.shared.then(|| caller_id.clone()))
                     .collect(),
                 rule: self.rule.clone(),
@@ -288,6 +296,7 @@ impl World {
                 leftover: self.leftover,
                 displaced: self.displaced,
                 old_pod: None,
+                foreign_endpoints: self.foreign_endpoints,
                 ztunnel_only: self.ztunnel_only,
             }],
             mesh: self.mesh,
@@ -480,7 +489,7 @@ pub(super) fn host_name() -> HostName {
     HostName::of_service(&namespace(), "svc").unwrap()
 }
 
-fn namespace() -> Namespace {
+pub(super) fn namespace() -> Namespace {
     Namespace::new("shop").unwrap()
 }
 

@@ -122,7 +122,7 @@ impl Toy {
     fn carry_out(&mut self, action: &Action) {
         let now = self.now;
         let Some(workload) =
-            self.world.snapshot.workloads.iter_mut().find(|w| w.id == *action.workload())
+            self.world.snapshot.workloads.iter_mut().find(|w| Some(&w.id) == action.workload())
         else {
             return;
         };

@@ -80,7 +80,7 @@ fn ready_by_zone(world: &World, workload: &Workload) -> Vec<u32> {
 /// replicas and changed by a factor.
 fn after(world: &World, action: &Action, noise: f64) -> World {
     let mut next = world.clone();
-    let name = action.workload().name().to_owned();
+    let name = action.workload().unwrap().name().to_owned();
     let workload = next.of(&name);
     match action {
         Action::AddReplicas { nodes, .. } => {
@@ -120,7 +120,7 @@ fn no_action_breaks_a_floor() {
         let policy = &world.policy;
         assert!(scaled.proposals.len() <= policy.scaler.max_actions as usize, "case {case}");
         for proposal in &scaled.proposals {
-            let name = proposal.action.workload().name();
+            let name = proposal.action.workload().unwrap().name();
             let workload = world.snapshot.workloads.iter().find(|w| w.id == id(name)).unwrap();
             assert!(!workload.policy.opted_out, "case {case}");
             let next = after(&world, &proposal.action, 1.0);
@@ -177,7 +177,7 @@ fn nothing_flaps() {
                 downs += 1
             }
             let next = after(&world, &proposal.action, noise);
-            let name = proposal.action.workload().name();
+            let name = proposal.action.workload().unwrap().name();
             let below_minimum = matches!(
                 &proposal.report.why,
                 Why::Scale(why) if why.trigger == Trigger::BelowMinimum

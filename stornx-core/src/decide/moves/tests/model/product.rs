@@ -62,7 +62,7 @@ fn number(name: &PodName) -> u8 {
 }
 
 fn load_of(action: &Action) -> usize {
-    action.workload().name().trim_start_matches('w').parse().unwrap()
+    action.workload().unwrap().name().trim_start_matches('w').parse().unwrap()
 }
 
 /// What a stored memory says, as far as the world asks.

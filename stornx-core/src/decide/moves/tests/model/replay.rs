@@ -170,7 +170,7 @@ fn begin(
     for (load, _) in wishes.iter().enumerate().filter(|(_, wishes)| **wishes) {
         let workload = id(&load_name(load));
         let Some(at) = view.workload(&workload) else { continue };
-        let busy = planned.plan.actions.iter().any(|action| *action.workload() == workload);
+        let busy = planned.plan.actions.iter().any(|action| action.workload() == Some(&workload));
         // The last of the gates: there is no traffic in this world.
         let open = matches!(
             gates::may_move(&view, &safety, memory, room.ledger, at),
@@ -196,7 +196,7 @@ fn begin(
         room.propose(Beginning { at, pod, from, to, expected, why }, &mut moved);
     }
     for proposal in moved.proposals {
-        let workload = proposal.action.workload().clone();
+        let workload = proposal.action.workload().unwrap().clone();
         if let Some(report) = planned.report.workloads.get_mut(&workload) {
             report.moves = MoveReason::Started;
         }
