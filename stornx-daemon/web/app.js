@@ -12,8 +12,13 @@ let state = null;
 let wanted = false;
 let fetching = false;
 
-async function get(path) {
+// When many ask at one time, some are told to come again.
+async function get(path, times = 5) {
   const answer = await fetch(path, { cache: 'no-store' });
+  if (answer.status === 503 && times > 1) {
+    await new Promise((done) => setTimeout(done, 1000 * Number(answer.headers.get('retry-after') ?? 2)));
+    return get(path, times - 1);
+  }
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::web::{
-    self, Board, Page,
+    self, Board, Limits, Page,
     view::{Banner, HistoryPlace, Stage},
 };
 
@@ -46,10 +46,11 @@ impl LocalPage {
         let address = format!("http://{}/", listener.local_addr()?);
         let board = Board::start(price, KEEP, None);
         let banner = Arc::new(move || banner.clone());
-        let page = Page::new(board.clone(), banner, CancellationToken::new());
+        let (limits, stop) = (Limits::default(), CancellationToken::new());
+        let page = Page::new(board.clone(), banner, stop.clone(), limits);
         thread::spawn(move || {
             let routes = web::guarded(web::routes(page));
-            runtime.block_on(async { axum::serve(listener, routes).await })
+            runtime.block_on(web::serve(listener, routes, limits, stop));
         });
         Ok(Self { board, address })
     }

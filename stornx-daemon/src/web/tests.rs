@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{
-    Board, Page, api, guarded,
+    Board, Limits, Page, api, guarded,
     history::Points,
     routes,
     view::{Banner, Edges, HistoryPlace, Stage, State},
@@ -65,7 +65,8 @@ fn banner() -> Banner {
 
 fn served() -> (Arc<Board>, Router) {
     let board = Board::start(PricePolicy::default(), Span::from_seconds(3600), None);
-    let page = Page::new(board.clone(), Arc::new(banner), CancellationToken::new());
+    let page =
+        Page::new(board.clone(), Arc::new(banner), CancellationToken::new(), Limits::default());
     (board, guarded(routes(page)))
 }
 
@@ -255,6 +256,23 @@ async fn readers_of_events_are_told_the_newest_and_are_few() {
     assert_eq!(readers.len(), 63);
     readers.pop();
     assert_eq!(ask().await.unwrap().status(), StatusCode::OK, "a seat that is left is free");
+}
+
+#[tokio::test]
+async fn everybody_is_given_the_same_text_and_no_copy() {
+    let (board, routes) = served();
+    board.show_all(Arc::new(cycle(true)));
+    shown(&board, 1).await;
+    let held = board.documents().borrow().json.clone();
+    for _ in 0..2 {
+        let request = Request::get("/api/v1/state").body(Body::empty()).unwrap();
+        let answer = routes.clone().oneshot(request).await.unwrap();
+        let length = answer.headers()["content-length"].to_str().unwrap().parse::<usize>();
+        let parts: Vec<_> = answer.into_body().into_data_stream().collect().await;
+        let parts: Vec<_> = parts.into_iter().map(Result::unwrap).collect();
+        assert!(parts.iter().any(|part| part.as_ptr() == held.as_ptr()));
+        assert_eq!(length, Ok(parts.iter().map(|part| part.len()).sum()));
+    }
 }
 
 /// One row for each field.
