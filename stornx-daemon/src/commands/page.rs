@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::web::{
     self, Board, Limits, Page,
-    view::{Banner, HistoryPlace, Stage},
+    view::{Banner, HistoryPlace, Source, Stage},
 };
 
 /// Longer than any scenario.
@@ -67,9 +67,15 @@ impl LocalPage {
 }
 
 /// A banner of something that is no live cluster.
-pub(super) fn banner(scenario: Option<&str>, dry_run: bool, namespaces: Vec<String>) -> Banner {
+pub(super) fn banner(
+    source: Source,
+    scenario: Option<&str>,
+    dry_run: bool,
+    namespaces: Vec<String>,
+) -> Banner {
     Banner {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        source,
         stage: Stage::Running,
         dry_run,
         leader: None,
@@ -78,6 +84,7 @@ pub(super) fn banner(scenario: Option<&str>, dry_run: bool, namespaces: Vec<Stri
         namespaces,
         not_ready: Vec::new(),
         next_cycle: None,
+        overdue_since: None,
         history: HistoryPlace::Memory,
     }
 }

@@ -24,16 +24,16 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use stornx_core::engine::CycleOutcome;
+use stornx_core::{engine::CycleOutcome, ports::Clock as _};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Live, metrics::Metrics, pace};
+use super::{Live, clock::SystemClock, metrics::Metrics, pace};
 use crate::{
     config::Settings,
     web::{
         self, BannerOf, Board, Large, Limits, Page, Seat,
-        view::{Banner, Stage},
+        view::{Banner, Source, Stage},
     },
 };
 
@@ -113,9 +113,12 @@ pub(crate) fn banner_of(shop: &Shop, settings: &Settings, board: &Arc<Board>) ->
     let namespaces: Vec<_> = settings.policy.namespaces.iter().map(ToString::to_string).collect();
     Arc::new(move || {
         let stage = shop.shown.borrow().stage;
-        let live = shop.live.get();
+        let (live, now) = (shop.live.get(), SystemClock.now());
+        let last = shop.shown.borrow().last.as_ref().map(|last| last.outcome.at);
+        let running = stage == Stage::Running;
         Banner {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            source: Source::Cluster,
             stage,
             dry_run: shop.dry_run,
             leader: live.and_then(Live::holder),
@@ -123,7 +126,10 @@ pub(crate) fn banner_of(shop: &Shop, settings: &Settings, board: &Arc<Board>) ->
             scenario: None,
             namespaces: namespaces.clone(),
             not_ready: if stage == Stage::Syncing { not_ready(&shop) } else { Vec::new() },
-            next_cycle: (stage == Stage::Running).then(|| pace::due(&schedule)).flatten(),
+            next_cycle: running.then(|| pace::due_after(&schedule, now)).flatten(),
+            overdue_since: last
+                .filter(|_| running)
+                .and_then(|last| pace::overdue(&schedule, last, now)),
             history: board.history_place(),
         }
     })

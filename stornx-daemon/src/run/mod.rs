@@ -52,7 +52,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::journal::result_name;
+pub(crate) use self::{clock::SystemClock, journal::result_name};
 use self::{
     http::{Last, Shop, Shown},
     metrics::Metrics,

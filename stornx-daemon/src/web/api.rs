@@ -16,7 +16,7 @@ use axum::{
 use futures::stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stornx_core::units::Timestamp;
+use stornx_core::{ports::Clock as _, units::Timestamp};
 
 use super::{
     Page, events,
@@ -24,6 +24,7 @@ use super::{
     history::Points,
     view::{self, Banner},
 };
+use crate::run::SystemClock;
 
 /// What was asked wrongly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,7 +64,7 @@ pub(crate) struct Documents {
     state: view::State,
     /// `/api/v1/history?since=MS`: one point for each cycle, thinned out as it ages.
     history: Points,
-    /// `/api/v1/edges?search=TEXT`: the edges of services whose names contain a text, also of
+    /// `/api/v1/edges?search=TEXT`: services whose names contain a text and their edges, also
     /// those that a state leaves out.
     edges: view::Edges,
     /// `/api/v1/events`, event `cycle`: there is a new document.
@@ -114,7 +115,10 @@ pub(super) async fn state(State(page): State<Page>, uri: Uri) -> Response {
     match serde_json::to_string(&(page.banner)()) {
         // The larger part is text already, and everybody is given the same.
         Ok(banner) => {
-            let head = format!("{{\"banner\":{banner},\"latest\":");
+            let head = format!(
+                "{{\"now\":{},\"banner\":{banner},\"latest\":",
+                SystemClock.now().as_millis()
+            );
             let length = head.len() + latest.len() + 1;
             let parts = [Bytes::from(head), seat.hold(latest), Bytes::from_static(b"}")];
             let body = Body::from_stream(stream::iter(parts.map(Ok::<_, Infallible>)));

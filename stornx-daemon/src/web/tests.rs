@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use stornx_core::{
     engine::CycleOutcome,
+    model::Facts,
     policy::PricePolicy,
     ports::PortError,
     units::{Span, Timestamp},
@@ -23,7 +24,7 @@ use super::{
     Board, Limits, Page, api, guarded,
     history::Points,
     routes,
-    view::{Banner, Edges, HistoryPlace, Stage, State},
+    view::{Banner, Edges, HistoryPlace, Source, Stage, State},
 };
 
 /// A recorded snapshot and its plan, carried out or not.
@@ -51,6 +52,7 @@ fn cycle(done: bool) -> CycleOutcome {
 fn banner() -> Banner {
     Banner {
         version: "1".to_owned(),
+        source: Source::Cluster,
         stage: Stage::Running,
         dry_run: true,
         leader: None,
@@ -59,6 +61,7 @@ fn banner() -> Banner {
         namespaces: vec!["boutique".to_owned()],
         not_ready: Vec::new(),
         next_cycle: None,
+        overdue_since: None,
         history: HistoryPlace::Memory,
     }
 }
@@ -231,7 +234,10 @@ async fn readers_of_events_are_told_the_newest_and_are_few() {
         String::from_utf8(chunk.to_vec()).unwrap()
     };
     let first = next().await;
-    assert!(first.contains("event: cycle") && first.contains("data: {\"id\":0}"), "{first}");
+    assert!(
+        first.contains("event: cycle") && first.contains("data: {\"id\":0,\"now\":"),
+        "{first}"
+    );
     assert!(first.contains("retry: ") && first.contains("id: 0"), "{first}");
     let second = next().await;
     assert!(second.contains("event: banner") && second.contains("dryRun"), "{second}");
@@ -241,7 +247,7 @@ async fn readers_of_events_are_told_the_newest_and_are_few() {
     }
     shown(&board, 5).await;
     let last = next().await;
-    assert!(last.contains("data: {\"id\":5}"), "{last}");
+    assert!(last.contains("data: {\"id\":5,"), "{last}");
 
     let mut readers = Vec::new();
     loop {
@@ -272,6 +278,33 @@ async fn everybody_is_given_the_same_text_and_no_copy() {
         let parts: Vec<_> = parts.into_iter().map(Result::unwrap).collect();
         assert!(parts.iter().any(|part| part.as_ptr() == held.as_ptr()));
         assert_eq!(length, Ok(parts.iter().map(|part| part.len()).sum()));
+    }
+}
+
+#[tokio::test]
+async fn sums_over_zones_are_of_all_edges_and_every_service_is_found() {
+    let (board, routes) = served();
+    let mut outcome = cycle(true);
+    let snapshot = outcome.snapshot.as_mut().unwrap();
+    let Facts::Fresh { value, .. } = &mut snapshot.traffic else { panic!("it is fresh") };
+    let edges = value.edges.len();
+    value.edges = (0..100).flat_map(|_| value.edges.clone()).collect();
+    board.show_all(Arc::new(outcome));
+    shown(&board, 1).await;
+    let (_, _, text) = get(&routes, "/api/v1/state").await;
+    let state: State = serde_json::from_str(&text).unwrap();
+    assert!(state.now.as_millis() > 1_700_000_000_000);
+    let cycle = state.latest.cycle.unwrap();
+    assert_eq!(cycle.edges.len() + cycle.left_out.edges, 100 * edges);
+    assert_eq!((cycle.edges.len(), cycle.left_out.flows), (600, 0));
+    let sum: f64 = cycle.flows.iter().map(|flow| flow.requests).sum();
+    let all = cycle.summary.requests.unwrap();
+    assert!((sum - all).abs() < 1e-3 * all, "{sum} of {all}");
+    for service in &cycle.services {
+        let (_, _, text) = get(&routes, &format!("/api/v1/edges?search={}", service.id)).await;
+        let found: Edges = serde_json::from_str(&text).unwrap();
+        assert_eq!(found.services.first().map(|it| &it.id), Some(&service.id));
+        assert_eq!(found.services_left_out, 0);
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::web::view::HistoryPlace;
+use crate::web::view::{HistoryPlace, Source};
 
 const SOON: Duration = Duration::from_secs(20);
 /// More than the system takes over for one connection.
@@ -63,6 +63,7 @@ async fn port(limits: Limits) -> Port {
         Shop { shown, metrics: Arc::new(Metrics::new()), live: Arc::default(), dry_run: true };
     let banner = Banner {
         version: "1".to_owned(),
+        source: Source::Cluster,
         stage: Stage::Running,
         dry_run: true,
         leader: None,
@@ -71,6 +72,7 @@ async fn port(limits: Limits) -> Port {
         namespaces: Vec::new(),
         not_ready: Vec::new(),
         next_cycle: None,
+        overdue_since: None,
         history: HistoryPlace::Memory,
     };
     let stop = CancellationToken::new();
