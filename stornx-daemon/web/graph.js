@@ -128,7 +128,7 @@ function picture(cycle, edges) {
   const lane = new Map(at.lanes.map((one) => [one.zone.name, one]));
   const parts = { lanes: [], lines: [], nodes: [], labels: [] };
   for (const { zone, y, height } of at.lanes) {
-    const facts = [plural(zone.replicas, 'replica'), zone.requests === null ? null : `${rate(zone.requests)} answered here`, stays(cycle, zone.name)];
+    const facts = [plural(zone.replicas, 'replica'), zone.requests === null ? null : `${rate(zone.requests)} answered here`, zone.stays === null ? null : `${percent(zone.stays)} of its calls stay`];
     parts.lanes.push(
       s('rect', { class: 'lane', x: 0.5, y: y + 0.5, width: at.width - 1, height: height - 1, rx: 8 }),
       s('text', { class: 'lane-name', x: 14, y: y + 20 }, zone.name),
@@ -154,18 +154,6 @@ function picture(cycle, edges) {
   const near = chosen.service && at.ids.includes(chosen.service);
   return s('svg', { viewBox: `0 0 ${at.width} ${at.height}`, width: at.width, class: near ? 'chosen' : undefined, role: 'group', 'aria-label': `${plural(at.ids.length, 'service')} in ${plural(at.lanes.length, 'zone')}` },
     parts.lanes, parts.lines, parts.nodes, parts.labels);
-}
-
-function stays(cycle, zone) {
-  let [all, kept] = [0, 0];
-  for (const edge of cycle.edges) {
-    for (const route of edge.routes) {
-      if (route.from !== zone) continue;
-      all += route.requests;
-      if (route.to === zone) kept += route.requests;
-    }
-  }
-  return all > 0 ? `${percent(kept / all)} of its calls stay` : null;
 }
 
 function lines(edges, at, lane, parts) {

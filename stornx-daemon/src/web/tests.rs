@@ -24,7 +24,7 @@ use super::{
     Board, Limits, Page, api, guarded,
     history::Points,
     routes,
-    view::{Banner, Edges, HistoryPlace, Source, Stage, State},
+    view::{Banner, Edges, Flow, HistoryPlace, Source, Stage, State},
 };
 
 /// A recorded snapshot and its plan, carried out or not.
@@ -300,6 +300,13 @@ async fn sums_over_zones_are_of_all_edges_and_every_service_is_found() {
     let sum: f64 = cycle.flows.iter().map(|flow| flow.requests).sum();
     let all = cycle.summary.requests.unwrap();
     assert!((sum - all).abs() < 1e-3 * all, "{sum} of {all}");
+    for zone in &cycle.zones {
+        let from = |flow: &&Flow| flow.from == zone.name;
+        let all: f64 = cycle.flows.iter().filter(from).map(|flow| flow.requests).sum();
+        let inside = cycle.flows.iter().filter(from).find(|flow| flow.to == zone.name);
+        let stays = inside.map_or(0.0, |flow| flow.requests) / all;
+        assert!((zone.stays.unwrap() - stays).abs() < 1e-3, "{zone:?}: {stays}");
+    }
     for service in &cycle.services {
         let (_, _, text) = get(&routes, &format!("/api/v1/edges?search={}", service.id)).await;
         let found: Edges = serde_json::from_str(&text).unwrap();

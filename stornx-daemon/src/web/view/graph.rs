@@ -183,6 +183,17 @@ pub(super) fn flows(snapshot: &Snapshot) -> (Vec<Flow>, usize) {
     (all.into_iter().map(flow).collect(), left_out)
 }
 
+/// The share of the calls from each zone that stays there, over all edges.
+pub(super) fn stays(snapshot: &Snapshot) -> BTreeMap<&ZoneName, f64> {
+    let edges = snapshot.traffic.known().into_iter().flat_map(|traffic| &traffic.edges);
+    let mut from = BTreeMap::<_, Sums>::new();
+    for route in edges.flat_map(|edge| &edge.routes) {
+        from.entry(&route.from).or_default().add(route);
+    }
+    let stays = |(zone, sums): (_, Sums)| Some((zone, share(1.0 - sums.cross_zone()?)));
+    from.into_iter().filter_map(stays).collect()
+}
+
 /// The edges with most requests of those wanted, and how many are left out.
 pub(super) fn edges(
     snapshot: &Snapshot,

@@ -227,6 +227,8 @@ pub(crate) struct Zone {
     pub(crate) replicas: u32,
     /// Calls that are answered here, requests/s; absent when traffic is not known.
     pub(crate) requests: Option<f64>,
+    /// Share of the calls from here that stay here, over all edges; absent where there are none.
+    pub(crate) stays: Option<f64>,
     /// What its loss would mean.
     pub(crate) loss: Loss,
 }
