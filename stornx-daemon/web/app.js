@@ -5,15 +5,18 @@ import { byId, clock, h, instant, millis, money, number, percent, plural, rate, 
 import * as graph from './graph.js';
 
 const FEW = 6;
-// Then a cycle is overdue with most schedules.
-const LONG = 300000;
 const shown = { id: -1, decisions: FEW, waiting: 2 * FEW, notices: '' };
 let state = null;
 let wanted = false;
 let fetching = false;
 
-async function get(path) {
+// When many ask at one time, some are told to come again.
+async function get(path, times = 5) {
   const answer = await fetch(path, { cache: 'no-store' });
+  if (answer.status === 503 && times > 1) {
+    await new Promise((done) => setTimeout(done, 1000 * Number(answer.headers.get('retry-after') ?? 2)));
+    return get(path, times - 1);
+  }
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }
@@ -28,6 +31,7 @@ async function refresh() {
       wanted = false;
       const [now, history] = await Promise.all([get('api/v1/state'), get('api/v1/history')]);
       state = now;
+      heard(now.now);
       render(history);
     }
   } catch {
@@ -42,7 +46,9 @@ function follow() {
   events.addEventListener('open', () => link('live', 'live'));
   events.addEventListener('cycle', (event) => {
     link('live', 'live');
-    if (JSON.parse(event.data).id !== shown.id) refresh();
+    const { id, now } = JSON.parse(event.data);
+    heard(now);
+    if (id !== shown.id) refresh();
   });
   events.addEventListener('banner', (event) => {
     if (!state) return;
@@ -55,6 +61,13 @@ function follow() {
     if (events.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
   });
 }
+
+// The clock of the server: what time it said last, and how long ago that is here.
+const said = { now: 0, at: 0 };
+function heard(now) {
+  Object.assign(said, { now, at: performance.now() });
+}
+const now = () => said.now + performance.now() - said.at;
 
 function link(kind, text) {
   const pill = byId('link');
@@ -85,6 +98,13 @@ function render(history) {
   painted();
 }
 
+const CLUSTERS = {
+  cluster: (it) => it.kubernetes,
+  plan: () => 'live, one plan made once',
+  recording: () => 'a recording',
+  simulation: (it) => `simulated: ${it.scenario}`,
+};
+
 const STAGES = {
   syncing: 'The cluster is not fully seen yet.',
   waiting: 'Another StornX leads and decides; this one waits to take over.',
@@ -101,21 +121,21 @@ function follows(leader) {
 function banner() {
   const { banner: it, latest } = state;
   const facts = [
-    ['Version', it.version], ['Cluster', it.scenario ? `simulated: ${it.scenario}` : it.kubernetes ?? (it.stage === 'running' ? 'a recording' : null)], ['Namespaces', it.namespaces.join(', ')],
+    ['Version', it.version], ['Cluster', CLUSTERS[it.source](it)], ['Namespaces', it.namespaces.join(', ')],
     ['Leader', it.leader], ['Last cycle', latest.cycle && clock(latest.cycle.at)], ['Next', it.nextCycle && clock(it.nextCycle)],
   ];
   show(byId('about'), facts.filter(([, value]) => value).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
   const stage = it.stage === 'waiting' && it.leader ? follows(it.leader) : STAGES[it.stage];
-  // A loop that stands still is not seen in a page that is connected.
-  const still = it.kubernetes && it.stage === 'running' && latest.cycle ? Date.now() - latest.cycle.at : 0;
-  const said = JSON.stringify([it.dryRun, stage, it.notReady, latest.problems, still > LONG && span(still)]);
+  // A loop that stands still is not seen in a page that is connected: the server knows its schedule.
+  const still = it.overdueSince && latest.cycle && `The last cycle that planned something was ${span(now() - latest.cycle.at)} ago; the next one was due at ${clock(it.overdueSince)}.`;
+  const text = JSON.stringify([it.dryRun, stage, it.notReady, latest.problems, still]);
   // What is read out is read out once.
-  if (said === shown.notices) return;
-  shown.notices = said;
+  if (text === shown.notices) return;
+  shown.notices = text;
   show(byId('notices'),
     it.dryRun && h('p', { class: 'notice', id: 'dry-run' }, h('strong', {}, 'Dry run. '), 'StornX decides and says what it would do; it writes nothing.'),
     stage && h('p', { class: 'notice' }, stage, it.notReady.map((what) => ` ${what}.`)),
-    still > LONG && h('p', { class: 'notice' }, `The last cycle that planned something was ${span(still)} ago.`),
+    still && h('p', { class: 'notice' }, still),
     latest.problems.length > 0 && h('div', { class: 'notice bad', role: 'alert' }, h('strong', {}, 'The last cycle went wrong. '), latest.problems.slice(0, 5).map((what) => h('div', {}, what))));
 }
 
@@ -215,14 +235,14 @@ function inputs() {
 
 function services() {
   const cycle = state.latest.cycle;
-  const all = cycle?.services.filter((one) => one.managed) ?? [];
+  const { search, all, more } = cycle ? graph.services(cycle) : { search: '', all: [], more: 0 };
   const head = [{ text: 'service', name: true }, { text: 'ready by zone' }, { text: 'asked', n: true }, { text: 'used', n: true }, { text: 'p95', n: true }, { text: 'rate', n: true }, { text: 'count', name: true }, { text: 'places', name: true }];
   const rows = all.slice(0, 100).map((it) => [graph.named(it.id), Object.entries(it.ready).map(([zone, count]) => `${zone} ${count}`).join(', ') || 'none', number(it.desired),
     it.utilisation === null ? UNKNOWN : `${number(it.utilisation)} %`, millis(it.p95Ms), rate(it.requests), it.scale.text, it.moves.text]);
-  const left = all.length - rows.length + (cycle?.leftOut.services ?? 0);
-  show(byId('services'), table(head, rows), left > 0 && h('p', { class: 'note' }, `${number(left)} more with fewer requests: see the state as JSON; the search above finds their calls.`));
+  const left = all.length - rows.length + more;
+  show(byId('services'), search && h('p', { class: 'note' }, `Services whose names contain “${search}”.`), table(head, rows), left > 0 && h('p', { class: 'note' }, `${number(left)} more with fewer requests: the search above finds each by its name.`));
 }
 
-graph.wire();
+graph.wire(() => services());
 setInterval(() => state && banner(), 15000);
 refresh().then(follow);

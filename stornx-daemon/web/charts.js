@@ -5,11 +5,11 @@ import { byId, h, millis, minute, money, number, percent, plural, rate, s, show,
 const VIEW = { width: 360, height: 112, left: 4, right: 356, top: 17, bottom: 94 };
 
 const CHARTS = [
-  { title: 'p95 as callers see it', get: (point) => point.p95Ms, text: millis },
-  { title: 'Calls that leave their zone', get: (point) => point.crossZone, text: (value) => percent(value, 1), most: 1, tight: true },
-  { title: 'Transfer cost an hour', get: (point) => point.usdPerHour, text: money },
-  { title: 'Calls', get: (point) => point.requests, text: rate },
-  { title: 'Survives the worst zone', get: (point) => point.survives, text: percent, most: 1 },
+  { title: 'p95 as callers see it', field: 'p95Ms', get: (point) => point.p95Ms, text: millis },
+  { title: 'Calls that leave their zone', field: 'crossZone', get: (point) => point.crossZone, text: (value) => percent(value, 1), most: 1, tight: true },
+  { title: 'Transfer cost an hour', field: 'usdPerHour', get: (point) => point.usdPerHour, text: money },
+  { title: 'Calls', field: 'requests', get: (point) => point.requests, text: rate },
+  { title: 'Survives the worst zone', field: 'survives', get: (point) => point.survives, text: percent, most: 1 },
   { title: 'Rules written', bars: [(point) => point.writes], text: (value) => number(value) },
   { title: 'Steps of moves', bars: [(point) => point.moves], text: (value) => number(value) },
   { title: 'Counts changed', bars: [(point) => point.scaleActions], text: (value) => number(value) },
@@ -48,7 +48,9 @@ function one(chart, points, bucket) {
   const y = (value) => VIEW.bottom - (Math.min(value, most) / most) * (VIEW.bottom - VIEW.top);
   const current = chart.bars ? values.map((all) => all.reduce((sum, value) => sum + (value ?? 0), 0)) : [[...values[0]].reverse().find((value) => value !== undefined && value !== null)];
   const told = current.map(chart.text).join(', ');
-  const words = `${chart.title}: ${chart.bars ? `${told} in all` : `${told} now`}, between ${chart.text(Math.min(...seen))} and ${chart.text(Math.max(...seen))} from ${minute(first)} to ${minute(last)}`;
+  const [known, of] = chart.field ? counted(chart.field, points) : [0, 0];
+  const part = known < of ? `known in ${number(known)} of ${plural(of, 'cycle')}` : '';
+  const words = `${chart.title}: ${chart.bars ? `${told} in all` : `${told} now`}, between ${chart.text(Math.min(...seen))} and ${chart.text(Math.max(...seen))} from ${minute(first)} to ${minute(last)}${part && `, ${part}`}`;
   return h('div', { class: 'chart' }, h('h3', {}, chart.title, h('span', {}, chart.bars ? `${told} in all` : told)),
     s('svg', { viewBox: `0 0 ${VIEW.width} ${VIEW.height}`, role: 'img', 'aria-label': words },
       s('line', { class: 'rule', x1: VIEW.left, x2: VIEW.right, y1: VIEW.top, y2: VIEW.top, 'stroke-dasharray': '2 4' }),
@@ -56,7 +58,14 @@ function one(chart, points, bucket) {
       chart.bars ? bars(values, points, x, y) : curve(values[0], points, x, y, bucket),
       s('text', { x: VIEW.left, y: VIEW.top - 5 }, chart.text(most)),
       s('text', { x: VIEW.left, y: VIEW.bottom + 15 }, minute(first)),
-      s('text', { x: VIEW.right, y: VIEW.bottom + 15, 'text-anchor': 'end' }, minute(last))));
+      s('text', { x: VIEW.right, y: VIEW.bottom + 15, 'text-anchor': 'end' }, minute(last))),
+    part && h('p', { class: 'note' }, `${part.charAt(0).toUpperCase()}${part.slice(1)}; the curve is of these.`));
+}
+
+// Cycles in which a level was known, and all.
+function counted(field, points) {
+  const known = (point) => (point.known ? point.known[field] : (point[field] ?? null) === null ? 0 : point.cycles);
+  return [points.reduce((sum, point) => sum + known(point), 0), points.reduce((sum, point) => sum + point.cycles, 0)];
 }
 
 // The next round number: 1, 2 or 5 times a power of ten.

@@ -8,12 +8,16 @@ const MOST_LABELS = 60;
 // More lines than this are a cloud.
 const MOST_LINES = 700;
 
-const chosen = { service: null, state: null };
+const chosen = { service: null, state: null, more: () => {} };
 // What was found beyond the edges of the state.
-const found = { text: '', id: 0, edges: null, leftOut: 0 };
+const nothing = () => ({ text: '', id: 0, edges: null, leftOut: 0, services: null, servicesLeftOut: 0 });
+const found = nothing();
+// The same of the service that was chosen.
+const own = nothing();
 
-export function wire() {
-  const again = () => chosen.state && draw(chosen.state);
+export function wire(more) {
+  chosen.more = more;
+  const again = () => chosen.state && (draw(chosen.state), chosen.more());
   let typing;
   byId('search').addEventListener('input', () => {
     clearTimeout(typing);
@@ -70,8 +74,9 @@ export function draw(state) {
     show(place, h('p', { class: 'empty' }, 'No cycle has planned anything yet.'));
     return;
   }
-  const search = byId('search').value.trim().toLowerCase().replace(/[^a-z0-9./-]/g, '');
-  look(search, state);
+  const search = searched();
+  look(found, search, state);
+  look(own, (chosen.service ?? '').toLowerCase().replace(/[^a-z0-9./-]/g, ''), state);
   const known = search && found.text === search && found.edges;
   const picked = choose(known ? found.edges : cycle.edges, { search, top: Number(byId('top').value) });
   const missing = picked.of + (known ? found.leftOut : search ? 0 : cycle.leftOut.edges) - picked.edges.length;
@@ -79,27 +84,39 @@ export function draw(state) {
     ? `The ${number(picked.edges.length)} edges with most requests are shown, ${number(missing)} more are not: search for a service to see its own.`
     : '';
   if (picked.edges.length === 0) {
-    show(place, h('p', { class: 'empty' }, search ? 'No service of that name has calls.' : 'No calls are known.'));
+    show(place, h('p', { class: 'empty' }, search ? 'No service of that name has calls; the table of services below shows those without.' : 'No calls are known.'));
   } else {
     show(place, picture(cycle, picked.edges));
   }
   calls(cycle, picked.edges);
   flows(cycle);
-  detail(state);
+  detail(state, search);
 }
 
-// A state has the heaviest edges only: those of a service that is searched for are asked for.
-async function look(text, state) {
+const searched = () => byId('search').value.trim().toLowerCase().replace(/[^a-z0-9./-]/g, '');
+
+// The managed services that are searched for, and how many more there are.
+export function services(cycle) {
+  const search = searched();
+  const known = search && found.text === search && found.services;
+  const all = (known || cycle.services).filter((one) => one.managed && one.id.toLowerCase().includes(search));
+  return { search, all, more: known ? found.servicesLeftOut : cycle.leftOut.services };
+}
+
+// A state has the heaviest edges and services only: what is searched for or chosen is asked for.
+async function look(found, text, state) {
+  const { leftOut } = state.latest.cycle;
   const { latest } = state;
-  if (!text || latest.cycle.leftOut.edges === 0 || (found.text === text && found.id === latest.id)) return;
+  if (!text || leftOut.edges + leftOut.services === 0 || (found.text === text && found.id === latest.id)) return;
   const same = found.text === text;
-  Object.assign(found, { text, id: latest.id, edges: same ? found.edges : null });
+  Object.assign(found, { text, id: latest.id, edges: same ? found.edges : null, services: same ? found.services : null });
   try {
     const answer = await fetch(`api/v1/edges?search=${text}`, { cache: 'no-store' });
     const more = await answer.json();
     if (!answer.ok || found.text !== text) return;
     Object.assign(found, more);
     draw(chosen.state);
+    chosen.more();
   } catch {
     // The state says that there is no answer.
   }
@@ -111,7 +128,7 @@ function picture(cycle, edges) {
   const lane = new Map(at.lanes.map((one) => [one.zone.name, one]));
   const parts = { lanes: [], lines: [], nodes: [], labels: [] };
   for (const { zone, y, height } of at.lanes) {
-    const facts = [plural(zone.replicas, 'replica'), zone.requests === null ? null : `${rate(zone.requests)} answered here`, stays(cycle, zone.name)];
+    const facts = [plural(zone.replicas, 'replica'), zone.requests === null ? null : `${rate(zone.requests)} answered here`, zone.stays === null ? null : `${percent(zone.stays)} of its calls stay`];
     parts.lanes.push(
       s('rect', { class: 'lane', x: 0.5, y: y + 0.5, width: at.width - 1, height: height - 1, rx: 8 }),
       s('text', { class: 'lane-name', x: 14, y: y + 20 }, zone.name),
@@ -137,18 +154,6 @@ function picture(cycle, edges) {
   const near = chosen.service && at.ids.includes(chosen.service);
   return s('svg', { viewBox: `0 0 ${at.width} ${at.height}`, width: at.width, class: near ? 'chosen' : undefined, role: 'group', 'aria-label': `${plural(at.ids.length, 'service')} in ${plural(at.lanes.length, 'zone')}` },
     parts.lanes, parts.lines, parts.nodes, parts.labels);
-}
-
-function stays(cycle, zone) {
-  let [all, kept] = [0, 0];
-  for (const edge of cycle.edges) {
-    for (const route of edge.routes) {
-      if (route.from !== zone) continue;
-      all += route.requests;
-      if (route.to === zone) kept += route.requests;
-    }
-  }
-  return all > 0 ? `${percent(kept / all)} of its calls stay` : null;
 }
 
 function lines(edges, at, lane, parts) {
@@ -225,30 +230,20 @@ function flows(cycle) {
     show(byId('flows'), h('p', { class: 'empty' }, `${number(zones.length)} zones are too many for a table; see the state as JSON.`));
     return;
   }
-  const sums = new Map();
-  for (const edge of cycle.edges) {
-    for (const route of edge.routes) {
-      const key = JSON.stringify([route.from, route.to]);
-      const sum = sums.get(key) ?? { requests: 0, timed: 0, weighed: 0 };
-      sum.requests += route.requests;
-      if (route.p95Ms !== undefined) {
-        sum.timed += route.requests;
-        sum.weighed += route.requests * route.p95Ms;
-      }
-      sums.set(key, sum);
-    }
-  }
+  // Of all edges, also of those that are not shown.
+  const sums = new Map(cycle.flows.map((flow) => [JSON.stringify([flow.from, flow.to]), flow]));
   const cell = (from, to) => {
     const sum = sums.get(JSON.stringify([from, to]));
-    return sum ? `${rate(sum.requests)} · ${millis(sum.timed > 0 ? sum.weighed / sum.timed : null)}` : UNKNOWN;
+    return sum ? `${rate(sum.requests)} · ${millis(sum.p95Ms)}` : UNKNOWN;
   };
   const head = [{ text: 'from \\ to' }, ...zones.map((zone) => ({ text: zone, n: true }))];
   show(byId('flows'), table(head, zones.map((from) => [from, ...zones.map((to) => cell(from, to))])));
 }
 
-function detail(state) {
+function detail(state, search) {
   const cycle = state.latest.cycle;
-  const service = cycle.services.find((one) => one.id === chosen.service);
+  const all = [cycle.services, own.services ?? [], found.services ?? []].flat();
+  const service = all.find((one) => one.id === chosen.service);
   if (!service) {
     show(byId('detail'));
     return;
@@ -267,18 +262,24 @@ function detail(state) {
     h('h3', {}, h('span', {}, service.id), h('button', { type: 'button', class: 'plain', 'data-key': 'close', onclick: () => choice(service.id) }, 'close')),
     h('dl', { class: 'numbers' }, facts.map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)])),
     hosts.filter((host) => host.weights).map(weights),
-    around(cycle, service.id)));
+    around([cycle.edges, own.edges ?? [], (found.text === search && found.edges) || []], service.id)));
 }
 
 function weights(host) {
   const rows = Object.entries(host.weights);
   const zones = [...new Set(rows.flatMap(([, split]) => Object.keys(split)))].sort();
-  return [h('h3', {}, `Weights of ${host.name}, % by zone of the caller`),
+  return [h('h3', {}, `Weights of ${host.name}, % by zone of the caller${host.byNode ? ' (means over its nodes)' : ''}`),
     h('div', { class: 'scroll' }, table([{ text: 'from \\ to' }, ...zones.map((zone) => ({ text: zone, n: true }))], rows.map(([from, split]) => [from, ...zones.map((zone) => String(split[zone] ?? UNKNOWN))])))];
 }
 
-function around(cycle, id) {
-  const edges = cycle.edges.filter((edge) => edge.caller === id || edge.callee === id).slice(0, 20);
+// Edges of the state come first, then those that were found beyond them.
+function around(lists, id) {
+  const all = new Map();
+  for (const edge of lists.flat()) {
+    const key = `${edge.caller} ${edge.callee} ${edge.host}`;
+    if ((edge.caller === id || edge.callee === id) && !all.has(key)) all.set(key, edge);
+  }
+  const edges = [...all.values()].sort((a, b) => b.requests - a.requests).slice(0, 20);
   if (edges.length === 0) return null;
   const rows = edges.flatMap((edge) => edge.routes.map((route) => [
     edge.caller === id ? `calls ${short(edge.callee)}` : `called by ${short(edge.caller)}`, `${route.from} → ${route.to}`, rate(route.requests), millis(route.p95Ms), route.weight === undefined ? UNKNOWN : `${route.weight} %`]));

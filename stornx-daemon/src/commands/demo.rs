@@ -24,6 +24,7 @@ use stornx_sim::{
 
 use super::page::{self, LocalPage};
 use crate::show::demo::{Done, Figure, Unit, figures, most_valuable, reasons};
+use crate::web::view::Source;
 
 /// How many actions are explained.
 const EXPLAINED: usize = 3;
@@ -120,7 +121,12 @@ pub(crate) fn run_demo(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn serve(scenario: &Scenario) -> anyhow::Result<LocalPage> {
-    let banner = page::banner(Some(&scenario.name), false, vec![scenario.namespace.to_string()]);
+    let banner = page::banner(
+        Source::Simulation,
+        Some(&scenario.name),
+        false,
+        vec![scenario.namespace.to_string()],
+    );
     LocalPage::start(banner, scenario.policy.price.clone())
 }
 

@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::web::{
-    self, Board, Page,
-    view::{Banner, HistoryPlace, Stage},
+    self, Board, Limits, Page,
+    view::{Banner, HistoryPlace, Source, Stage},
 };
 
 /// Longer than any scenario.
@@ -46,10 +46,11 @@ impl LocalPage {
         let address = format!("http://{}/", listener.local_addr()?);
         let board = Board::start(price, KEEP, None);
         let banner = Arc::new(move || banner.clone());
-        let page = Page::new(board.clone(), banner, CancellationToken::new());
+        let (limits, stop) = (Limits::default(), CancellationToken::new());
+        let page = Page::new(board.clone(), banner, stop.clone(), limits);
         thread::spawn(move || {
             let routes = web::guarded(web::routes(page));
-            runtime.block_on(async { axum::serve(listener, routes).await })
+            runtime.block_on(web::serve(listener, routes, limits, stop));
         });
         Ok(Self { board, address })
     }
@@ -66,9 +67,15 @@ impl LocalPage {
 }
 
 /// A banner of something that is no live cluster.
-pub(super) fn banner(scenario: Option<&str>, dry_run: bool, namespaces: Vec<String>) -> Banner {
+pub(super) fn banner(
+    source: Source,
+    scenario: Option<&str>,
+    dry_run: bool,
+    namespaces: Vec<String>,
+) -> Banner {
     Banner {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        source,
         stage: Stage::Running,
         dry_run,
         leader: None,
@@ -77,6 +84,7 @@ pub(super) fn banner(scenario: Option<&str>, dry_run: bool, namespaces: Vec<Stri
         namespaces,
         not_ready: Vec::new(),
         next_cycle: None,
+        overdue_since: None,
         history: HistoryPlace::Memory,
     }
 }

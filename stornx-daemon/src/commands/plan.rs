@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use crate::{config, show};
+use crate::{config, show, web::view::Source};
 
 use super::{
     Format,
@@ -41,11 +41,34 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> anyhow::Result<
     }
     let policy = effective.policy_for_recorded();
     let namespaces = policy.namespaces.iter().map(ToString::to_string).collect();
-    let banner = page::banner(None, true, namespaces);
+    let banner = page::banner(source(arguments), None, true, namespaces);
     let page = LocalPage::start(banner, policy.price)?;
     page.show(page::dry(snapshot, planned));
     eprintln!("The page is at {}", page.address);
     loop {
         thread::park();
+    }
+}
+
+/// What a plan is of.
+const fn source(arguments: &Arguments) -> Source {
+    if arguments.snapshot.is_some() { Source::Recording } else { Source::Plan }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_a_live_cluster_is_no_recording() {
+        let of = |snapshot: Option<&str>| {
+            source(&Arguments {
+                snapshot: snapshot.map(Into::into),
+                output: Format::Table,
+                serve: true,
+            })
+        };
+        assert_eq!(of(None), Source::Plan);
+        assert_eq!(of(Some("one.yaml")), Source::Recording);
     }
 }

@@ -11,28 +11,29 @@
 //! | `/api/v1/plan` | what the last cycle decided, as `stornx plan -o json` prints it |
 
 use std::{
-    future::Future,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{StatusCode, Uri, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde::Serialize;
-use stornx_core::{engine::CycleOutcome, model::Snapshot, plan::Planned};
+use stornx_core::{engine::CycleOutcome, ports::Clock as _};
 use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 
-use super::{Live, metrics::Metrics, pace};
+use super::{Live, clock::SystemClock, metrics::Metrics, pace};
 use crate::{
     config::Settings,
     web::{
-        self, BannerOf, Board, Page,
-        view::{Banner, Stage},
+        self, BannerOf, Board, Large, Limits, Page, Seat,
+        view::{Banner, Source, Stage},
     },
 };
 
@@ -46,7 +47,39 @@ pub(crate) struct Shown {
     /// When the loop turned last.
     pub(crate) turned: Instant,
     /// The last cycle that planned something.
-    pub(crate) last: Option<Arc<CycleOutcome>>,
+    pub(crate) last: Option<Arc<Last>>,
+}
+
+/// A cycle, and what is told of it as text: made for the first who asks, shared by all.
+#[derive(Debug)]
+pub(crate) struct Last {
+    pub(crate) outcome: Arc<CycleOutcome>,
+    snapshot: OnceLock<Bytes>,
+    plan: OnceLock<Bytes>,
+}
+
+impl Last {
+    pub(crate) const fn new(outcome: Arc<CycleOutcome>) -> Self {
+        Self { outcome, snapshot: OnceLock::new(), plan: OnceLock::new() }
+    }
+
+    fn snapshot(&self) -> Option<Bytes> {
+        let snapshot = self.outcome.snapshot.as_ref()?;
+        Some(self.snapshot.get_or_init(|| pretty(snapshot)).clone())
+    }
+
+    fn plan(&self) -> Option<Bytes> {
+        let planned = self.outcome.planned.as_ref()?;
+        Some(self.plan.get_or_init(|| pretty(planned)).clone())
+    }
+}
+
+/// A value as a file of it looks. Maps have text as keys and numbers are finite: there is
+/// nothing to refuse.
+fn pretty(value: &impl Serialize) -> Bytes {
+    let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
 }
 
 /// The state behind the port.
@@ -80,9 +113,12 @@ pub(crate) fn banner_of(shop: &Shop, settings: &Settings, board: &Arc<Board>) ->
     let namespaces: Vec<_> = settings.policy.namespaces.iter().map(ToString::to_string).collect();
     Arc::new(move || {
         let stage = shop.shown.borrow().stage;
-        let live = shop.live.get();
+        let (live, now) = (shop.live.get(), SystemClock.now());
+        let last = shop.shown.borrow().last.as_ref().map(|last| last.outcome.at);
+        let running = stage == Stage::Running;
         Banner {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            source: Source::Cluster,
             stage,
             dry_run: shop.dry_run,
             leader: live.and_then(Live::holder),
@@ -90,7 +126,10 @@ pub(crate) fn banner_of(shop: &Shop, settings: &Settings, board: &Arc<Board>) ->
             scenario: None,
             namespaces: namespaces.clone(),
             not_ready: if stage == Stage::Syncing { not_ready(&shop) } else { Vec::new() },
-            next_cycle: (stage == Stage::Running).then(|| pace::due(&schedule)).flatten(),
+            next_cycle: running.then(|| pace::due_after(&schedule, now)).flatten(),
+            overdue_since: last
+                .filter(|_| running)
+                .and_then(|last| pace::overdue(&schedule, last, now)),
             history: board.history_place(),
         }
     })
@@ -101,19 +140,24 @@ pub(crate) async fn serve(
     listener: TcpListener,
     shop: Shop,
     page: Page,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let texts = Router::new()
+        .route("/api/v1/snapshot", get(snapshot))
+        .route("/api/v1/plan", get(plan))
+        .with_state((shop.clone(), page.large()));
+    // Probes and metrics take no seat.
     let routes = Router::new()
         .route("/healthz", get(alive))
         .route("/health", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
-        .route("/api/v1/snapshot", get(snapshot))
-        .route("/api/v1/plan", get(plan))
         .with_state(shop)
+        .merge(texts)
         .merge(web::routes(page));
-    axum::serve(listener, web::guarded(routes)).with_graceful_shutdown(stop).await
+    web::serve(listener, web::guarded(routes), limits, stop).await;
 }
 
 async fn alive(State(shop): State<Shop>) -> Response {
@@ -160,39 +204,47 @@ async fn metrics(State(shop): State<Shop>) -> Response {
 
 async fn status(State(shop): State<Shop>) -> Json<Status> {
     let shown = shop.shown.borrow().clone();
-    let planned = shown.last.as_ref().and_then(|last| last.planned.as_ref());
+    let planned = shown.last.as_ref().and_then(|last| last.outcome.planned.as_ref());
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         stage: shown.stage,
         dry_run: shop.dry_run,
         leader: shop.live.get().and_then(Live::holder),
         not_ready: not_ready(&shop),
-        last_cycle: shown.last.as_ref().map(|last| last.at),
+        last_cycle: shown.last.as_ref().map(|last| last.outcome.at),
         actions: planned.map_or(0, |planned| planned.plan.actions.len()),
     })
 }
 
-async fn snapshot(State(shop): State<Shop>) -> Response {
-    let last = shop.shown.borrow().last.clone();
-    json(last.as_ref().and_then(|last| last.snapshot.as_ref()), |it: &Snapshot| {
-        serde_json::to_string_pretty(it)
-    })
+type Desk = State<(Shop, Large)>;
+
+async fn snapshot(State((shop, large)): Desk, uri: Uri) -> Response {
+    text(&shop, large.seat().map_err(|full| full.answer(uri.path())), Last::snapshot).await
 }
 
-async fn plan(State(shop): State<Shop>) -> Response {
-    let last = shop.shown.borrow().last.clone();
-    json(last.as_ref().and_then(|last| last.planned.as_ref()), |it: &Planned| {
-        serde_json::to_string_pretty(it)
-    })
+async fn plan(State((shop, large)): Desk, uri: Uri) -> Response {
+    text(&shop, large.seat().map_err(|full| full.answer(uri.path())), Last::plan).await
 }
 
-/// A value as a file of it looks; 404 while there is none.
-fn json<T>(value: Option<&T>, write: fn(&T) -> serde_json::Result<String>) -> Response {
-    match value.map(write) {
-        None => (StatusCode::NOT_FOUND, "no cycle has planned anything yet\n").into_response(),
-        Some(Ok(text)) => ([(CONTENT_TYPE, "application/json")], text + "\n").into_response(),
-        Some(Err(error)) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+/// A text of the last cycle; 404 while there is none.
+async fn text(
+    shop: &Shop,
+    seat: Result<Seat, Response>,
+    of: fn(&Last) -> Option<Bytes>,
+) -> Response {
+    let seat = match seat {
+        Ok(seat) => seat,
+        Err(full) => return full,
+    };
+    let last = shop.shown.borrow().last.clone();
+    match seat.make(move || last.as_deref().and_then(of).ok_or(())).await {
+        Some(Ok(text)) => ([(CONTENT_TYPE, "application/json")], text).into_response(),
+        Some(Err(())) => {
+            (StatusCode::NOT_FOUND, "no cycle has planned anything yet\n").into_response()
         }
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;

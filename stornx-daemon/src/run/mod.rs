@@ -52,9 +52,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::journal::result_name;
+pub(crate) use self::{clock::SystemClock, journal::result_name};
 use self::{
-    http::{Shop, Shown},
+    http::{Last, Shop, Shown},
     metrics::Metrics,
     pace::{Cause, Wakeups},
     telling::Teller,
@@ -62,7 +62,7 @@ use self::{
 };
 use crate::{
     config::{self, Effective, Settings},
-    web::{Board, Page, view::Stage},
+    web::{Board, Limits, Page, view::Stage},
 };
 
 /// How long what is under way may take to end after a stop was asked for; with the
@@ -102,8 +102,9 @@ pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::
         dry_run: settings.engine.dry_run,
     };
     let banner = http::banner_of(&shop, &settings, &board);
-    let page = Page::new(board.clone(), banner, stop.clone());
-    let served = tokio::spawn(http::serve(listener, shop, page, stop.clone().cancelled_owned()));
+    let limits = Limits::default();
+    let page = Page::new(board.clone(), banner, stop.clone(), limits);
+    let served = tokio::spawn(http::serve(listener, shop, page, limits, stop.clone()));
     tokio::spawn(follow_file(file, log_level, settings.log.clone()));
 
     let turned = tokio::select! {
@@ -390,7 +391,7 @@ impl Controller {
             shown.stage = stage;
             shown.turned = Instant::now();
             if let Some(outcome) = outcome.filter(|outcome| outcome.planned.is_some()) {
-                shown.last = Some(outcome);
+                shown.last = Some(Arc::new(Last::new(outcome)));
             }
         });
     }

@@ -7,7 +7,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{Timestamp as Instant, tz::TimeZone};
-use stornx_core::engine::Pace;
+use stornx_core::{
+    engine::Pace,
+    units::{Span, Timestamp},
+};
 use stornx_k8s::{Cluster, Place};
 use tokio::{sync::watch, time};
 
@@ -50,10 +53,19 @@ pub(crate) fn until_due(schedule: &Schedule, now: Instant) -> Duration {
     wait.unwrap_or(LONGEST).max(Duration::from_millis(1))
 }
 
-/// When the schedule comes due next.
-pub(super) fn due(schedule: &Schedule) -> Option<stornx_core::units::Timestamp> {
-    let due = schedule.next_after(Instant::now().to_zoned(TimeZone::UTC))?.timestamp();
-    u64::try_from(due.as_millisecond()).ok().map(stornx_core::units::Timestamp::from_millis)
+/// When the schedule comes due first after an instant.
+pub(super) fn due_after(schedule: &Schedule, after: Timestamp) -> Option<Timestamp> {
+    let after = Instant::from_millisecond(i64::try_from(after.as_millis()).ok()?).ok()?;
+    let due = schedule.next_after(after.to_zoned(TimeZone::UTC))?.timestamp();
+    u64::try_from(due.as_millisecond()).ok().map(Timestamp::from_millis)
+}
+
+/// A cycle may take so long, and the next one begin so late, that nobody has to know.
+const LATE: Span = Span::from_seconds(60);
+
+/// When the cycle after the last one was due, where that is long ago.
+pub(super) fn overdue(schedule: &Schedule, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    due_after(schedule, last).filter(|due| due.after(LATE) < now)
 }
 
 /// Waits for the next cause. `changes` counts changes of the cluster.
@@ -123,8 +135,6 @@ async fn change<T>(changes: &mut watch::Receiver<T>) {
 
 #[cfg(test)]
 mod tests {
-    use stornx_core::units::Span;
-
     use super::*;
     use crate::config::SettingValue as _;
 
@@ -150,6 +160,24 @@ mod tests {
         assert_eq!(until_due(&nightly, at("2026-10-25T01:29:00Z")), Duration::from_secs(3660));
         let seconds = schedule("*/10 * * * * *");
         assert_eq!(until_due(&seconds, at("2026-01-01T00:00:01.5Z")), Duration::from_millis(8500));
+    }
+
+    #[test]
+    fn what_is_overdue_follows_the_schedule() {
+        let at = |text: &str| {
+            let at = text.parse::<Instant>().unwrap().as_millisecond();
+            Timestamp::from_millis(u64::try_from(at).unwrap())
+        };
+        let hourly = Schedule::read("0 * * * *").unwrap();
+        let last = at("2026-01-01T10:00:01Z");
+        for now in ["2026-01-01T10:30:00Z", "2026-01-01T11:00:59Z"] {
+            assert_eq!(overdue(&hourly, last, at(now)), None, "{now}");
+        }
+        let due = Some(at("2026-01-01T11:00:00Z"));
+        assert_eq!(overdue(&hourly, last, at("2026-01-01T11:01:01Z")), due);
+        let minute = Schedule::read("* * * * *").unwrap();
+        let due = Some(at("2026-01-01T10:01:00Z"));
+        assert_eq!(overdue(&minute, last, at("2026-01-01T10:03:00Z")), due);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,18 +1,22 @@
 //! `/api/v1`: what the page shows, for programs. Read only. What is asked wrongly is refused
 //! with what is wrong, where, and what is allowed.
 
+use std::{convert::Infallible, sync::LazyLock};
+
 use axum::{
     Json,
+    body::{Body, Bytes},
     extract::State,
     http::{
         StatusCode, Uri,
-        header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+        header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
     },
     response::{IntoResponse, Response},
 };
+use futures::stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stornx_core::units::Timestamp;
+use stornx_core::{ports::Clock as _, units::Timestamp};
 
 use super::{
     Page, events,
@@ -20,6 +24,7 @@ use super::{
     history::Points,
     view::{self, Banner},
 };
+use crate::run::SystemClock;
 
 /// What was asked wrongly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +41,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn parameter(place: &str, value: &str, allowed: &str) -> Self {
+    pub(super) fn parameter(place: &str, value: &str, allowed: &str) -> Self {
         Self {
             error: format!("{place} = {value:?}: allowed is {allowed}"),
             place: place.to_owned(),
@@ -45,7 +50,7 @@ impl Refusal {
         }
     }
 
-    fn answer(self, status: StatusCode) -> Response {
+    pub(super) fn answer(self, status: StatusCode) -> Response {
         (status, [(CACHE_CONTROL, "no-store")], Json(self)).into_response()
     }
 }
@@ -59,7 +64,7 @@ pub(crate) struct Documents {
     state: view::State,
     /// `/api/v1/history?since=MS`: one point for each cycle, thinned out as it ages.
     history: Points,
-    /// `/api/v1/edges?search=TEXT`: the edges of services whose names contain a text, also of
+    /// `/api/v1/edges?search=TEXT`: services whose names contain a text and their edges, also
     /// those that a state leaves out.
     edges: view::Edges,
     /// `/api/v1/events`, event `cycle`: there is a new document.
@@ -102,16 +107,46 @@ pub(super) async fn state(State(page): State<Page>, uri: Uri) -> Response {
     if let Err(refusal) = parameters(&uri, []) {
         return refusal.answer(StatusCode::BAD_REQUEST);
     }
-    let document = page.board.documents().borrow().clone();
+    let seat = match page.large.seat() {
+        Ok(seat) => seat,
+        Err(full) => return full.answer(uri.path()),
+    };
+    let latest = page.board.documents().borrow().json.clone();
     match serde_json::to_string(&(page.banner)()) {
-        // The larger part is text already.
-        Ok(banner) => json(format!("{{\"banner\":{banner},\"latest\":{}}}", document.json)),
+        // The larger part is text already, and everybody is given the same.
+        Ok(banner) => {
+            let head = format!(
+                "{{\"now\":{},\"banner\":{banner},\"latest\":",
+                SystemClock.now().as_millis()
+            );
+            let length = head.len() + latest.len() + 1;
+            let parts = [Bytes::from(head), seat.hold(latest), Bytes::from_static(b"}")];
+            let body = Body::from_stream(stream::iter(parts.map(Ok::<_, Infallible>)));
+            ([(CONTENT_LENGTH, length)], json(body)).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
-fn json(text: String) -> Response {
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], text).into_response()
+fn json(body: impl Into<Body>) -> Response {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    (headers, body.into()).into_response()
+}
+
+/// A value that takes a seat, as text; made apart from those who are answered at once.
+async fn large<T: Serialize>(
+    page: &Page,
+    uri: &Uri,
+    value: impl FnOnce() -> T + Send + 'static,
+) -> Response {
+    let seat = match page.large.seat() {
+        Ok(seat) => seat,
+        Err(full) => return full.answer(uri.path()),
+    };
+    match seat.make(move || serde_json::to_vec(&value()).map(Bytes::from)).await {
+        Some(Ok(text)) => json(text),
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 pub(super) async fn history(State(page): State<Page>, uri: Uri) -> Response {
@@ -124,8 +159,8 @@ pub(super) async fn history(State(page): State<Page>, uri: Uri) -> Response {
     match since {
         Err(refusal) => refusal.answer(StatusCode::BAD_REQUEST),
         Ok(since) => {
-            let points = page.board.history().since(Timestamp::from_millis(since));
-            ([(CACHE_CONTROL, "no-store")], Json(points)).into_response()
+            let board = page.board.clone();
+            large(&page, &uri, move || board.history().since(Timestamp::from_millis(since))).await
         }
     }
 }
@@ -142,8 +177,9 @@ pub(super) async fn edges(State(page): State<Page>, uri: Uri) -> Response {
         Err(refusal) => refusal.answer(StatusCode::BAD_REQUEST),
         Ok(text) => {
             let document = page.board.documents().borrow().clone();
-            let found = document.cycle.as_ref().map(|cycle| view::found(cycle, text));
-            ([(CACHE_CONTROL, "no-store")], Json(found.unwrap_or_default())).into_response()
+            let text = text.to_owned();
+            let found = move || document.cycle.as_ref().map(|cycle| view::found(cycle, &text));
+            large(&page, &uri, move || found().unwrap_or_default()).await
         }
     }
 }
@@ -164,7 +200,11 @@ pub(super) async fn events(State(page): State<Page>, uri: Uri) -> Response {
 pub(super) async fn schema(uri: Uri) -> Response {
     match parameters(&uri, []) {
         Err(refusal) => refusal.answer(StatusCode::BAD_REQUEST),
-        Ok([]) => Json(schema_of_all()).into_response(),
+        Ok([]) => {
+            static TEXT: LazyLock<Bytes> =
+                LazyLock::new(|| serde_json::to_vec(&schema_of_all()).unwrap_or_default().into());
+            ([(CONTENT_TYPE, "application/json")], TEXT.clone()).into_response()
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use axum::body::Bytes;
 use stornx_core::{engine::CycleOutcome, policy::PricePolicy, units::Span};
 use tokio::sync::watch;
 
@@ -27,7 +28,7 @@ const MOST_WAITING: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     pub(crate) id: u64,
-    pub(crate) json: String,
+    pub(crate) json: Bytes,
     /// The cycle that it is about, for what it leaves out.
     pub(crate) cycle: Option<Arc<CycleOutcome>>,
 }
@@ -203,7 +204,7 @@ impl Scribe {
 
     fn document(&self) -> Document {
         // Maps have text as keys and numbers are finite: there is nothing to refuse.
-        let json = serde_json::to_string(&self.latest).unwrap_or_default();
+        let json = serde_json::to_vec(&self.latest).unwrap_or_default().into();
         Document { id: self.latest.id, json, cycle: self.cycle.clone() }
     }
 }

@@ -16,6 +16,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use stornx_core::{ports::Clock as _, units::Timestamp};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{self, MissedTickBehavior},
@@ -23,6 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{BannerOf, board::Document, view::Banner};
+use crate::run::SystemClock;
 
 /// A reader that was cut off asks again after this long.
 const RETRY: Duration = Duration::from_secs(2);
@@ -39,6 +41,8 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub(crate) struct CycleEvent {
     /// Number of the newest document.
     pub(crate) id: u64,
+    /// When this was said, by the clock of the server.
+    pub(crate) now: Timestamp,
 }
 
 struct Reader {
@@ -80,7 +84,7 @@ impl Reader {
                 changed = self.documents.changed() => {
                     changed.ok()?;
                     let id = self.documents.borrow_and_update().id;
-                    let data = serde_json::to_string(&CycleEvent { id }).ok()?;
+                    let data = serde_json::to_string(&CycleEvent { id, now: SystemClock.now() }).ok()?;
                     return Some(Event::default().event("cycle").id(id.to_string()).retry(RETRY).data(data));
                 }
                 _ = self.look.tick() => {

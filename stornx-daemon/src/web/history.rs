@@ -3,7 +3,7 @@
 //!
 //! The last hour keeps every cycle (at most [`MOST_FINE`]); what is older is joined in
 //! buckets, [`BUCKETS`] of them over the whole time that is kept. Levels are joined as
-//! means over their cycles, counts as sums.
+//! means over the cycles in which they were known, with the number of these; counts as sums.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +26,24 @@ const BUCKETS: u64 = 480;
 /// A point that lies so far ahead was written by a clock that went wrong.
 const AHEAD: Span = Span::from_seconds(3600);
 
+/// Cycles in which each level was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Known {
+    /// Of `p95Ms`.
+    pub(crate) p95_ms: u32,
+    /// Of `crossZone`.
+    pub(crate) cross_zone: u32,
+    /// Of `usdPerHour`.
+    pub(crate) usd_per_hour: u32,
+    /// Of `requests`.
+    pub(crate) requests: u32,
+    /// Of `errors`.
+    pub(crate) errors: u32,
+    /// Of `survives`.
+    pub(crate) survives: u32,
+}
+
 /// What a moment was like.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +52,10 @@ pub(crate) struct Point {
     pub(crate) at: Timestamp,
     /// Cycles that are joined in it.
     pub(crate) cycles: u32,
+    /// Cycles in which each level was known, the means are over these; absent where every
+    /// level that is there was known in all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) known: Option<Known>,
     /// p95 as callers see it, ms (as `p95Ms` of the summary).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) p95_ms: Option<f64>,
@@ -100,32 +122,68 @@ impl Point {
         point
     }
 
+    /// What is known where nothing else is said: in all cycles, or in none.
+    fn whole(&self) -> Known {
+        let all = |value: Option<f64>| value.map_or(0, |_| self.cycles);
+        Known {
+            p95_ms: all(self.p95_ms),
+            cross_zone: all(self.cross_zone),
+            usd_per_hour: all(self.usd_per_hour),
+            requests: all(self.requests),
+            errors: all(self.errors),
+            survives: all(self.survives),
+        }
+    }
+
     fn join(self, other: Self) -> Self {
-        let (here, there) = (f64::from(self.cycles), f64::from(other.cycles));
-        let mean = |a: Option<f64>, b: Option<f64>| match (a, b) {
-            (Some(a), Some(b)) => {
-                Some(super::view::share((a * here + b * there) / (here + there).max(1.0)))
-            }
-            (one, None) | (None, one) => one,
+        let (here, there) = (
+            self.known.unwrap_or_else(|| self.whole()),
+            other.known.unwrap_or_else(|| other.whole()),
+        );
+        // A mean over the cycles in which it was known, and how many these are.
+        let mean = |a: (Option<f64>, u32), b: (Option<f64>, u32)| {
+            let both = f64::from(a.1) + f64::from(b.1);
+            let sum =
+                |(value, cycles): (Option<f64>, u32)| value.unwrap_or(0.0) * f64::from(cycles);
+            ((both > 0.0).then(|| (sum(a) + sum(b)) / both), a.1.saturating_add(b.1))
         };
-        Self {
+        let of = |get: fn(&Self) -> Option<f64>, count: fn(&Known) -> u32| {
+            mean((get(&self), count(&here)), (get(&other), count(&there)))
+        };
+        let rounded = |(value, cycles): (Option<f64>, u32)| (value.map(super::view::share), cycles);
+        let p95_ms = rounded(of(|it| it.p95_ms, |it| it.p95_ms));
+        let cross_zone = rounded(of(|it| it.cross_zone, |it| it.cross_zone));
+        let usd_per_hour = of(|it| it.usd_per_hour, |it| it.usd_per_hour);
+        let requests = rounded(of(|it| it.requests, |it| it.requests));
+        let errors = rounded(of(|it| it.errors, |it| it.errors));
+        let survives = rounded(of(|it| it.survives, |it| it.survives));
+        let replicas =
+            mean((Some(self.replicas), self.cycles), (Some(other.replicas), other.cycles));
+        let known = Known {
+            p95_ms: p95_ms.1,
+            cross_zone: cross_zone.1,
+            usd_per_hour: usd_per_hour.1,
+            requests: requests.1,
+            errors: errors.1,
+            survives: survives.1,
+        };
+        let joined = Self {
             at: self.at.min(other.at),
             cycles: self.cycles.saturating_add(other.cycles),
-            p95_ms: mean(self.p95_ms, other.p95_ms),
-            cross_zone: mean(self.cross_zone, other.cross_zone),
-            usd_per_hour: match (self.usd_per_hour, other.usd_per_hour) {
-                (Some(a), Some(b)) => Some((a * here + b * there) / (here + there).max(1.0)),
-                (one, None) | (None, one) => one,
-            },
-            requests: mean(self.requests, other.requests),
-            errors: mean(self.errors, other.errors),
-            survives: mean(self.survives, other.survives),
-            replicas: mean(Some(self.replicas), Some(other.replicas)).unwrap_or_default(),
+            known: None,
+            p95_ms: p95_ms.0,
+            cross_zone: cross_zone.0,
+            usd_per_hour: usd_per_hour.0,
+            requests: requests.0,
+            errors: errors.0,
+            survives: survives.0,
+            replicas: rounded(replicas).0.unwrap_or_default(),
             writes: self.writes.saturating_add(other.writes),
             moves: self.moves.saturating_add(other.moves),
             scale_actions: self.scale_actions.saturating_add(other.scale_actions),
             failed: self.failed.saturating_add(other.failed),
-        }
+        };
+        Self { known: (known != joined.whole()).then_some(known), ..joined }
     }
 }
 
@@ -264,17 +322,21 @@ mod tests {
     fn levels_are_means_over_cycles_and_what_is_unknown_is_no_zero() {
         let mut history = History::new(Span::from_seconds(24 * 3600));
         // 1 700 000 000 s lie 20 s after a bucket of three minutes began.
-        for (second, p95) in [(0, 10.0), (20, 20.0), (40, 60.0)] {
-            history.push(point(second, p95));
-        }
+        history.push(Point { p95_ms: None, ..point(0, 0.0) });
+        history.push(point(20, 10.0));
+        history.push(Point { p95_ms: None, ..point(40, 0.0) });
         history.push(Point { p95_ms: None, ..point(60, 0.0) });
+        history.push(point(80, 50.0));
         history.push(point(8000, 1.0));
         let points = history.since(Timestamp::default()).points;
         assert_eq!(points.len(), 2);
-        assert_eq!(points[0].cycles, 4);
-        assert_eq!(points[0].writes, 4);
+        assert_eq!(points[0].cycles, 5);
+        assert_eq!(points[0].writes, 5);
+        // Two of five were known, and neither counts for more than the other.
         assert_eq!(points[0].p95_ms, Some(30.0));
+        assert_eq!(points[0].known, Some(Known { p95_ms: 2, ..Known::default() }));
         assert_eq!(points[0].cross_zone, None);
+        assert_eq!(points[1].known, None);
     }
 
     #[test]

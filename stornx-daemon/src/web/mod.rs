@@ -7,6 +7,7 @@
 //! | `board` | hands outcomes over, keeps the last document and the decisions |
 //! | `history`, `keep` | one point for each cycle, thinned out; in a file where one is given |
 //! | `api`, `events` | JSON and server-sent events |
+//! | `large`, `port` | what readers may take: shared texts, seats, connections and time |
 //! | `assets` | the page |
 //!
 //! The page asks for nothing outside this process, and whatever comes from the cluster is put
@@ -18,6 +19,8 @@ mod board;
 mod events;
 mod history;
 mod keep;
+mod large;
+mod port;
 #[cfg(test)]
 mod tests;
 pub(crate) mod view;
@@ -37,11 +40,12 @@ use axum::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::board::Board;
 use self::view::Banner;
-
-/// Most readers of events at one time.
-const MOST_READERS: usize = 64;
+pub(crate) use self::{
+    board::Board,
+    large::{Large, Seat},
+    port::{Limits, serve},
+};
 
 /// Nothing from elsewhere, nothing inline, in no frame.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -57,11 +61,23 @@ pub(crate) struct Page {
     /// Ends the streams of events.
     stop: CancellationToken,
     seats: Arc<Semaphore>,
+    large: Large,
 }
 
 impl Page {
-    pub(crate) fn new(board: Arc<Board>, banner: BannerOf, stop: CancellationToken) -> Self {
-        Self { board, banner, stop, seats: Arc::new(Semaphore::new(MOST_READERS)) }
+    pub(crate) fn new(
+        board: Arc<Board>,
+        banner: BannerOf,
+        stop: CancellationToken,
+        limits: Limits,
+    ) -> Self {
+        let (seats, large) = (Arc::new(Semaphore::new(limits.events)), Large::new(limits.large));
+        Self { board, banner, stop, seats, large }
+    }
+
+    /// The seats for large answers, for what else there is on the port.
+    pub(crate) fn large(&self) -> Large {
+        self.large.clone()
     }
 }
 

@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use stornx_core::{
     engine::CycleOutcome,
+    model::Facts,
     policy::PricePolicy,
     ports::PortError,
     units::{Span, Timestamp},
@@ -20,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{
-    Board, Page, api, guarded,
+    Board, Limits, Page, api, guarded,
     history::Points,
     routes,
-    view::{Banner, Edges, HistoryPlace, Stage, State},
+    view::{Banner, Edges, Flow, HistoryPlace, Source, Stage, State},
 };
 
 /// A recorded snapshot and its plan, carried out or not.
@@ -51,6 +52,7 @@ fn cycle(done: bool) -> CycleOutcome {
 fn banner() -> Banner {
     Banner {
         version: "1".to_owned(),
+        source: Source::Cluster,
         stage: Stage::Running,
         dry_run: true,
         leader: None,
@@ -59,13 +61,15 @@ fn banner() -> Banner {
         namespaces: vec!["boutique".to_owned()],
         not_ready: Vec::new(),
         next_cycle: None,
+        overdue_since: None,
         history: HistoryPlace::Memory,
     }
 }
 
 fn served() -> (Arc<Board>, Router) {
     let board = Board::start(PricePolicy::default(), Span::from_seconds(3600), None);
-    let page = Page::new(board.clone(), Arc::new(banner), CancellationToken::new());
+    let page =
+        Page::new(board.clone(), Arc::new(banner), CancellationToken::new(), Limits::default());
     (board, guarded(routes(page)))
 }
 
@@ -230,7 +234,10 @@ async fn readers_of_events_are_told_the_newest_and_are_few() {
         String::from_utf8(chunk.to_vec()).unwrap()
     };
     let first = next().await;
-    assert!(first.contains("event: cycle") && first.contains("data: {\"id\":0}"), "{first}");
+    assert!(
+        first.contains("event: cycle") && first.contains("data: {\"id\":0,\"now\":"),
+        "{first}"
+    );
     assert!(first.contains("retry: ") && first.contains("id: 0"), "{first}");
     let second = next().await;
     assert!(second.contains("event: banner") && second.contains("dryRun"), "{second}");
@@ -240,7 +247,7 @@ async fn readers_of_events_are_told_the_newest_and_are_few() {
     }
     shown(&board, 5).await;
     let last = next().await;
-    assert!(last.contains("data: {\"id\":5}"), "{last}");
+    assert!(last.contains("data: {\"id\":5,"), "{last}");
 
     let mut readers = Vec::new();
     loop {
@@ -255,6 +262,57 @@ async fn readers_of_events_are_told_the_newest_and_are_few() {
     assert_eq!(readers.len(), 63);
     readers.pop();
     assert_eq!(ask().await.unwrap().status(), StatusCode::OK, "a seat that is left is free");
+}
+
+#[tokio::test]
+async fn everybody_is_given_the_same_text_and_no_copy() {
+    let (board, routes) = served();
+    board.show_all(Arc::new(cycle(true)));
+    shown(&board, 1).await;
+    let held = board.documents().borrow().json.clone();
+    for _ in 0..2 {
+        let request = Request::get("/api/v1/state").body(Body::empty()).unwrap();
+        let answer = routes.clone().oneshot(request).await.unwrap();
+        let length = answer.headers()["content-length"].to_str().unwrap().parse::<usize>();
+        let parts: Vec<_> = answer.into_body().into_data_stream().collect().await;
+        let parts: Vec<_> = parts.into_iter().map(Result::unwrap).collect();
+        assert!(parts.iter().any(|part| part.as_ptr() == held.as_ptr()));
+        assert_eq!(length, Ok(parts.iter().map(|part| part.len()).sum()));
+    }
+}
+
+#[tokio::test]
+async fn sums_over_zones_are_of_all_edges_and_every_service_is_found() {
+    let (board, routes) = served();
+    let mut outcome = cycle(true);
+    let snapshot = outcome.snapshot.as_mut().unwrap();
+    let Facts::Fresh { value, .. } = &mut snapshot.traffic else { panic!("it is fresh") };
+    let edges = value.edges.len();
+    value.edges = (0..100).flat_map(|_| value.edges.clone()).collect();
+    board.show_all(Arc::new(outcome));
+    shown(&board, 1).await;
+    let (_, _, text) = get(&routes, "/api/v1/state").await;
+    let state: State = serde_json::from_str(&text).unwrap();
+    assert!(state.now.as_millis() > 1_700_000_000_000);
+    let cycle = state.latest.cycle.unwrap();
+    assert_eq!(cycle.edges.len() + cycle.left_out.edges, 100 * edges);
+    assert_eq!((cycle.edges.len(), cycle.left_out.flows), (600, 0));
+    let sum: f64 = cycle.flows.iter().map(|flow| flow.requests).sum();
+    let all = cycle.summary.requests.unwrap();
+    assert!((sum - all).abs() < 1e-3 * all, "{sum} of {all}");
+    for zone in &cycle.zones {
+        let from = |flow: &&Flow| flow.from == zone.name;
+        let all: f64 = cycle.flows.iter().filter(from).map(|flow| flow.requests).sum();
+        let inside = cycle.flows.iter().filter(from).find(|flow| flow.to == zone.name);
+        let stays = inside.map_or(0.0, |flow| flow.requests) / all;
+        assert!((zone.stays.unwrap() - stays).abs() < 1e-3, "{zone:?}: {stays}");
+    }
+    for service in &cycle.services {
+        let (_, _, text) = get(&routes, &format!("/api/v1/edges?search={}", service.id)).await;
+        let found: Edges = serde_json::from_str(&text).unwrap();
+        assert_eq!(found.services.first().map(|it| &it.id), Some(&service.id));
+        assert_eq!(found.services_left_out, 0);
+    }
 }
 
 /// One row for each field.

@@ -328,6 +328,21 @@ async fn large_cluster(programs: &Programs) -> TestResult {
     // One of many is found by its name.
     browser.value("(() => { const it = document.getElementById('search'); it.value = 'service-321'; it.dispatchEvent(new Event('input')); })()").await?;
     browser.until("the one that was searched for", "[...document.querySelectorAll('#graph .node')].some((it) => it.textContent.includes('service-321')) && document.querySelectorAll('#graph .node').length <= 24").await?;
+    // It is light: the state leaves its edges out, and they are shown all the same.
+    browser.until("its row", "(() => { const rows = document.querySelectorAll('#services tbody tr'); return rows.length === 1 && rows[0].textContent.includes('service-321'); })()").await?;
+    browser.value("document.querySelector('#services button').click()").await?;
+    browser.until("its calls by zone", "[...document.querySelectorAll('#detail [data-key=around] tbody tr')].some((it) => it.textContent.includes('called by'))").await?;
+    // Every service is found, and zones are summed over all edges.
+    for service in [1, 150, 499] {
+        let name = format!("service-{service:03}");
+        browser.value(&format!("(() => {{ const it = document.getElementById('search'); it.value = '{name}'; it.dispatchEvent(new Event('input')); }})()")).await?;
+        browser.until(&name, &format!("(() => {{ const rows = document.querySelectorAll('#services tbody tr'); return rows.length === 1 && rows[0].textContent.includes('{name}'); }})()")).await?;
+    }
+    let sums = "(() => { const n = (text) => Number(text.replaceAll(',', '').split('/')[0]); const cells = [...document.querySelectorAll('#flows td.n')].map((it) => n(it.textContent)); const all = n([...document.querySelectorAll('#figures div')].find((it) => /calls$/.test(it.querySelector('dt').textContent)).querySelector('dd').textContent); return cells.length === 9 && Math.abs(cells.reduce((a, b) => a + b) - all) <= 10; })()";
+    browser.until("the sums over zones", sums).await?;
+    browser
+        .until("what it is", "document.getElementById('about').textContent.includes('a recording')")
+        .await?;
     silent(&browser).await?;
     browser.close().await?;
     // Nobody waits longer than a second; half of the loads may meet a busy machine.

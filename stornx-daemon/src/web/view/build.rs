@@ -13,8 +13,8 @@ use stornx_core::{
 };
 
 use super::{
-    Cycle, CycleResult, Decision, Expected, Host, LeftOut, MOST_HOSTS, MOST_SERVICES, Reason,
-    Service, Summary, count, graph, round, waits, zones,
+    Cycle, CycleResult, Decision, Edges, Expected, Host, LeftOut, MOST_FOUND, MOST_HOSTS,
+    MOST_SERVICES, Reason, Service, Summary, count, graph, round, waits, zones,
 };
 use crate::{run::result_name, show::words};
 
@@ -24,8 +24,9 @@ pub(crate) fn of_cycle(outcome: &CycleOutcome, price: &PricePolicy) -> Option<Cy
     let report = &planned.report;
     let managed = zones::managed(snapshot, report);
     let weights = graph::weights(outcome);
-    let (services, services_left) = services(snapshot, report);
+    let (services, services_left) = services(snapshot, report, MOST_SERVICES, |_| true);
     let (hosts, hosts_left) = hosts(snapshot, report, &weights);
+    let (flows, flows_left) = graph::flows(snapshot);
     let (edges, edges_left) = graph::edges(snapshot, &weights, |_| true);
     let known: std::collections::BTreeSet<_> = managed.iter().map(|(id, _)| *id).collect();
     let (waiting, waiting_left) = waits::waiting(outcome, report, |id| known.contains(id));
@@ -44,15 +45,32 @@ pub(crate) fn of_cycle(outcome: &CycleOutcome, price: &PricePolicy) -> Option<Cy
         zones: zones::zones(snapshot, &managed),
         services,
         hosts,
+        flows,
         edges,
         waiting,
         left_out: LeftOut {
             services: services_left,
             hosts: hosts_left,
+            flows: flows_left,
             edges: edges_left,
             waiting: waiting_left,
         },
     })
+}
+
+/// Services whose names contain a text, and their edges.
+pub(crate) fn found(outcome: &CycleOutcome, text: &str) -> Edges {
+    let (Some(snapshot), Some(planned)) = (&outcome.snapshot, &outcome.planned) else {
+        return Edges::default();
+    };
+    let text = text.to_lowercase();
+    let names = |id: &WorkloadRef| id.as_str().to_lowercase().contains(&text);
+    let (edges, left_out) = graph::edges(snapshot, &graph::weights(outcome), |edge| {
+        names(&edge.caller) || names(&edge.callee)
+    });
+    let (services, services_left_out) =
+        services(snapshot, &planned.report, MOST_FOUND, |workload| names(&workload.id));
+    Edges { edges, left_out, services, services_left_out }
 }
 
 fn summary(
@@ -77,16 +95,22 @@ fn summary(
     }
 }
 
-fn services(snapshot: &Snapshot, report: &Report) -> (Vec<Service>, usize) {
+fn services(
+    snapshot: &Snapshot,
+    report: &Report,
+    most: usize,
+    wanted: impl Fn(&Workload) -> bool,
+) -> (Vec<Service>, usize) {
     let mut all: Vec<_> = snapshot
         .workloads
         .iter()
+        .filter(|workload| wanted(workload))
         .filter_map(|workload| Some((workload, report.workloads.get(&workload.id)?)))
         .collect();
     // Workloads lie in the order of their names: equals stay so.
     all.sort_by_key(|(workload, report)| std::cmp::Reverse((workload.managed, report.requests)));
-    let left_out = all.len().saturating_sub(MOST_SERVICES);
-    all.truncate(MOST_SERVICES);
+    let left_out = all.len().saturating_sub(most);
+    all.truncate(most);
     (all.into_iter().map(|(workload, report)| service(workload, report)).collect(), left_out)
 }
 
@@ -109,7 +133,7 @@ fn service(workload: &Workload, report: &WorkloadReport) -> Service {
 fn hosts(
     snapshot: &Snapshot,
     report: &Report,
-    weights: &BTreeMap<&stornx_core::ids::HostName, &stornx_core::model::RouteTable>,
+    weights: &graph::AllWeights<'_>,
 ) -> (Vec<Host>, usize) {
     let backends: BTreeMap<_, _> = snapshot
         .hosts
@@ -122,7 +146,8 @@ fn hosts(
         service: backends.get(name).copied().flatten().map(|[backend]| backend.to_string()),
         reason: Reason { name: report.reason.name().to_owned(), text: report.reason.to_string() },
         delta: round(report.delta),
-        weights: weights.get(name).map(|table| (*table).clone()),
+        weights: weights.get(name).map(|weights| weights.table.clone().into_owned()),
+        by_node: weights.get(name).is_some_and(|weights| weights.by_node),
         verification: verification(report),
     });
     (hosts.collect(), left_out)

@@ -1,20 +1,30 @@
 //! The service graph: rates, latencies and weights by edge and by pair of zones, and their
 //! sums over the cluster.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use stornx_core::{
     engine::CycleOutcome,
-    ids::{HostName, WorkloadRef, ZoneName},
-    model::{Edge as Seen, RouteTable, RouteTraffic, Rule, Snapshot},
+    ids::{HostName, ZoneName},
+    model::{Distribution, Edge as Seen, RouteTable, RouteTraffic, Rule, Snapshot},
     plan::Action,
     policy::PricePolicy,
 };
 
-use super::{Edge, Edges, MOST_EDGES, Route, round, share};
+use super::{Edge, Flow, MOST_EDGES, MOST_FLOWS, Route, round, share};
+
+/// Weights by zone.
+pub(super) struct Weights<'a> {
+    pub(super) table: Cow<'a, RouteTable>,
+    /// They are means: what stands was written by node.
+    pub(super) by_node: bool,
+}
+
+/// Weights of all hosts that have any.
+pub(super) type AllWeights<'a> = BTreeMap<&'a HostName, Weights<'a>>;
 
 /// Weights that stand after a cycle, by host.
-pub(super) fn weights(outcome: &CycleOutcome) -> BTreeMap<&HostName, &RouteTable> {
+pub(super) fn weights(outcome: &CycleOutcome) -> AllWeights<'_> {
     let hosts = outcome.snapshot.iter().flat_map(|snapshot| &snapshot.hosts);
     let mut weights: BTreeMap<_, _> = hosts
         .filter_map(|host| match &host.rule {
@@ -29,7 +39,51 @@ pub(super) fn weights(outcome: &CycleOutcome) -> BTreeMap<&HostName, &RouteTable
             _ => {}
         }
     }
-    weights
+    let one = |table| match by_zone(table) {
+        Some(means) => Weights { table: Cow::Owned(means), by_node: true },
+        None => Weights { table: Cow::Borrowed(table), by_node: false },
+    };
+    weights.into_iter().map(|(host, table)| (host, one(table))).collect()
+}
+
+/// The means over the nodes of each zone, where a table is one of nodes.
+fn by_zone(table: &RouteTable) -> Option<RouteTable> {
+    let mut places = table
+        .iter()
+        .flat_map(|(from, split)| std::iter::once(from).chain(split.iter().map(|(to, _)| to)));
+    if !places.any(|place| place.node().is_some()) {
+        return None;
+    }
+    // Sums of weights, and of how many callers.
+    let mut sums = BTreeMap::<&str, (BTreeMap<&str, u32>, u32)>::new();
+    for (from, split) in table {
+        let (row, callers) = sums.entry(from.domain()).or_default();
+        *callers += 1;
+        for (to, weight) in split.iter() {
+            *row.entry(to.domain()).or_default() += u32::from(weight);
+        }
+    }
+    let means = sums
+        .into_iter()
+        .filter_map(|(from, (row, callers))| Some((from.parse().ok()?, mean(&row, callers)?)));
+    Some(means.collect())
+}
+
+/// Whole percentages that sum to 100: what is missing goes to the largest remainders.
+fn mean(row: &BTreeMap<&str, u32>, callers: u32) -> Option<Distribution> {
+    let mut order: Vec<_> =
+        row.iter().map(|(to, sum)| (*to, sum / callers, sum % callers)).collect();
+    order.sort_by_key(|(_, _, rest)| std::cmp::Reverse(*rest));
+    let mut missing = 100_u32.checked_sub(order.iter().map(|(_, whole, _)| whole).sum())?;
+    let mut weights = BTreeMap::new();
+    for (to, whole, _) in order {
+        let more = missing.min(1);
+        missing -= more;
+        if whole + more > 0 {
+            weights.insert(to.parse().ok()?, u8::try_from(whole + more).ok()?);
+        }
+    }
+    Distribution::new(weights).ok()
 }
 
 /// Sums that are weighted by requests.
@@ -109,20 +163,41 @@ pub(super) fn answered(snapshot: &Snapshot) -> Option<BTreeMap<&ZoneName, f64>> 
     Some(answered)
 }
 
-/// The edges of services whose names contain a text.
-pub(crate) fn found(outcome: &CycleOutcome, text: &str) -> Edges {
-    let Some(snapshot) = &outcome.snapshot else { return Edges::default() };
-    let text = text.to_lowercase();
-    let names = |id: &WorkloadRef| id.as_str().to_lowercase().contains(&text);
-    let hit = |edge: &Seen| names(&edge.caller) || names(&edge.callee);
-    let (edges, left_out) = edges(snapshot, &weights(outcome), hit);
-    Edges { edges, left_out }
+/// Calls by pair of zones over all edges, and how many pairs are left out.
+pub(super) fn flows(snapshot: &Snapshot) -> (Vec<Flow>, usize) {
+    let edges = snapshot.traffic.known().into_iter().flat_map(|traffic| &traffic.edges);
+    let mut pairs = BTreeMap::<_, Sums>::new();
+    for route in edges.flat_map(|edge| &edge.routes) {
+        pairs.entry((&route.from, &route.to)).or_default().add(route);
+    }
+    let mut all: Vec<_> = pairs.into_iter().collect();
+    all.sort_by(|(_, a), (_, b)| b.requests.total_cmp(&a.requests));
+    let left_out = all.len().saturating_sub(MOST_FLOWS);
+    all.truncate(MOST_FLOWS);
+    let flow = |((from, to), sums): ((&ZoneName, &ZoneName), Sums)| Flow {
+        from: from.clone(),
+        to: to.clone(),
+        requests: round(sums.requests),
+        p95_ms: sums.p95(),
+    };
+    (all.into_iter().map(flow).collect(), left_out)
+}
+
+/// The share of the calls from each zone that stays there, over all edges.
+pub(super) fn stays(snapshot: &Snapshot) -> BTreeMap<&ZoneName, f64> {
+    let edges = snapshot.traffic.known().into_iter().flat_map(|traffic| &traffic.edges);
+    let mut from = BTreeMap::<_, Sums>::new();
+    for route in edges.flat_map(|edge| &edge.routes) {
+        from.entry(&route.from).or_default().add(route);
+    }
+    let stays = |(zone, sums): (_, Sums)| Some((zone, share(1.0 - sums.cross_zone()?)));
+    from.into_iter().filter_map(stays).collect()
 }
 
 /// The edges with most requests of those wanted, and how many are left out.
 pub(super) fn edges(
     snapshot: &Snapshot,
-    weights: &BTreeMap<&HostName, &RouteTable>,
+    weights: &AllWeights<'_>,
     wanted: impl Fn(&Seen) -> bool,
 ) -> (Vec<Edge>, usize) {
     let Some(traffic) = snapshot.traffic.known() else { return (Vec::new(), 0) };
@@ -132,7 +207,7 @@ pub(super) fn edges(
     seen.sort_by(|a, b| b.0.total_cmp(&a.0));
     let left_out = seen.len().saturating_sub(MOST_EDGES);
     seen.truncate(MOST_EDGES);
-    let table = |edge: &Seen| weights.get(&edge.host).copied();
+    let table = |edge: &Seen| weights.get(&edge.host).map(|weights| weights.table.as_ref());
     (seen.into_iter().map(|(_, edge)| one(edge, table(edge))).collect(), left_out)
 }
 
@@ -158,5 +233,32 @@ fn one(edge: &Seen, weights: Option<&RouteTable>) -> Edge {
         cross_zone: sums.cross_zone().unwrap_or_default(),
         bytes: edge.bytes().get().round(),
         routes: edge.routes.iter().map(route).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_by_node_are_shown_as_means_by_zone() {
+        let split = |parts: &[(&str, u8)]| {
+            let weights = parts.iter().map(|(to, weight)| (to.parse().unwrap(), *weight));
+            Distribution::new(weights.collect()).unwrap()
+        };
+        let plain = RouteTable::from([("a".parse().unwrap(), split(&[("a", 100)]))]);
+        assert_eq!(by_zone(&plain), None);
+        let fine = RouteTable::from([
+            ("a/n1".parse().unwrap(), split(&[("a/n1", 90), ("a/n2", 5), ("b/n4", 5)])),
+            ("a/n2".parse().unwrap(), split(&[("a/n1", 10), ("b/n4", 40), ("c/n5", 50)])),
+            ("a/n3".parse().unwrap(), split(&[("a/n2", 100)])),
+            ("b/n4".parse().unwrap(), split(&[("b/n4", 100)])),
+        ]);
+        // Of 205, 45 and 50 in three: 68.3, 15 and 16.7.
+        let means = RouteTable::from([
+            ("a".parse().unwrap(), split(&[("a", 68), ("b", 15), ("c", 17)])),
+            ("b".parse().unwrap(), split(&[("b", 100)])),
+        ]);
+        assert_eq!(by_zone(&fine), Some(means));
     }
 }

@@ -21,15 +21,16 @@ use stornx_core::{
     units::Timestamp,
 };
 
-pub(crate) use self::{
-    build::{decisions, of_cycle},
-    graph::found,
-};
+pub(crate) use self::build::{decisions, found, of_cycle};
 
 /// Most services in one document, those with most requests first.
 pub(crate) const MOST_SERVICES: usize = 1000;
 /// Most edges, those with most requests first.
 pub(crate) const MOST_EDGES: usize = 600;
+/// Most pairs of zones, those with most requests first.
+pub(crate) const MOST_FLOWS: usize = 400;
+/// Most services that are found at one time.
+pub(crate) const MOST_FOUND: usize = 200;
 /// Most hosts.
 pub(crate) const MOST_HOSTS: usize = 1000;
 /// Most things that wait.
@@ -41,6 +42,8 @@ pub(crate) const MOST_DECISIONS: usize = 200;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct State {
+    /// When this was answered: ages are counted by the clock of the server.
+    pub(crate) now: Timestamp,
     /// What runs, and how it stands.
     pub(crate) banner: Banner,
     /// What the last cycle said.
@@ -70,12 +73,28 @@ impl Stage {
     }
 }
 
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Source {
+    /// The cycles of a live cluster.
+    Cluster,
+    /// One plan for a live cluster, made once.
+    Plan,
+    /// One plan for a recorded snapshot.
+    Recording,
+    /// The cycles of a simulated cluster.
+    Simulation,
+}
+
 /// What runs, and how it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Banner {
     /// Version of StornX.
     pub(crate) version: String,
+    /// What is shown.
+    pub(crate) source: Source,
     /// Where it stands.
     pub(crate) stage: Stage,
     /// It decides and says so, and writes nothing.
@@ -92,6 +111,9 @@ pub(crate) struct Banner {
     pub(crate) not_ready: Vec<String>,
     /// When the next cycle of the schedule comes; one may come earlier.
     pub(crate) next_cycle: Option<Timestamp>,
+    /// When the schedule wanted a cycle that has not come; absent where none is overdue by
+    /// more than a minute.
+    pub(crate) overdue_since: Option<Timestamp>,
     /// Where history is kept.
     pub(crate) history: HistoryPlace,
 }
@@ -141,6 +163,9 @@ pub(crate) struct Cycle {
     pub(crate) services: Vec<Service>,
     /// Hosts, by name.
     pub(crate) hosts: Vec<Host>,
+    /// Calls by pair of zones, over all edges, also those that are left out; pairs with most
+    /// requests first.
+    pub(crate) flows: Vec<Flow>,
     /// The service graph, edges with most requests first.
     pub(crate) edges: Vec<Edge>,
     /// What waits, and what for.
@@ -202,6 +227,8 @@ pub(crate) struct Zone {
     pub(crate) replicas: u32,
     /// Calls that are answered here, requests/s; absent when traffic is not known.
     pub(crate) requests: Option<f64>,
+    /// Share of the calls from here that stay here, over all edges; absent where there are none.
+    pub(crate) stays: Option<f64>,
     /// What its loss would mean.
     pub(crate) loss: Loss,
 }
@@ -285,6 +312,8 @@ pub(crate) struct Host {
     pub(crate) delta: f64,
     /// Weights that StornX wrote, by zone of the caller; absent where none of its own stand.
     pub(crate) weights: Option<RouteTable>,
+    /// They were written by node: what is shown are the means over the nodes of each zone.
+    pub(crate) by_node: bool,
     /// Whether requests fall as the weights say, and what the last change did.
     pub(crate) verification: Vec<Reason>,
 }
@@ -313,7 +342,21 @@ pub(crate) struct Edge {
     pub(crate) routes: Vec<Route>,
 }
 
-/// `/api/v1/edges?search=TEXT`: the edges of services whose names contain a text.
+/// Calls from one zone to another, or within one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Flow {
+    /// Zone of the callers.
+    pub(crate) from: ZoneName,
+    /// Zone of the callees.
+    pub(crate) to: ZoneName,
+    /// Requests per second.
+    pub(crate) requests: f64,
+    /// p95 as callers see it, weighted by requests, ms.
+    pub(crate) p95_ms: Option<f64>,
+}
+
+/// `/api/v1/edges?search=TEXT`: services whose names contain a text, and their edges.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Edges {
@@ -321,6 +364,10 @@ pub(crate) struct Edges {
     pub(crate) edges: Vec<Edge>,
     /// How many more there are.
     pub(crate) left_out: usize,
+    /// Services, those with most requests first, also such without calls.
+    pub(crate) services: Vec<Service>,
+    /// How many more there are.
+    pub(crate) services_left_out: usize,
 }
 
 /// The part of an edge between two zones.
@@ -337,7 +384,7 @@ pub(crate) struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) p95_ms: Option<f64>,
     /// The weight that StornX wrote, per cent of the callers' requests; absent where the mesh
-    /// splits by itself.
+    /// splits by itself. Where it was written by node, the mean over the nodes of the zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) weight: Option<u8>,
 }
@@ -426,6 +473,8 @@ pub(crate) struct LeftOut {
     pub(crate) services: usize,
     /// Hosts.
     pub(crate) hosts: usize,
+    /// Pairs of zones.
+    pub(crate) flows: usize,
     /// Edges.
     pub(crate) edges: usize,
     /// Things that wait.

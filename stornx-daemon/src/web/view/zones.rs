@@ -16,7 +16,7 @@ use super::{Loss, Lost, Zone, graph, round, share};
 const MOST_NAMED: usize = 10;
 
 pub(super) fn zones(snapshot: &Snapshot, managed: &[(&WorkloadRef, &WorkloadReport)]) -> Vec<Zone> {
-    let answered = graph::answered(snapshot);
+    let (answered, stays) = (graph::answered(snapshot), graph::stays(snapshot));
     let mut zones: BTreeMap<&ZoneName, Zone> = BTreeMap::new();
     for node in &snapshot.nodes {
         let zone = zones.entry(&node.zone).or_insert_with(|| Zone {
@@ -28,6 +28,7 @@ pub(super) fn zones(snapshot: &Snapshot, managed: &[(&WorkloadRef, &WorkloadRepo
             requests: answered
                 .as_ref()
                 .map(|answered| round(answered.get(&node.zone).copied().unwrap_or_default())),
+            stays: stays.get(&node.zone).copied(),
             loss: loss(&node.zone, managed),
         });
         zone.nodes += 1;
