@@ -23,8 +23,8 @@ pub enum RoutePurpose {
     /// A zone that can hold an endpoint is not named, or a named one is gone: repaired
     /// at once, since an endpoint in an unnamed zone is cut off.
     Cover,
-    /// Metrics have been stale for too long: a step towards the replica-proportional
-    /// split.
+    /// Metrics, or those of this host, have been unknown for too long: a step towards the
+    /// replica-proportional split.
     Decay,
     /// A rollout replaces the replicas: a step towards every replica alike, until it is
     /// over.

@@ -267,8 +267,8 @@ pub struct BalancerPolicy {
     /// save less than this share of the host's cost, so that noise in the inputs
     /// writes nothing.
     pub min_gain: Percent,
-    /// `BALANCER_STALE_SECONDS`: metrics missing or stale for longer let the weights
-    /// decay towards the replica-proportional split.
+    /// `BALANCER_STALE_SECONDS`: metrics, of all hosts or of one, missing or stale for
+    /// longer let weights decay towards the replica-proportional split.
     pub stale_after: Span,
     /// `BALANCER_BACKOFF_SECONDS`: how long a host is left alone after a change that
     /// had to be undone; doubled each time.

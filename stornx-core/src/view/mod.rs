@@ -19,7 +19,7 @@ use crate::{
     ids::{HostName, NodeName, PodName, RegionName, WorkloadRef, ZoneName},
     model::{Edge, Host, Node, Pod, PodPhase, PodTraffic, PodUsage, Snapshot, Workload},
     policy::Policy,
-    units::{Bytes, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp},
+    units::{Millis, Resources, Span, Timestamp},
 };
 
 macro_rules! index {
@@ -84,29 +84,11 @@ impl NodeView<'_> {
     }
 }
 
-/// What a replica uses.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Used {
-    pub(crate) cpu: MilliCpu,
-    pub(crate) memory: Bytes,
-}
-
-/// What a replica serves.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Served {
-    pub(crate) requests: Rps,
-    pub(crate) p95: Option<Millis>,
-    pub(crate) errors: Share,
-}
-
-/// A replica with where it runs and what is known of it. What everything asks for is copied
-/// here, side by side: a snapshot has it in three lists of names.
+/// A replica with where it runs and what is known of it.
 pub(crate) struct PodView<'a> {
     pub(crate) pod: &'a Pod,
-    /// As in the pod.
+    /// That of the pod, here because everything asks for it.
     pub(crate) phase: PodPhase,
-    /// As in the pod.
-    pub(crate) ready_since: Option<Timestamp>,
     /// `None` when it is not bound, or its node is gone.
     pub(crate) node: Option<NodeIndex>,
     pub(crate) zone: Option<ZoneIndex>,
@@ -114,9 +96,9 @@ pub(crate) struct PodView<'a> {
     /// moment.
     node_ready: bool,
     /// Fresh usage only.
-    pub(crate) usage: Option<Used>,
+    pub(crate) usage: Option<&'a PodUsage>,
     /// Fresh traffic only.
-    pub(crate) traffic: Option<Served>,
+    pub(crate) traffic: Option<&'a PodTraffic>,
 }
 
 impl PodView<'_> {
@@ -276,21 +258,14 @@ impl<'a> View<'a> {
             for pod in sorted(&workload.pods, |pod| &pod.name) {
                 let node = pod.node.as_ref().and_then(|name| self.node(name));
                 let zone = node.map(|node| self.nodes[node.at()].zone);
-                let used = |usage: &PodUsage| Used { cpu: usage.cpu, memory: usage.memory };
-                let served = |traffic: &PodTraffic| Served {
-                    requests: traffic.requests,
-                    p95: traffic.p95,
-                    errors: traffic.errors,
-                };
                 let view = PodView {
                     pod,
                     phase: pod.phase,
-                    ready_since: pod.ready_since,
                     node,
                     zone,
                     node_ready: node.is_some_and(|node| self.nodes[node.at()].node.ready),
-                    usage: usage_of.find(&pod.name).map(used),
-                    traffic: traffic_of.find(&pod.name).map(served),
+                    usage: usage_of.find(&pod.name),
+                    traffic: traffic_of.find(&pod.name),
                 };
                 if let Some(node) = node {
                     let node = &mut self.nodes[node.at()];

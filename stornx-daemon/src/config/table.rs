@@ -246,7 +246,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting!(Routing, "BALANCER_MIN_GAIN_PERCENT", policy.balancer.min_gain, "a percentage, at least 0",
         "a target that would save less than this share of the host's cost is left alone"),
     setting!(Routing, "BALANCER_STALE_SECONDS", policy.balancer.stale_after, "seconds, at least 0",
-        "metrics stale or missing for longer let the weights decay towards the replica-proportional split"),
+        "metrics, of all hosts or of one, stale or missing for longer let weights decay towards the replica-proportional split"),
     setting!(Routing, "BALANCER_BACKOFF_SECONDS", policy.balancer.backoff, "seconds, at least 0",
         "how long a host is left alone after a change that had to be undone; doubled each time"),
 

@@ -303,7 +303,7 @@ fn observe_downstream(view: &View<'_>, workload: WorkloadIndex, zones: &mut [Zon
 
 /// Since how long a replica has been Ready.
 fn age(view: &View<'_>, pod: &PodView<'_>) -> Option<Span> {
-    pod.ready_since.map(|since| view.now.since(since))
+    pod.pod.ready_since.map(|since| view.now.since(since))
 }
 
 /// How much of a replica counts: all of it once it has been Ready for the warm-up time.

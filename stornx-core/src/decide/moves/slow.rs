@@ -71,7 +71,7 @@ pub(super) fn suspects<'a, 'v>(
 /// Whether some of what is seen of a replica is from before it was warm.
 fn is_new(view: &View<'_>, pod: &PodView<'_>) -> bool {
     let cold = view.window.times(2);
-    pod.ready_since.is_some_and(|since| view.now.since(since) < cold)
+    pod.pod.ready_since.is_some_and(|since| view.now.since(since) < cold)
 }
 
 /// The lower of the two middle values of an even count: with two siblings, one of

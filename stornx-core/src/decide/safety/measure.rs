@@ -2,11 +2,11 @@
 //! the replicas that serve. What is not known stays unknown and never becomes zero.
 
 use crate::{
-    model::Workload,
+    model::{PodUsage, Workload},
     policy::{MetricsType, ScalerPolicy},
     report::ScaleReason,
     units::{Millis, Percent, Rps},
-    view::{PodView, Used, View, WorkloadView},
+    view::{PodView, View, WorkloadView},
 };
 
 /// Why the utilisation of a workload is not known.
@@ -50,7 +50,7 @@ fn serving<'a>(workload: &'a WorkloadView<'a>) -> impl Iterator<Item = &'a PodVi
     workload.pods.iter().filter(|pod| pod.serves())
 }
 
-fn usage<'a>(workload: &'a WorkloadView<'a>) -> impl Iterator<Item = Used> + 'a {
+fn usage<'a>(workload: &'a WorkloadView<'a>) -> impl Iterator<Item = &'a PodUsage> {
     serving(workload).filter_map(|pod| pod.usage)
 }
 

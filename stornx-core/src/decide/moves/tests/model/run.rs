@@ -239,7 +239,7 @@ fn long_one_move_with_a_held_minimum_and_two_faults() {
         ..COARSE
     };
     let name = "one move, its minimum held, two faults, stalls among them";
-    visit_if_long(name, bounds, 3_900_000);
+    visit_if_long(name, bounds, 2_900_000);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn long_one_move_with_a_held_minimum_under_late_watches() {
         ..COARSE
     };
     let name = "one move, its minimum held, one fault, watches always late";
-    visit_if_long(name, bounds, 2_400_000);
+    visit_if_long(name, bounds, 1_900_000);
 }
 
 #[test]
