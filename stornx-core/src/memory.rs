@@ -4,6 +4,9 @@
 //!
 //! `plan()` reads it and never changes it; the remember step makes the
 //! next one from what was seen, planned and done.
+//!
+//! What a later version remembers besides is passed over, so that one can go back to this
+//! one. Only what is under way in the cluster has to be known to the last field.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +22,7 @@ use crate::{
 /// Everything remembered.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Memory {
     /// By workload.
     pub workloads: BTreeMap<WorkloadRef, WorkloadMemory>,
@@ -38,7 +41,7 @@ impl Memory {
 /// An exponential back-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Backoff {
     /// Left alone until then.
     pub until: Timestamp,
@@ -105,7 +108,7 @@ pub struct MoveInFlight {
 /// A move that was finished, for taking it back once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct FinishedMove {
     /// The replica that took the place of the victim.
     pub replacement: PodName,
@@ -118,7 +121,7 @@ pub struct FinishedMove {
 /// What was expected of a change, for comparison with what came.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Expectation {
     /// When the change was done.
     pub since: Timestamp,
@@ -137,7 +140,7 @@ pub struct Expectation {
 /// The last growth of a count for its utilisation, until it is seen to have helped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Growth {
     /// Count before it.
     pub from: u32,
@@ -152,7 +155,7 @@ pub struct Growth {
 /// A workload that was looked at and left where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Placed {
     /// The first time since the layout around it last changed.
     pub since: Timestamp,
@@ -163,7 +166,7 @@ pub struct Placed {
 /// What is remembered of a workload.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct WorkloadMemory {
     /// Last scale action of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,7 +211,7 @@ pub struct WorkloadMemory {
 /// What is remembered of what one zone can serve of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct CapacityMemory {
     /// Requests per second that one replica serves at full utilisation, smoothed.
     pub per_replica: Rps,
@@ -222,7 +225,7 @@ pub struct CapacityMemory {
 /// What is remembered of a destination that answers slowly or fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PenaltyMemory {
     /// The penalty, as round-trip time, smoothed.
     pub penalty: Millis,
@@ -234,7 +237,7 @@ pub struct PenaltyMemory {
 /// What callers saw of a host whose routes were not touched when a run of writes began.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Untouched {
     /// p95.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -248,7 +251,7 @@ pub struct Untouched {
 /// What was seen of the replicas of a workload in a rollout, until it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RolloutMemory {
     /// Since when it has been like this.
     pub since: Timestamp,
@@ -274,7 +277,7 @@ impl RolloutMemory {
 /// What is remembered of a host.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct HostMemory {
     /// Last write of its routes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -323,4 +326,28 @@ pub struct HostMemory {
     /// Since when figures are back after that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen_since: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_later_version_remembers_is_passed_over_unless_it_is_under_way() {
+        let later = json!({
+            "workloads": { "shop/Deployment/cart": { "scaledAt": 7, "news": { "a": 1 } } },
+            "hosts": { "cart.shop.svc.cluster.local": { "writtenAt": 8, "news": [1] } },
+            "news": true
+        });
+        let memory: Memory = serde_json::from_value(later).unwrap();
+        let workload = memory.workloads.values().next().unwrap();
+        assert_eq!(workload.scaled_at, Some(Timestamp::from_millis(7)));
+        let host = memory.hosts.values().next().unwrap();
+        assert_eq!(host.written_at, Some(Timestamp::from_millis(8)));
+        let intent = json!({ "node": "n1", "since": 1, "until": 2, "news": 3 });
+        let error = serde_json::from_value::<Intent>(intent).unwrap_err().to_string();
+        assert!(error.contains("news"), "{error}");
+    }
 }

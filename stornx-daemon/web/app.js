@@ -2,24 +2,16 @@
 
 import * as charts from './charts.js';
 import { byId, clock, h, instant, millis, money, number, percent, plural, rate, short, show, span, table, UNKNOWN } from './dom.js';
+import { get } from './fetch.js';
 import * as graph from './graph.js';
 
 const FEW = 6;
+// After a document without an answer, ms.
+const AGAIN = 5000;
 const shown = { id: -1, decisions: FEW, waiting: 2 * FEW, notices: '' };
 let state = null;
 let wanted = false;
 let fetching = false;
-
-// When many ask at one time, some are told to come again.
-async function get(path, times = 5) {
-  const answer = await fetch(path, { cache: 'no-store' });
-  if (answer.status === 503 && times > 1) {
-    await new Promise((done) => setTimeout(done, 1000 * Number(answer.headers.get('retry-after') ?? 2)));
-    return get(path, times - 1);
-  }
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return answer.json();
-}
 
 // One fetch at a time; what comes meanwhile makes one more.
 async function refresh() {
@@ -36,6 +28,7 @@ async function refresh() {
     }
   } catch {
     link('lost', 'no answer');
+    setTimeout(refresh, AGAIN);
   } finally {
     fetching = false;
   }

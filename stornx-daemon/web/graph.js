@@ -1,16 +1,19 @@
 // Draws the service graph and what is known of the service that was chosen.
 
 import { byId, h, millis, number, percent, plural, rate, s, short, show, span, table, UNKNOWN } from './dom.js';
+import { get } from './fetch.js';
 import { BOX, choose, layout, line } from './layout.js';
 
 // More labels than this would hide what they are about.
 const MOST_LABELS = 60;
+// After a search without an answer, ms.
+const AGAIN = 5000;
 // More lines than this are a cloud.
 const MOST_LINES = 700;
 
 const chosen = { service: null, state: null, more: () => {} };
 // What was found beyond the edges of the state.
-const nothing = () => ({ text: '', id: 0, edges: null, leftOut: 0, services: null, servicesLeftOut: 0 });
+const nothing = () => ({ text: '', id: 0, edges: null, leftOut: 0, services: null, servicesLeftOut: 0, failed: false });
 const found = nothing();
 // The same of the service that was chosen.
 const own = nothing();
@@ -72,6 +75,8 @@ export function draw(state) {
   const place = byId('graph');
   if (!cycle) {
     show(place, h('p', { class: 'empty' }, 'No cycle has planned anything yet.'));
+    for (const id of ['calls', 'flows', 'detail']) show(byId(id));
+    byId('graph-note').textContent = '';
     return;
   }
   const search = searched();
@@ -84,13 +89,20 @@ export function draw(state) {
     ? `The ${number(picked.edges.length)} edges with most requests are shown, ${number(missing)} more are not: search for a service to see its own.`
     : '';
   if (picked.edges.length === 0) {
-    show(place, h('p', { class: 'empty' }, search ? 'No service of that name has calls; the table of services below shows those without.' : 'No calls are known.'));
+    show(place, h('p', { class: 'empty' }, none(search, known || cycle.leftOut.edges === 0)));
   } else {
     show(place, picture(cycle, picked.edges));
   }
   calls(cycle, picked.edges);
   flows(cycle);
   detail(state, search);
+}
+
+// Why no call is shown.
+function none(search, whole) {
+  if (!search) return 'No calls are known.';
+  if (whole) return 'No service of that name has calls; the table of services below shows those without.';
+  return found.failed ? 'StornX does not answer the search; it is asked again.' : 'Looking among all calls.';
 }
 
 const searched = () => byId('search').value.trim().toLowerCase().replace(/[^a-z0-9./-]/g, '');
@@ -107,19 +119,30 @@ export function services(cycle) {
 async function look(found, text, state) {
   const { leftOut } = state.latest.cycle;
   const { latest } = state;
-  if (!text || leftOut.edges + leftOut.services === 0 || (found.text === text && found.id === latest.id)) return;
-  const same = found.text === text;
-  Object.assign(found, { text, id: latest.id, edges: same ? found.edges : null, services: same ? found.services : null });
-  try {
-    const answer = await fetch(`api/v1/edges?search=${text}`, { cache: 'no-store' });
-    const more = await answer.json();
-    if (!answer.ok || found.text !== text) return;
-    Object.assign(found, more);
-    draw(chosen.state);
-    chosen.more();
-  } catch {
-    // The state says that there is no answer.
+  if (!text || leftOut.edges + leftOut.services === 0) {
+    // All there is stands in the state.
+    Object.assign(found, nothing());
+    return;
   }
+  if (found.text === text && found.id === latest.id) return;
+  const same = found.text === text;
+  Object.assign(found, { text, id: latest.id, edges: same ? found.edges : null, services: same ? found.services : null, failed: false });
+  try {
+    const more = await get(`api/v1/edges?search=${text}`);
+    if (found.text !== text) return;
+    Object.assign(found, more);
+  } catch {
+    if (found.text !== text) return;
+    found.failed = true;
+    // Not known for this document: the next drawing asks again.
+    setTimeout(() => {
+      if (found.text !== text || !found.failed) return;
+      found.id = 0;
+      draw(chosen.state);
+    }, AGAIN);
+  }
+  draw(chosen.state);
+  chosen.more();
 }
 
 function picture(cycle, edges) {

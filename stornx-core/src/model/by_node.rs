@@ -92,6 +92,13 @@ impl fmt::Display for WholeZones {
     }
 }
 
+impl WholeZones {
+    /// Whether nodes are not named at all while this holds.
+    const fn gives_no_names(&self) -> bool {
+        matches!(self, Self::TooManyNodes { .. } | Self::ForeignLabel { .. })
+    }
+}
+
 /// Which hosts are planned by node, and why the others are not.
 #[derive(Debug, Clone, Default)]
 pub struct Grain {
@@ -110,9 +117,14 @@ impl Grain {
         if asked == Granularity::Zone {
             return Self::default();
         }
+        let everywhere = snapshot.whole_zones();
+        // Where nodes get no names, nobody need be remembered as older than them.
+        let unnamed = WholeZones::gives_no_names;
+        if everywhere.as_ref().is_some_and(unnamed) {
+            return Self { everywhere, ..Self::default() };
+        }
         let old = old_pods(snapshot);
         let old_callers = old_callers(snapshot, &old, memory);
-        let everywhere = snapshot.whole_zones();
         if everywhere.is_some() {
             return Self { everywhere, old_callers, ..Self::default() };
         }

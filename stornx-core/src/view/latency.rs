@@ -14,12 +14,22 @@ pub(crate) struct LatencyTable {
     /// Whether the pair of zones was measured.
     zones_measured: Vec<bool>,
     /// By measuring node: measured nodes in order of index.
-    nodes: Vec<Vec<(NodeIndex, f64)>>,
-    /// By measuring node: by how many ms each other measured node is farther than its zone.
-    deviations_from: Vec<Vec<(NodeIndex, f64)>>,
-    /// The same by measured node.
+    nodes: Vec<Vec<Measured>>,
+    /// By measured node: by how many ms each other node that measured it is farther than its
+    /// zone.
     deviations_to: Vec<Vec<(NodeIndex, f64)>>,
     has_node_pairs: bool,
+    /// By node: how much nearer a pod on the same node is than one on another node of its zone.
+    nearer_within: Vec<f64>,
+}
+
+/// The round trip to a node.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    to: NodeIndex,
+    rtt: f64,
+    /// By how many ms that is more than between the zones.
+    farther: f64,
 }
 
 impl LatencyTable {
@@ -37,15 +47,20 @@ impl LatencyTable {
             zones: heuristic(zones, policy),
             zones_measured: vec![false; zone_count * zone_count],
             nodes: vec![Vec::new(); nodes.len()],
-            deviations_from: vec![Vec::new(); nodes.len()],
             deviations_to: vec![Vec::new(); nodes.len()],
             has_node_pairs: false,
+            nearer_within: Vec::new(),
         };
         if let Some(measured) = measured {
             table.take_nodes(measured, names);
             table.take_zones(measured, zones);
             table.compare();
         }
+        let nearer = |(node, zone): (usize, &ZoneIndex)| {
+            let node = NodeIndex::new(node);
+            table.between_zones(*zone, *zone) - table.between_nodes(node, node)
+        };
+        table.nearer_within = table.zone_of.iter().enumerate().map(nearer).collect();
         table
     }
 
@@ -65,7 +80,7 @@ impl LatencyTable {
                 continue;
             };
             let rtt = pair.rtt.get();
-            self.nodes[from.at()].push((to, rtt));
+            self.nodes[from.at()].push(Measured { to, rtt, farther: 0.0 });
             self.has_node_pairs = true;
             if from != to {
                 let sum = &mut sums[self.pair(self.zone_of[from.at()], self.zone_of[to.at()])];
@@ -73,8 +88,9 @@ impl LatencyTable {
             }
         }
         for row in &mut self.nodes {
-            row.sort_by_key(|(to, _)| *to);
-            row.dedup_by_key(|(to, _)| *to);
+            row.sort_by_key(|measured| measured.to);
+            row.dedup_by_key(|measured| measured.to);
+            row.shrink_to_fit();
         }
         for (pair, (sum, count)) in sums.into_iter().enumerate() {
             if count > 0 {
@@ -97,14 +113,17 @@ impl LatencyTable {
 
     /// Notes for each measured pair how much farther it is than its zones are.
     fn compare(&mut self) {
-        for (from, row) in self.nodes.iter().enumerate() {
-            let from = NodeIndex::new(from);
-            for (to, rtt) in row.iter().filter(|(to, _)| *to != from) {
+        for from in (0..self.nodes.len()).map(NodeIndex::new) {
+            let mut row = std::mem::take(&mut self.nodes[from.at()]);
+            for measured in row.iter_mut().filter(|measured| measured.to != from) {
+                let to = measured.to;
                 let usual = self.between_zones(self.zone_of[from.at()], self.zone_of[to.at()]);
-                self.deviations_from[from.at()].push((*to, rtt - usual));
-                self.deviations_to[to.at()].push((from, rtt - usual));
+                measured.farther = measured.rtt - usual;
+                self.deviations_to[to.at()].push((from, measured.farther));
             }
+            self.nodes[from.at()] = row;
         }
+        self.deviations_to.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
     const fn pair(&self, from: ZoneIndex, to: ZoneIndex) -> usize {
@@ -119,8 +138,8 @@ impl LatencyTable {
     /// Between two nodes.
     pub(crate) fn between_nodes(&self, from: NodeIndex, to: NodeIndex) -> f64 {
         let row = &self.nodes[from.at()];
-        if let Ok(at) = row.binary_search_by_key(&to, |(to, _)| *to) {
-            return row[at].1;
+        if let Ok(at) = row.binary_search_by_key(&to, |measured| measured.to) {
+            return row[at].rtt;
         }
         if from == to {
             return self.same_node;
@@ -130,16 +149,17 @@ impl LatencyTable {
 
     /// How much nearer a pod on the same node is than one on another node of its zone.
     pub(crate) fn nearer_within(&self, node: NodeIndex) -> f64 {
-        let zone = self.zone_of(node);
-        let within =
-            if self.has_node_pairs { self.between_nodes(node, node) } else { self.same_node };
-        self.between_zones(zone, zone) - within
+        self.nearer_within[node.at()]
     }
 
     /// The other nodes that a node measured, with by how much each is farther than
     /// [`between_zones`](Self::between_zones) says.
-    pub(crate) fn deviations_from(&self, node: NodeIndex) -> &[(NodeIndex, f64)] {
-        &self.deviations_from[node.at()]
+    pub(crate) fn deviations_from(
+        &self,
+        node: NodeIndex,
+    ) -> impl Iterator<Item = (NodeIndex, f64)> {
+        let others = self.nodes[node.at()].iter().filter(move |measured| measured.to != node);
+        others.map(|measured| (measured.to, measured.farther))
     }
 
     /// The same for the other nodes that measured it.

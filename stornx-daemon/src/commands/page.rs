@@ -12,7 +12,6 @@ use stornx_core::{
     ports::PortError,
     units::Span,
 };
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::web::{
@@ -40,9 +39,11 @@ impl LocalPage {
             Err(_) => 3000,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime
-            .block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, port)))
-            .with_context(|| format!("APP_PORT = {port}: the port cannot be listened on"))?;
+        let listener = {
+            let _within = runtime.enter();
+            web::listen((Ipv4Addr::LOCALHOST, port).into())
+                .with_context(|| format!("APP_PORT = {port}: the port cannot be listened on"))?
+        };
         let address = format!("http://{}/", listener.local_addr()?);
         let board = Board::start(price, KEEP, None);
         let banner = Arc::new(move || banner.clone());

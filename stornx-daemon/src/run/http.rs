@@ -79,6 +79,8 @@ impl Last {
 fn pretty(value: &impl Serialize) -> Bytes {
     let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
     text.push(b'\n');
+    // It is kept until the next cycle, and grew by doubling.
+    text.shrink_to_fit();
     text.into()
 }
 

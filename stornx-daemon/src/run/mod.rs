@@ -31,7 +31,7 @@ mod traces;
 pub(crate) mod world;
 
 use std::{
-    net::{Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -62,7 +62,7 @@ use self::{
 };
 use crate::{
     config::{self, Effective, Settings},
-    web::{Board, Limits, Page, view::Stage},
+    web::{self, Board, Limits, Page, view::Stage},
 };
 
 /// How long what is under way may take to end after a stop was asked for; with the
@@ -89,7 +89,7 @@ pub(crate) async fn run(effective: Effective, file: Option<PathBuf>) -> anyhow::
     let (shown, showing) =
         watch::channel(Shown { stage: Stage::Syncing, turned: Instant::now(), last: None });
 
-    let listener = listen(settings.port).await?;
+    let listener = listen(settings.port)?;
     let address = listener.local_addr()?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "StornX starts");
     let live = Arc::<OnceLock<Live>>::default();
@@ -414,14 +414,10 @@ fn stop_on_signals() -> anyhow::Result<CancellationToken> {
 }
 
 /// Listens on all addresses: both families where the machine has IPv6.
-async fn listen(port: u16) -> anyhow::Result<TcpListener> {
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match TcpListener::bind(both).await {
-        Ok(listener) => Ok(listener),
-        Err(_) => TcpListener::bind(("0.0.0.0", port))
-            .await
-            .with_context(|| format!("APP_PORT = {port}: the port cannot be listened on")),
-    }
+fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    web::listen((Ipv6Addr::UNSPECIFIED, port).into())
+        .or_else(|_| web::listen((Ipv4Addr::UNSPECIFIED, port).into()))
+        .with_context(|| format!("APP_PORT = {port}: the port cannot be listened on"))
 }
 
 /// Follows `LOG_LEVEL` in the settings file. Other settings need a restart: a half of

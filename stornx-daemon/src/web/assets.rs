@@ -8,11 +8,12 @@ use axum::{
 };
 
 /// Path, kind and content.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("../../web/app.js")),
     ("/dom.js", "text/javascript; charset=utf-8", include_str!("../../web/dom.js")),
+    ("/fetch.js", "text/javascript; charset=utf-8", include_str!("../../web/fetch.js")),
     ("/graph.js", "text/javascript; charset=utf-8", include_str!("../../web/graph.js")),
     ("/layout.js", "text/javascript; charset=utf-8", include_str!("../../web/layout.js")),
     ("/charts.js", "text/javascript; charset=utf-8", include_str!("../../web/charts.js")),

@@ -204,7 +204,10 @@ impl Scribe {
 
     fn document(&self) -> Document {
         // Maps have text as keys and numbers are finite: there is nothing to refuse.
-        let json = serde_json::to_vec(&self.latest).unwrap_or_default().into();
+        let mut json = serde_json::to_vec(&self.latest).unwrap_or_default();
+        // It is kept until the next cycle, and grew by doubling.
+        json.shrink_to_fit();
+        let json = json.into();
         Document { id: self.latest.id, json, cycle: self.cycle.clone() }
     }
 }

@@ -44,7 +44,7 @@ use self::view::Banner;
 pub(crate) use self::{
     board::Board,
     large::{Large, Seat},
-    port::{Limits, serve},
+    port::{Limits, listen, serve},
 };
 
 /// Nothing from elsewhere, nothing inline, in no frame.

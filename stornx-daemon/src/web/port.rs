@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -23,7 +24,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::{self, Instant, Sleep},
 };
@@ -52,7 +53,8 @@ impl Default for Limits {
             connections: 256,
             large: 16,
             events: 64,
-            head: Duration::from_secs(20),
+            // Longer than the usual time between two scrapes, and than proxies keep connections.
+            head: Duration::from_secs(75),
             stall: Duration::from_secs(10),
             longest: Duration::from_secs(120),
         }
@@ -63,6 +65,27 @@ impl Default for Limits {
 const MOST_BUFFERED: usize = 32 << 10;
 /// After an error of the system, such as too many open files.
 const BREATH: Duration = Duration::from_millis(100);
+
+/// What the system keeps of answers that a connection has not taken yet: left to itself it
+/// keeps some megabytes, which no limit here sees, and says only after a third of them has gone
+/// that there is room, so that who reads slowly looks like one who does not read. The system
+/// doubles this.
+const SEND_BUFFER: u32 = 64 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Listens on an address.
+///
+/// # Errors
+/// Those of the system, such as a port that is taken.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // Connections that are accepted inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until `stop` is cancelled and what is under way has ended.
 pub(crate) async fn serve(

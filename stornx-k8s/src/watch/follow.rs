@@ -117,8 +117,7 @@ async fn fail<K: Kind>(shared: &Shared, end: End, wait: &mut Wait) {
         End::Quiet => (1, "nothing was said".to_owned(), true),
     };
     shared.healths().failed(K::NAME, class, &detail, unnoticed);
-    if K::DISPENSABLE && class == 403 {
-        shared.do_without::<K>();
+    if K::DISPENSABLE && class == 403 && shared.do_without::<K>() {
         *wait = Wait(LONGEST_WAIT);
     }
     sleep(wait.next()).await;

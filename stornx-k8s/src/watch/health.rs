@@ -5,6 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
+/// How long an API server may refuse what has just been allowed: its own view of the roles lags
+/// by seconds at most.
+const NEW_RIGHT: Duration = Duration::from_secs(10);
+
 /// How one watch is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchStats {
@@ -119,11 +123,14 @@ impl Healths {
         health.failing = Some(Failing { since, class, detail: detail.to_owned() });
     }
 
-    /// What may not be read is not waited for, until it can be. Where it was read before,
-    /// what it said is missed like that of any other.
-    pub(crate) fn excuse(&mut self, name: &'static str) {
+    /// What may not be read for so long that it is no right which has just been given is not
+    /// waited for, until it can be; says so. Where it was read before, what it said is missed
+    /// like that of any other.
+    pub(crate) fn excuse(&mut self, name: &'static str) -> bool {
         let health = self.by_name.entry(name).or_default();
-        health.excused = !health.synced;
+        let lasts = |failing: &Failing| failing.since.elapsed() >= NEW_RIGHT;
+        health.excused = !health.synced && health.failing.as_ref().is_some_and(lasts);
+        health.excused
     }
 
     /// Whether every first list is complete.
@@ -189,6 +196,23 @@ mod tests {
         healths.settled("pods");
         assert_eq!(healths.unfit(LIMIT).next(), None);
         assert_eq!(healths.stats(|_| 3)[0].errors, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_right_that_stays_away_is_gone_without() {
+        let mut healths = Healths::default();
+        healths.expect("machines");
+        healths.failed("machines", 403, "no right", false);
+        assert!(!healths.excuse("machines") && !healths.synced(), "it may come in a moment");
+        tokio::time::advance(NEW_RIGHT).await;
+        healths.failed("machines", 403, "no right", false);
+        assert!(healths.excuse("machines") && healths.synced());
+        healths.listed("machines");
+        healths.settled("machines");
+        healths.failed("machines", 403, "no right", false);
+        tokio::time::advance(LIMIT).await;
+        assert!(!healths.excuse("machines"), "what was read is missed");
+        assert_eq!(healths.unfit(LIMIT).count(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -203,10 +203,11 @@ impl Shared {
         }
     }
 
-    /// Goes on without a kind that may not be read.
-    fn do_without<K: Kind>(&self) {
-        self.healths().excuse(K::NAME);
+    /// Goes on without a kind that may not be read; says whether it does.
+    fn do_without<K: Kind>(&self) -> bool {
+        let excused = self.healths().excuse(K::NAME);
         self.note_synced();
+        excused
     }
 
     fn forget<K: Kind>(&self) {

@@ -230,9 +230,12 @@ async fn who_may_not_read_machines_decides_without_them() {
             "spec": { "address": "192.0.2.7", "labels": { "app": "cart" } }
         }),
     );
-    api.fail("GET", "/workloadentries", [Fault::Status(403), Fault::Status(403)]);
+    api.fail("GET", "/workloadentries", std::iter::repeat_n(Fault::Status(403), 1000));
+    let began = tokio::time::Instant::now();
     let (_connection, cluster) = started(&api).await;
+    assert!(began.elapsed() >= Duration::from_secs(10), "a right may have just been given");
     assert!(!facts(&cluster).await.hosts[0].foreign_endpoints);
+    api.heal();
     let seen = async || facts(&cluster).await.hosts[0].foreign_endpoints;
     until("the right is there, and so is the machine", seen).await;
     // What was read and may not be read any more is missed: machines may have come.

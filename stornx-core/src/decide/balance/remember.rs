@@ -137,8 +137,9 @@ fn remember_host(
     kept: &mut HostMemory,
 ) {
     let Some(workload) = view.hosts[host.at()].workload else {
-        let refused_at = kept.refused_at;
-        *kept = HostMemory { refused_at, ..HostMemory::default() };
+        // A workload that is made anew under its name is back in a moment.
+        let HostMemory { refused_at, backoff, .. } = *kept;
+        *kept = HostMemory { refused_at, backoff, ..HostMemory::default() };
         return;
     };
     note_following(view, host, workload, kept);

@@ -183,8 +183,8 @@ impl Travel {
         }
         let up = latency.deviations_to(node).iter();
         let up = up.map(|(from, farther)| self.callers.rate(*from, 0) * farther);
-        let down = latency.deviations_from(node).iter();
-        let down = down.map(|(to, farther)| self.callees.rate(*to, zone.at()) * farther);
+        let down = latency.deviations_from(node);
+        let down = down.map(|(to, farther)| self.callees.rate(to, zone.at()) * farther);
         cost + up.sum::<f64>() + down.sum::<f64>()
     }
 

@@ -78,7 +78,7 @@ async fn port(limits: Limits) -> Port {
     let stop = CancellationToken::new();
     let page = Page::new(board, Arc::new(move || banner.clone()), stop.clone(), limits);
     let large = page.large();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = web::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let ended = tokio::spawn(serve(listener, shop, page, limits, stop.clone()));
     Port { address, large, _shown: sender, stop: stop.drop_guard(), ended }

@@ -111,8 +111,8 @@ pub(crate) struct Banner {
     pub(crate) not_ready: Vec<String>,
     /// When the next cycle of the schedule comes; one may come earlier.
     pub(crate) next_cycle: Option<Timestamp>,
-    /// When the schedule wanted a cycle that has not come; absent where none is overdue by
-    /// more than a minute.
+    /// When the schedule wanted a cycle, where none has planned anything since; absent where that
+    /// is a minute ago at most.
     pub(crate) overdue_since: Option<Timestamp>,
     /// Where history is kept.
     pub(crate) history: HistoryPlace,

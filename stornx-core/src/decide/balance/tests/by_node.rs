@@ -8,7 +8,8 @@ use crate::{
     ids::{HostName, NodeName, WorkloadRef, ZoneName},
     memory::Memory,
     model::{
-        Edge, Facts, MOST_NODES, PodPhase, RouteTable, RouteTraffic, Rule, Snapshot, WholeZones,
+        Edge, Facts, Grain, MOST_NODES, PodPhase, RouteTable, RouteTraffic, Rule, Snapshot,
+        WholeZones,
     },
     plan::{Action, Planned, RoutePurpose},
     policy::{Granularity, Policy},
@@ -365,4 +366,26 @@ fn a_cluster_that_cannot_be_named_says_why() {
         }
     });
     assert_eq!(uncounted, Some(WholeZones::NotCounted));
+}
+
+#[test]
+fn nobody_is_remembered_as_older_where_nodes_get_no_names() {
+    let mut seen = 0;
+    for seed in 0..40 {
+        let Case { mut snapshot, .. } = case(seed);
+        // Older than every name.
+        for node in &mut snapshot.nodes {
+            node.named_since = Some(Timestamp::from_millis(u64::MAX));
+        }
+        let remembered = |snapshot: &Snapshot| {
+            let grain = Grain::of(snapshot, Granularity::Node, &Memory::default());
+            snapshot.hosts.iter().filter(|host| grain.old_callers(&host.name).is_some()).count()
+        };
+        let before = remembered(&snapshot);
+        snapshot.nodes[0].named_since = None;
+        assert!(matches!(snapshot.whole_zones(), Some(WholeZones::ForeignLabel { .. })));
+        assert_eq!(remembered(&snapshot), 0, "seed {seed}");
+        seen += before;
+    }
+    assert!(seen > 10, "{seen}");
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use super::{
     uneven,
-    world::{World, namespace},
+    world::{World, host_name, namespace},
 };
 use crate::{
     check::check,
     decide::balance,
+    memory::Backoff,
     model::{ForeignRule, Mesh, Rule},
     plan::{Action, GiveBackCause, Plan, Planned},
-    report::{Report, TidyWhy, Why},
+    report::{Report, RouteReason, TidyWhy, Why},
+    units::Span,
     view::View,
 };
 
@@ -98,4 +100,19 @@ fn nothing_is_given_back_that_is_followed_or_not_ours() {
     assert_eq!(given_back(nowhere), None);
     let bare = |world: &mut World| (world.rule, world.displaced) = (Rule::None, true);
     assert_eq!(given_back(bare), None);
+}
+
+#[test]
+fn a_workload_that_is_made_anew_is_still_in_its_back_off() {
+    let mut world = uneven(3, 0.2, 71);
+    world.settle();
+    let until = world.now.after(Span::from_seconds(3_600));
+    let backoff = Backoff { until, failures: 2 };
+    world.memory.hosts.get_mut(&host_name()).unwrap().backoff = Some(backoff);
+    world.alone = true;
+    world.cycle();
+    let kept = &world.memory.hosts[&host_name()];
+    assert_eq!((kept.backoff, kept.written_at), (Some(backoff), None));
+    world.alone = false;
+    assert!(matches!(world.cycle().report.reason, RouteReason::Backoff { .. }));
 }
