@@ -245,7 +245,13 @@ mod tests {
         assert!(unpack(b"not compressed").is_err());
         let other = {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-            encoder.write_all(br#"{"workloads":{},"surprise":1}"#).unwrap();
+            // An intent of a later version.
+            encoder
+                .write_all(
+                    br#"{"workloads":{"shop/Deployment/cart":{"intents":[
+                        {"node":"n1","since":1,"until":2,"surprise":3}]}}}"#,
+                )
+                .unwrap();
             encoder.finish().unwrap()
         };
         assert!(unpack(&other).unwrap_err().contains("surprise"));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// How long an API server may refuse what has just been allowed: its own view of the roles lags
 /// by seconds at most.
-const NEW_RIGHT: Duration = Duration::from_secs(10);
+const NEW_RIGHT: Duration = Duration::from_secs(5);
 
 /// How one watch is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
