@@ -11,22 +11,15 @@ use kube::{
     api::{DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
-use stornx_testbed::{
-    NodeSpec, Options, TestBed,
-    apps::{self, Boutique, Workload},
-    emulate::{Emulation, Settings},
-    harness::Test,
-    prometheus::Scrape,
-    wait::until,
-};
+use stornx_testbed::{NodeSpec, Options, TestBed, apps, harness::Test, wait::until};
 
-use super::shop;
+use super::{Loaded, loaded, on_changes_alone, shop};
 use crate::{
     Failure,
     support::{
         SOON, TestResult,
-        daemon::{Daemon, quick, stornx, with},
-        rights::{self, OWN},
+        daemon::{Daemon, stornx},
+        rights::OWN,
         tape::{Said, Tape, destination_rules},
     },
 };
@@ -46,33 +39,9 @@ pub(crate) fn tests() -> Vec<Test> {
 async fn at_once(bed: Arc<TestBed>) -> TestResult {
     let admin = bed.client("admin").await?;
     let scenario = shop()?;
-    let mut apps = Boutique::of_scenario(&scenario);
-    apps.workloads = apps.workloads.into_iter().map(Workload::spread).collect();
-    apps.ingress.replicas = 3;
-    apps.deploy(&admin).await?;
-    apps.wait_ready(&admin, SOON).await?;
-    let here = apps.namespace.clone();
-    rights::grant(&admin, "stornx", &[&here]).await?;
-    let emulation = Emulation::start(&admin, Settings::new(scenario)).await?;
-    let prometheus = bed.start_prometheus(&Scrape::each_second([emulation.address()])).await?;
-    let rates = "rate(istio_requests_total{destination_service_name=\"cart\"}[5s]) > 1";
-    until("rates", SOON, || async {
-        let found = prometheus.query(rates).await.map_err(|error| error.to_string())?;
-        if found.len() < 6 { Err(format!("{} series", found.len())) } else { Ok(()) }
-    })
-    .await?;
-    let tape = Tape::of(&admin, &here);
-    let settings = with(
-        quick(&here, &prometheus.url()),
-        &[
-            // Neither the schedule nor a glance comes: what is done follows a change.
-            ("CRONJOB_EXPRESSION", "0 0 29 2 *"),
-            ("GLANCE_SECONDS", "86400"),
-            ("SCALER_ENABLED", "false"),
-            ("MOVES_ENABLED", "false"),
-            ("BALANCER_WARMUP_SECONDS", "0"),
-        ],
-    );
+    let Loaded { here, prometheus, .. } = &loaded(&bed, &admin, scenario).await?;
+    let tape = Tape::of(&admin, here);
+    let settings = on_changes_alone(here, &prometheus.url());
     let mut daemon = Daemon::start(&bed, "stornx", "stornx", &settings).await?;
     written(&tape).await?;
     tape.quiet(QUIET).await?;
@@ -82,7 +51,7 @@ async fn at_once(bed: Arc<TestBed>) -> TestResult {
     }
 
     // Somewhere else than in this cluster, and not even ready.
-    let slices: Api<EndpointSlice> = Api::namespaced(admin.clone(), &here);
+    let slices: Api<EndpointSlice> = Api::namespaced(admin.clone(), here);
     let slice: EndpointSlice = serde_json::from_value(json!({
         "metadata": {"name": "cart-machine", "namespace": here,
             "labels": {"kubernetes.io/service-name": "cart"}},
@@ -103,7 +72,7 @@ async fn at_once(bed: Arc<TestBed>) -> TestResult {
     written(&tape).await?;
     tape.quiet(QUIET).await?;
     let before = changes(&daemon).await?;
-    let services: Api<Service> = Api::namespaced(admin.clone(), &here);
+    let services: Api<Service> = Api::namespaced(admin.clone(), here);
     let from = tape.len();
     let began = std::time::Instant::now();
     let without = json!({"spec": {"selector": null}});

@@ -14,21 +14,18 @@ use kube::{
 use serde_json::json;
 use stornx_testbed::{
     NodeSpec, Options, TestBed,
-    apps::{self, Boutique, Workload},
+    apps::{self, Workload},
     cluster::stages::READY,
-    emulate::{Emulation, Settings},
     harness::Test,
-    prometheus::Scrape,
-    wait::until,
 };
 
-use super::shop;
+use super::{Loaded, loaded, on_changes_alone, shop};
 use crate::{
     Failure,
     support::{
         SOON, TestResult,
-        daemon::{Daemon, quick, with},
-        long_form, rights,
+        daemon::Daemon,
+        long_form,
         tape::{Said, Tape},
     },
 };
@@ -96,34 +93,9 @@ async fn reaction(bed: Arc<TestBed>) -> TestResult {
     let admin = bed.client("admin").await?;
     let scenario = shop()?;
     let new = NodeSpec::of_scenario(&scenario).into_iter().find(|node| node.zone == NEW);
-    let mut apps = Boutique::of_scenario(&scenario);
-    apps.workloads = apps.workloads.into_iter().map(Workload::spread).collect();
-    apps.ingress.replicas = 3;
-    apps.deploy(&admin).await?;
-    apps.wait_ready(&admin, SOON).await?;
-    let here = apps.namespace.clone();
-    rights::grant(&admin, "stornx", &[&here]).await?;
-    let emulation = Emulation::start(&admin, Settings::new(scenario)).await?;
-    let prometheus = bed.start_prometheus(&Scrape::each_second([emulation.address()])).await?;
-    let rates = "rate(istio_requests_total{destination_service_name=\"cart\"}[5s]) > 1";
-    until("rates", SOON, || async {
-        let found = prometheus.query(rates).await.map_err(|error| error.to_string())?;
-        if found.len() < 6 { Err(format!("{} series", found.len())) } else { Ok(()) }
-    })
-    .await?;
-
-    let tape = Tape::of(&admin, &here);
-    let mut settings = with(
-        quick(&here, &prometheus.url()),
-        &[
-            // The schedule and glances do not come, so that what is written follows a change.
-            ("CRONJOB_EXPRESSION", "0 0 29 2 *"),
-            ("GLANCE_SECONDS", "86400"),
-            ("SCALER_ENABLED", "false"),
-            ("MOVES_ENABLED", "false"),
-            ("BALANCER_WARMUP_SECONDS", "0"),
-        ],
-    );
+    let Loaded { apps, here, prometheus, .. } = &loaded(&bed, &admin, scenario).await?;
+    let tape = Tape::of(&admin, here);
+    let mut settings = on_changes_alone(here, &prometheus.url());
     // As users have it.
     settings.retain(|(name, _)| *name != "DEBOUNCE_SECONDS");
     let daemon = Daemon::start(&bed, "stornx", "stornx", &settings).await?;
@@ -132,7 +104,7 @@ async fn reaction(bed: Arc<TestBed>) -> TestResult {
 
     let cart = apps.workload("cart").ok_or("a workload of the scenario")?.clone();
     let new = new.ok_or("a node of the new zone")?;
-    let scene = Scene { bed: Arc::clone(&bed), admin, cart, here, new };
+    let scene = Scene { bed: Arc::clone(&bed), admin, cart, here: here.clone(), new };
     let mut took: BTreeMap<Change, Vec<Duration>> = BTreeMap::new();
     for _ in 0..rounds {
         for change in Change::ALL {

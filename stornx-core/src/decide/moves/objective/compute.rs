@@ -56,8 +56,9 @@ impl Callee<'_> {
     }
 }
 
+/// Mean cost of one exchange of an edge between two zones, price included, for so many pairs of replicas, `trips` being the sum of their round trips.
 #[inline]
-fn cost_between(
+pub(super) fn cost_between(
     view: &View<'_>,
     leg: &Leg,
     (from, to): (usize, usize),
@@ -85,7 +86,8 @@ impl Objective<'_> {
         let leg = &self.legs[edge];
         let callers = self.counts[leg.caller.at() * self.zones + from];
         let callees = self.counts[leg.callee.at() * self.zones + to];
-        self.costs[at] = self.cost_between(leg, (from, to), callers * callees, self.trips[at]);
+        self.costs[at] =
+            cost_between(self.view, leg, (from, to), callers * callees, self.trips[at]);
     }
 
     /// The same between all zones.
@@ -102,17 +104,6 @@ impl Objective<'_> {
                 *cost = cost_between(view, leg, (from, to), callers * callees, *trips);
             }
         }
-    }
-
-    /// The same for so many pairs of replicas, `trips` being the sum of their round trips.
-    pub(super) fn cost_between(
-        &self,
-        leg: &Leg,
-        zones: (usize, usize),
-        pairs: f64,
-        trips: f64,
-    ) -> f64 {
-        cost_between(self.view, leg, zones, pairs, trips)
     }
 
     /// Writes the demand of an edge as its caller's inflow sends it, if it follows.

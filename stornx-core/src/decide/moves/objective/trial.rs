@@ -8,7 +8,7 @@
 
 use super::{
     Objective, Shift,
-    compute::{Callee, weigh},
+    compute::{Callee, cost_between, weigh},
 };
 use crate::view::{NodeIndex, WorkloadIndex};
 
@@ -341,7 +341,8 @@ impl Around<'_> {
                 }
                 let trips =
                     trips((edge.at() * zones + from) * zones + zone, position * zones + from);
-                let cost = objective.cost_between(leg, (from, zone), counts[from] * here, trips);
+                let cost =
+                    cost_between(objective.view, leg, (from, zone), counts[from] * here, trips);
                 *weight += rate * cost;
             }
         }
@@ -352,7 +353,7 @@ impl Around<'_> {
             for (to, count) in counts.iter().enumerate() {
                 let place = (callers.len() + position) * zones + to;
                 let trips = trips((call.edge * zones + zone) * zones + to, place);
-                ways.costs.push(objective.cost_between(leg, (zone, to), here * count, trips));
+                ways.costs.push(cost_between(objective.view, leg, (zone, to), here * count, trips));
             }
         }
     }
