@@ -1,7 +1,8 @@
 //! A large cluster with heavy tails: few workloads have many replicas and carry most of
 //! the traffic, as in published production traces; three zones, calls go down a
 //! layered graph. Constraints of several kinds occur, and some workloads are not ours to
-//! scale.
+//! scale. Names are shared where those who read metrics share them: edges, routes and what is
+//! known of a pod mention what the cluster defines.
 
 use stornx_core::{
     ids::{
@@ -97,8 +98,8 @@ fn of(
         }
         workloads.push(workload);
     }
-    let hosts = workloads.iter().map(host).collect();
-    let edges = edges(&mut numbers, &workloads, edge_count);
+    let hosts: Vec<Host> = workloads.iter().map(host).collect();
+    let edges = edges(&mut numbers, &nodes, (&workloads, &hosts), edge_count);
     let traffic =
         Traffic { window: Span::from_seconds(60), edges, pods: pod_traffic, by_node: Vec::new() };
     let latency = latency(&nodes, probes, now);
@@ -261,7 +262,15 @@ fn host(workload: &Workload) -> Host {
 /// Calls from workloads to later ones, popular callees more often (the square of a
 /// uniform number). What reaches a callee is what its replicas serve, shared among its
 /// callers with a heavy tail.
-fn edges(numbers: &mut Numbers, workloads: &[Workload], count: usize) -> Vec<Edge> {
+fn edges(
+    numbers: &mut Numbers,
+    nodes: &[Node],
+    (workloads, hosts): (&[Workload], &[Host]),
+    count: usize,
+) -> Vec<Edge> {
+    let zones: Vec<ZoneName> = (0..ZONES)
+        .map(|at| nodes.get(at).map_or_else(|| zone(at), |node| node.zone.clone()))
+        .collect();
     let last = workloads.len() - 1;
     let calls: Vec<(usize, usize, f64)> = (0..count)
         .map(|_| {
@@ -277,12 +286,13 @@ fn edges(numbers: &mut Numbers, workloads: &[Workload], count: usize) -> Vec<Edg
     }
     let edge = |(caller, callee, weight): (usize, usize, f64)| {
         let share = weight / weights[callee];
+        let host = hosts[callee].name.clone();
         let (caller, callee) = (&workloads[caller], &workloads[callee]);
         let rate = share * EACH_SERVES * callee.pods.len() as f64;
         let routes = (0..ZONES * ZONES)
             .map(|pair| RouteTraffic {
-                from: zone(pair / ZONES),
-                to: zone(pair % ZONES),
+                from: zones[pair / ZONES].clone(),
+                to: zones[pair % ZONES].clone(),
                 requests: Rps::saturating(rate * (0.5 + numbers.unit()) / 9.0),
                 request_bytes: BytesPerSecond::saturating(rate * 50.0),
                 response_bytes: BytesPerSecond::saturating(rate * 500.0),
@@ -293,7 +303,7 @@ fn edges(numbers: &mut Numbers, workloads: &[Workload], count: usize) -> Vec<Edg
         Edge {
             caller: caller.id.clone(),
             callee: callee.id.clone(),
-            host: HostName::of_service(&callee.id.namespace(), callee.id.name()).unwrap(),
+            host,
             protocol: Protocol::Http,
             routes,
         }

@@ -21,7 +21,7 @@ impl PartialEq for Name<'_> {
 
 impl Hash for Name<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        state.write(self.0.as_bytes());
     }
 }
 
@@ -46,15 +46,26 @@ impl<'a> Names<'a> {
 #[derive(Default)]
 struct Quick(u64);
 
+impl Quick {
+    const fn mix(&mut self, word: u64) {
+        // Odd, and with bits all over: the product depends on every bit below.
+        let mixed = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
 impl Hasher for Quick {
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            // Odd, and with bits all over: the product depends on every bit below.
-            let mixed = (self.0.rotate_left(23) ^ u64::from_le_bytes(word))
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            self.0 = mixed ^ (mixed >> 32);
+        self.0 ^= bytes.len() as u64;
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        // What is left is read together with what was before it, if there was any.
+        match bytes.last_chunk::<8>() {
+            Some(last) if !rest.is_empty() => self.mix(u64::from_le_bytes(*last)),
+            Some(_) => {}
+            None => self.mix(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))),
         }
     }
 
