@@ -5,54 +5,6 @@
 //! Shared by the judgement of moves and by that of routes, which differ in what they
 //! touch and in how much worse is too much.
 
-use crate::model::Edge;
-
-/// A mean by weight.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Mean {
-    sum: f64,
-    weight: f64,
-}
-
-impl Mean {
-    pub(crate) fn add(&mut self, value: f64, weight: f64) {
-        self.sum += value * weight;
-        self.weight += weight;
-    }
-
-    pub(crate) fn get(self) -> Option<f64> {
-        (self.weight > 1e-9).then(|| self.sum / self.weight)
-    }
-}
-
-/// What callers see of some routes: p95 in milliseconds over those that have one, and the
-/// share of failures, both by requests.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Seen {
-    pub(crate) p95: Mean,
-    pub(crate) errors: Mean,
-}
-
-impl Seen {
-    /// Of some edges.
-    pub(crate) fn of<'a>(edges: impl Iterator<Item = &'a Edge>) -> Self {
-        let mut seen = Self::default();
-        edges.for_each(|edge| seen.add(edge));
-        seen
-    }
-
-    /// All routes of one more edge.
-    pub(crate) fn add(&mut self, edge: &Edge) {
-        for route in &edge.routes {
-            let weight = route.requests.get();
-            if let Some(p95) = route.p95 {
-                self.p95.add(p95.get(), weight);
-            }
-            self.errors.add(route.errors.get(), weight);
-        }
-    }
-}
-
 /// By what factor what was not touched got slower: what is ours would have, too. Never
 /// below 1: that others got faster is no reason for ours to.
 pub(crate) fn slowdown(before: Option<f64>, after: Option<f64>) -> f64 {

@@ -4,22 +4,26 @@
 //! A view holds facts only. Names that the snapshot mentions without defining are
 //! passed over here, once, so that no decision meets them.
 
+mod edges;
 mod feasible;
 mod latency;
 mod names;
+mod seen;
 
 use std::collections::BTreeMap;
 
 use self::names::{Finger, Names, sorted};
 pub(crate) use self::{
+    edges::{EdgeView, RouteView},
     feasible::{NodeRefusal, admits, selects},
     latency::LatencyTable,
+    seen::{Mean, Seen},
 };
 use crate::{
     ids::{HostName, NodeName, PodName, RegionName, WorkloadRef, ZoneName},
-    model::{Edge, Host, Node, Pod, PodPhase, PodTraffic, PodUsage, Snapshot, Workload},
+    model::{Host, Node, Pod, PodPhase, PodTraffic, PodUsage, Snapshot, Workload},
     policy::Policy,
-    units::{Millis, Resources, Span, Timestamp},
+    units::{Resources, Span, Timestamp},
 };
 
 macro_rules! index {
@@ -132,33 +136,6 @@ impl WorkloadView<'_> {
     }
 }
 
-/// A route of an edge with zones as indices.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RouteView {
-    pub(crate) from: ZoneIndex,
-    pub(crate) to: ZoneIndex,
-    /// Requests per second.
-    pub(crate) requests: f64,
-    /// Bytes per second, both directions.
-    pub(crate) bytes: f64,
-    /// p95 of the answers, milliseconds.
-    pub(crate) p95: Option<f64>,
-}
-
-/// An edge with both ends known.
-pub(crate) struct EdgeView<'a> {
-    pub(crate) edge: &'a Edge,
-    pub(crate) caller: WorkloadIndex,
-    pub(crate) callee: WorkloadIndex,
-    /// The host called, when the snapshot defines it.
-    pub(crate) host: Option<HostIndex>,
-    /// Requests per second over all routes.
-    pub(crate) requests: f64,
-    /// Bytes per second over all routes, both directions.
-    pub(crate) bytes: f64,
-    pub(crate) routes: Vec<RouteView>,
-}
-
 /// A host with its one workload.
 pub(crate) struct HostView<'a> {
     pub(crate) host: &'a Host,
@@ -184,7 +161,11 @@ pub(crate) struct View<'a> {
     pub(crate) nodes: Vec<NodeView<'a>>,
     pub(crate) workloads: Vec<WorkloadView<'a>>,
     pub(crate) hosts: Vec<HostView<'a>>,
-    pub(crate) edges: Vec<EdgeView<'a>>,
+    pub(crate) edges: Vec<EdgeView>,
+    /// Those of all edges, one edge after the other.
+    routes: Vec<RouteView>,
+    /// Of each of them the p95 of the answers in milliseconds, where it is known.
+    p95s: Vec<Option<f64>>,
     pub(crate) latency: LatencyTable,
     /// The nodes of all replicas that serve, by workload and zone.
     serving: Vec<NodeIndex>,
@@ -228,6 +209,8 @@ impl<'a> View<'a> {
             workloads: Vec::new(),
             hosts: Vec::new(),
             edges: Vec::new(),
+            routes: Vec::new(),
+            p95s: Vec::new(),
             latency,
             serving: Vec::new(),
             serving_from: Vec::new(),
@@ -324,68 +307,6 @@ impl<'a> View<'a> {
             };
             self.hosts.push(HostView { host, workload, edges: Vec::new() });
         }
-    }
-
-    fn join_edges(&mut self) {
-        let Some(traffic) = self.snapshot.traffic.fresh() else { return };
-        self.edges.reserve(traffic.edges.len());
-        let mut last: Option<(&WorkloadRef, Option<WorkloadIndex>)> = None;
-        for edge in &traffic.edges {
-            // Edges come by their callers.
-            let caller = match last {
-                Some((id, found)) if *id == edge.caller => found,
-                _ => self.workload(&edge.caller),
-            };
-            last = Some((&edge.caller, caller));
-            let (Some(caller), Some(callee)) = (caller, self.workload(&edge.callee)) else {
-                continue;
-            };
-            let routes = self.join_routes(edge);
-            let index = EdgeIndex::new(self.edges.len());
-            let host = self.host(&edge.host);
-            self.workloads[caller.at()].calls.push(index);
-            self.workloads[callee.at()].called_by.push(index);
-            if let Some(host) = host {
-                self.hosts[host.at()].edges.push(index);
-            }
-            self.edges.push(EdgeView {
-                edge,
-                caller,
-                callee,
-                host,
-                requests: routes.iter().map(|route| route.requests).sum(),
-                bytes: routes.iter().map(|route| route.bytes).sum(),
-                routes,
-            });
-        }
-    }
-
-    /// Routes come in the order of their zones: where the next one should be is tried first.
-    fn join_routes(&self, edge: &Edge) -> Vec<RouteView> {
-        let (mut from_guess, mut to_guess) = (0, 0);
-        let find = |name: &ZoneName, guess: usize| match self.zones.get(guess) {
-            Some(zone) if zone.name == name => Some(ZoneIndex::new(guess)),
-            _ => self.zone(name),
-        };
-        let mut routes = Vec::with_capacity(edge.routes.len());
-        for route in &edge.routes {
-            let from = find(&route.from, from_guess);
-            let to = find(&route.to, to_guess);
-            let (Some(from), Some(to)) = (from, to) else { continue };
-            to_guess = to.at() + 1;
-            from_guess = from.at();
-            if to_guess == self.zones.len() {
-                (from_guess, to_guess) = (from_guess + 1, 0);
-            }
-            routes.push(RouteView {
-                from,
-                to,
-                requests: route.requests.get(),
-                bytes: (route.request_bytes + route.response_bytes).get(),
-                p95: route.p95.map(Millis::get),
-            });
-        }
-        routes
     }
 
     /// The index of a zone that has nodes.

@@ -149,7 +149,7 @@ fn requests(view: &View<'_>, host: HostIndex) -> Vec<f64> {
     let zones = view.zones.len();
     let mut seen = vec![0.0; zones * zones];
     for edge in &view.hosts[host.at()].edges {
-        for route in &view.edges[edge.at()].routes {
+        for route in view.routes(&view.edges[edge.at()]) {
             seen[route.from.at() * zones + route.to.at()] += route.requests;
         }
     }

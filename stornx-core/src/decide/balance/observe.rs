@@ -9,12 +9,11 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    decide::evidence::{Mean, Seen},
     ids::PodName,
     memory::MoveInFlight,
     model::{Rollout, Workload},
     units::{MilliCpu, Span},
-    view::{HostIndex, PodView, View, WorkloadIndex, WorkloadView},
+    view::{HostIndex, Mean, PodView, Seen, View, WorkloadIndex, WorkloadView},
 };
 
 /// Bytes of a connection without requests (a database, a broker) that count as one
@@ -90,7 +89,7 @@ pub(crate) struct Observation {
 
 /// What callers see of a host.
 fn callers(view: &View<'_>, host: HostIndex) -> Seen {
-    Seen::of(view.hosts[host.at()].edges.iter().map(|edge| view.edges[edge.at()].edge))
+    view.hosts[host.at()].edges.iter().map(|edge| view.edges[edge.at()].seen).sum()
 }
 
 /// The CPU that full utilisation means.
@@ -158,7 +157,7 @@ impl Observation {
 fn routes(view: &View<'_>, edge: usize) -> impl Iterator<Item = (usize, usize, f64, f64)> {
     let edge = &view.edges[edge];
     let counted = edge.requests > 0.0;
-    edge.routes.iter().map(move |route| {
+    view.routes(edge).iter().map(move |route| {
         let rate = if counted { route.requests } else { route.bytes / BYTES_PER_EXCHANGE };
         (route.from.at(), route.to.at(), rate, route.bytes)
     })
@@ -287,8 +286,8 @@ fn observe_downstream(view: &View<'_>, workload: WorkloadIndex, zones: &mut [Zon
     let mut calls = vec![(Mean::default(), 0.0); zones.len()];
     for edge in &view.workloads[workload.at()].calls {
         calls.fill((Mean::default(), 0.0));
-        for route in &view.edges[edge.at()].routes {
-            let Some(p95) = route.p95 else { continue };
+        for (route, p95) in view.timed_routes(&view.edges[edge.at()]) {
+            let Some(p95) = p95 else { continue };
             let (mean, rate) = &mut calls[route.from.at()];
             mean.add(p95, route.requests);
             *rate += route.requests;

@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 
 use super::verify;
 use crate::{
-    decide::evidence::{Seen, slowdown},
+    decide::evidence::slowdown,
     ids::HostName,
     memory::{HostMemory, Untouched},
     units::{Millis, Rps, Share, Timestamp},
-    view::{HostIndex, View, WorkloadIndex},
+    view::{HostIndex, Seen, View, WorkloadIndex},
 };
 
 /// Hosts that are remembered: enough that one of them having a bad minute is not taken
@@ -115,7 +115,7 @@ fn requests(view: &View<'_>, host: usize) -> f64 {
 }
 
 fn of_host(view: &View<'_>, host: usize) -> Seen {
-    Seen::of(view.hosts[host].edges.iter().map(|edge| view.edges[edge.at()].edge))
+    view.hosts[host].edges.iter().map(|edge| view.edges[edge.at()].seen).sum()
 }
 
 /// What has changed since for those that were recorded and are untouched still. Each

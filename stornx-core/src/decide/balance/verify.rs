@@ -20,13 +20,12 @@ use super::{
     untouched::Common,
 };
 use crate::{
-    decide::evidence::Seen,
     memory::{Expectation, HostMemory},
     model::Facts,
     policy,
     report::{Effect, Unverified},
     units::{Millis, Rps, Share, Span, Timestamp},
-    view::{HostIndex, View},
+    view::{HostIndex, Seen, View},
 };
 
 /// Rise of p95 that is a regression, as a share.

@@ -177,7 +177,7 @@ fn find_neighbours(
 ) {
     let workload = &view.workloads[at.at()];
     neighbours.clear();
-    let mut add = |edges: &[EdgeIndex], other: fn(&EdgeView<'_>) -> WorkloadIndex| {
+    let mut add = |edges: &[EdgeIndex], other: fn(&EdgeView) -> WorkloadIndex| {
         let all =
             edges.iter().map(|edge| (other(&view.edges[edge.at()]), objective.leg_rate(*edge)));
         neighbours.extend(all.filter(|(other, rate)| *other != at && *rate > 0.0));

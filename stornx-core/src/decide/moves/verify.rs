@@ -6,11 +6,12 @@
 //! next time). A change of demand explains a change of latency: then nothing is said.
 
 use crate::{
-    decide::evidence::{Seen, slowdown},
+    decide::evidence::slowdown,
     ids::WorkloadRef,
     memory::Expectation,
     model::{Edge, Traffic},
     units::{Millis, Share, Span, Timestamp},
+    view::Seen,
 };
 
 /// Routes follow a move over a few cycles, and the window of the metrics must lie
@@ -55,8 +56,8 @@ pub(super) enum Verdict {
 pub(super) fn expectation(traffic: &Traffic, of: &WorkloadRef, now: Timestamp) -> Expectation {
     let touches = |edge: &&Edge| edge.caller == *of || edge.callee == *of;
     let touched = || traffic.edges.iter().filter(touches);
-    let ours = Seen::of(touched());
-    let others = Seen::of(traffic.edges.iter().filter(|edge| !touches(edge)));
+    let ours = touched().map(Seen::of).sum::<Seen>();
+    let others = traffic.edges.iter().filter(|edge| !touches(edge)).map(Seen::of).sum::<Seen>();
     Expectation {
         since: now,
         p95_before: ours.p95.get().map(Millis::saturating),

@@ -201,7 +201,7 @@ fn shares(view: &View<'_>, workload: WorkloadIndex) -> Vec<f64> {
     let joined = &view.workloads[workload.at()];
     let mut rates = vec![0.0; view.zones.len()];
     for edge in &joined.called_by {
-        for route in &view.edges[edge.at()].routes {
+        for route in view.routes(&view.edges[edge.at()]) {
             rates[route.to.at()] += route.requests;
         }
     }

@@ -95,9 +95,9 @@ impl Travel {
         true
     }
 
-    fn add_caller(&mut self, view: &View<'_>, edge: &EdgeView<'_>) {
+    fn add_caller(&mut self, view: &View<'_>, edge: &EdgeView) {
         for zone in (0..view.zones.len()).map(ZoneIndex::new) {
-            let routes = edge.routes.iter().filter(|r| r.from == zone && r.requests > 0.0);
+            let routes = view.routes(edge).iter().filter(|r| r.from == zone && r.requests > 0.0);
             let rates = &mut self.scratch.rates;
             rates.clear();
             rates.extend(routes.map(|route| (0, route.requests)));
@@ -107,7 +107,7 @@ impl Travel {
         }
     }
 
-    fn add_callee(&mut self, view: &View<'_>, edge: &EdgeView<'_>) {
+    fn add_callee(&mut self, view: &View<'_>, edge: &EdgeView) {
         let Scratch { shares, calls, .. } = &mut self.scratch;
         calls.clear();
         for from in 0..view.zones.len() {
@@ -223,20 +223,20 @@ impl Travel {
 fn edges<'a>(
     view: &'a View<'_>,
     indices: &'a [EdgeIndex],
-) -> impl Iterator<Item = &'a EdgeView<'a>> {
+) -> impl Iterator<Item = &'a EdgeView> {
     indices.iter().map(|at| &view.edges[at.at()]).filter(|edge| edge.requests > 0.0)
 }
 
 /// How the requests of one zone split over the zones of the callee; shares sum to 1.
 fn split(
     view: &View<'_>,
-    edge: &EdgeView<'_>,
+    edge: &EdgeView,
     from: ZoneIndex,
     shares: &mut Vec<(ZoneIndex, f64)>,
 ) {
-    let observed = edge.routes.iter().filter(|r| r.from == from).map(|r| (r.to, r.requests));
+    let observed = view.routes(edge).iter().filter(|r| r.from == from).map(|r| (r.to, r.requests));
     // Where no replica is ready anywhere: as it last was for all callers together.
-    let last = edge.routes.iter().map(|r| (r.to, r.requests));
+    let last = view.routes(edge).iter().map(|r| (r.to, r.requests));
     let _ = normalised(observed, shares)
         || normalised(ruled(view, edge, from).into_iter(), shares)
         || normalised(last, shares);
@@ -244,7 +244,7 @@ fn split(
 
 /// How they would split by the rule, or without one, over the zones where the callee
 /// is ready.
-fn ruled(view: &View<'_>, edge: &EdgeView<'_>, from: ZoneIndex) -> Vec<(ZoneIndex, f64)> {
+fn ruled(view: &View<'_>, edge: &EdgeView, from: ZoneIndex) -> Vec<(ZoneIndex, f64)> {
     let ready = &view.workloads[edge.callee.at()].ready;
     let host = edge.host.map(|host| view.hosts[host.at()].host);
     let by = |weight: &dyn Fn(ZoneIndex, f64) -> f64| -> Vec<_> {

@@ -140,9 +140,7 @@ pub(super) fn own_p95(
 ) -> Millis {
     let waits = |edge: &crate::view::EdgeIndex| {
         let edge = &view.edges[edge.at()];
-        let routes = edge.edge.routes.iter();
-        let known = routes.filter_map(|route| Some((route.p95?.get(), route.requests.get())));
-        weighted_mean(known).unwrap_or(0.0) * edge.requests
+        edge.seen.p95.get().unwrap_or(0.0) * edge.requests
     };
     let waits: f64 = workload.calls.iter().map(waits).sum();
     let served = served.get();

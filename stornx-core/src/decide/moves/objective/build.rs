@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Objective<'_> {
-    pub(super) fn add_leg(&mut self, edge: &EdgeView<'_>) {
+    pub(super) fn add_leg(&mut self, edge: &EdgeView) {
         let rank = |workload: WorkloadIndex| self.services[workload.at()].rank;
         self.legs.push(Leg {
             caller: edge.caller,
@@ -145,7 +145,7 @@ impl Objective<'_> {
         let exchanges = |requests: f64, bytes: f64| {
             if requests > 0.0 { requests } else { bytes / EXCHANGE_BYTES }
         };
-        for route in &edge.routes {
+        for route in self.view.routes(edge) {
             let rate = exchanges(route.requests, route.bytes);
             self.leg_demand[at * self.zones + route.from.at()] += rate;
         }
