@@ -2,11 +2,11 @@
 //! place where budgets are counted, so that no two rooms spend the same one.
 
 use crate::{
-    memory::{Intent, Memory},
+    memory::Intent,
     model::{Pod, PodPhase},
     plan::MoveWay,
     units::Resources,
-    view::{NodeIndex, View, WorkloadIndex, ZoneIndex},
+    view::{NodeIndex, Remembered, View, WorkloadIndex, ZoneIndex},
 };
 
 /// Promises of one cycle.
@@ -27,10 +27,9 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Nothing is promised yet but room for the replicas that were asked for earlier and
     /// are not bound to their nodes.
-    pub(crate) fn new(view: &View<'_>, memory: &Memory) -> Self {
+    pub(crate) fn new(view: &View<'_>, memory: &Remembered<'_>) -> Self {
         let mut ledger = Self::fresh(view, memory);
-        for (id, remembered) in &memory.workloads {
-            let Some(at) = view.workload(id) else { continue };
+        for (at, remembered) in memory.each_workload() {
             let workload = view.workloads[at.at()].workload;
             let stands = |intent: &&Intent| intent.stands(&workload.pods, view.now);
             let waits = |pod: &&Pod| pod.phase == PodPhase::Pending;
@@ -46,9 +45,9 @@ impl Ledger {
         ledger
     }
 
-    fn fresh(view: &View<'_>, memory: &Memory) -> Self {
+    fn fresh(view: &View<'_>, memory: &Remembered<'_>) -> Self {
         let moves = &view.policy.moves;
-        let records = || memory.workloads.values().filter_map(|w| w.in_flight.as_ref());
+        let records = || memory.all.workloads.values().filter_map(|w| w.in_flight.as_ref());
         let in_flight = u32::try_from(records().count()).unwrap_or(u32::MAX);
         Self {
             free: view

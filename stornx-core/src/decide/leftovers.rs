@@ -23,19 +23,19 @@ use super::{
 };
 use crate::{
     ids::PodName,
-    memory::Memory,
+    memory::WorkloadMemory,
     model::{Pod, PodPhase},
     plan::Action,
     report::{ActionReport, Expected, TidyWhy, Why},
     units::Span,
-    view::{View, WorkloadView},
+    view::{Remembered, View, WorkloadView},
 };
 
 /// What is to be taken away, at most one kind of thing for each workload.
 pub(crate) fn decide(
     view: &View<'_>,
     safety: &Safety,
-    memory: &Memory,
+    memory: &Remembered<'_>,
     ledger: &mut Ledger,
 ) -> Vec<Proposal> {
     let mut proposals = Vec::new();
@@ -47,7 +47,7 @@ pub(crate) fn decide(
         }
         let found = released(view, workload)
             .or_else(|| raised(workload))
-            .or_else(|| unmarked(view, memory, workload));
+            .or_else(|| unmarked(view, memory.workload(at), workload));
         if let Some(proposal) = found {
             ledger.count(at);
             proposals.push(proposal);
@@ -88,9 +88,13 @@ fn raised(workload: &WorkloadView<'_>) -> Option<Proposal> {
     Some(proposal(action, TidyWhy::Raised))
 }
 
-fn unmarked(view: &View<'_>, memory: &Memory, workload: &WorkloadView<'_>) -> Option<Proposal> {
+fn unmarked(
+    view: &View<'_>,
+    remembered: Option<&WorkloadMemory>,
+    workload: &WorkloadView<'_>,
+) -> Option<Proposal> {
     let workload = workload.workload;
-    let scaled = memory.workloads.get(&workload.id).and_then(|remembered| remembered.scaled_at);
+    let scaled = remembered.and_then(|remembered| remembered.scaled_at);
     if scaled.is_some_and(|scaled| view.now.since(scaled) <= REQUEST_GRACE) {
         return None;
     }

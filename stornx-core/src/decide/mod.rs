@@ -48,7 +48,7 @@ use crate::{
     policy::Policy,
     report::{ActionReport, Report, WorkloadReport},
     units::{Span, Timestamp},
-    view::{View, WorkloadIndex},
+    view::{Remembered, View, WorkloadIndex},
 };
 
 /// How long a request may still arrive and be carried out after nobody waits for its answer
@@ -68,17 +68,18 @@ pub(crate) struct Proposal {
 #[must_use]
 pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestamp) -> Planned {
     let view = View::new(snapshot, policy, now);
-    let safety = Safety::assess(&view, memory);
-    let mut ledger = Ledger::new(&view, memory);
+    let remembered = Remembered::of(&view, memory);
+    let safety = Safety::assess(&view, &remembered);
+    let mut ledger = Ledger::new(&view, &remembered);
 
-    let under_way = moves::advance(&view, &safety, memory, &mut ledger);
-    let scaled = scale::decide(&view, &safety, memory, &mut ledger);
-    let moved = moves::decide(&view, &safety, memory, &mut ledger, &under_way);
-    let tidied = leftovers::decide(&view, &safety, memory, &mut ledger);
+    let under_way = moves::advance(&view, &safety, &remembered, &mut ledger);
+    let scaled = scale::decide(&view, &safety, &remembered, &mut ledger);
+    let moved = moves::decide(&view, &safety, &remembered, &mut ledger, &under_way);
+    let tidied = leftovers::decide(&view, &safety, &remembered, &mut ledger);
     let leaving_now = under_way.proposals.iter().chain(&scaled.proposals).chain(&moved.proposals);
     let gone = leaving(&view, leaving_now);
     let grain = Grain::of(snapshot, policy.balancer.granularity, memory);
-    let mut routed = routes(&view, &grain, memory, &gone);
+    let mut routed = routes(&view, &grain, &remembered, &gone);
     let at_once = pacing::pace(&mut ledger, memory, &mut routed);
 
     let mut planned = Planned {
@@ -121,14 +122,20 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, memory: &Memory, now: Timestam
 }
 
 /// The routes of hosts that are planned by zone, and of those that are planned by node.
-fn routes(view: &View<'_>, grain: &Grain, memory: &Memory, gone: &BTreeSet<PodName>) -> Routed {
+fn routes(
+    view: &View<'_>,
+    grain: &Grain,
+    memory: &Remembered<'_>,
+    gone: &BTreeSet<PodName>,
+) -> Routed {
     let mut routed = balance::decide(view, memory, gone, |host| !grain.is_fine(host));
     for (host, report) in &mut routed.reports {
         report.whole_zones = grain.why_whole(host).cloned();
     }
     if let Some(fine) = &grain.fine {
         let view = View::new(fine, view.policy, view.now);
-        let by_node = balance::decide(&view, memory, gone, |host| grain.is_fine(host));
+        let memory = Remembered::of(&view, memory.all);
+        let by_node = balance::decide(&view, &memory, gone, |host| grain.is_fine(host));
         routed.proposals.extend(by_node.proposals);
         routed.reports.extend(by_node.reports);
         routed.proposals.sort_by(|a, b| a.action.host().cmp(&b.action.host()));

@@ -135,7 +135,7 @@ mod tests {
         report::{ActionReport, Expected, HostReport, RouteWhy, TidyWhy, Why},
         testing::random_case,
         units::{Percent, Timestamp},
-        view::View,
+        view::{Remembered, View},
     };
 
     fn proposal(number: usize, purpose: Option<RoutePurpose>, gain: f64) -> Proposal {
@@ -211,7 +211,7 @@ mod tests {
         let mut policy = Policy::default();
         policy.balancer.max_writes = most;
         let view = View::new(&snapshot, &policy, Timestamp::from_millis(1));
-        let mut ledger = Ledger::new(&view, &memory);
+        let mut ledger = Ledger::new(&view, &Remembered::of(&view, &memory));
         let first = pace(&mut ledger, &memory, &mut routed);
         let kept = first.iter().chain(&routed.proposals).filter_map(host);
         let kept = kept.map(|host| host.service().to_owned()).collect();

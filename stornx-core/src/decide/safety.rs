@@ -17,12 +17,12 @@ pub(crate) use self::{
 };
 use super::zone_loss;
 use crate::{
-    memory::Memory,
+    memory::WorkloadMemory,
     model::{AutoscalerKind, Rollout, Workload},
     policy::Policy,
     report::{MoveReason, ScaleReason, ZoneLoss},
     units::{Millis, Percent, Rps},
-    view::{View, WorkloadIndex, WorkloadView},
+    view::{Remembered, View, WorkloadIndex, WorkloadView},
 };
 
 /// Why nothing that changes the replica count of a workload (a surge included) may be
@@ -106,8 +106,13 @@ pub(crate) struct Safety {
 
 impl Safety {
     /// Computes them.
-    pub(crate) fn assess(view: &View<'_>, memory: &Memory) -> Self {
-        Self { workloads: view.workloads.iter().map(|w| assess(view, memory, w)).collect() }
+    pub(crate) fn assess(view: &View<'_>, memory: &Remembered<'_>) -> Self {
+        Self {
+            workloads: view
+                .each_workload()
+                .map(|(at, w)| assess(view, memory.workload(at), w))
+                .collect(),
+        }
     }
 
     /// Those of one workload.
@@ -116,12 +121,15 @@ impl Safety {
     }
 }
 
-fn assess(view: &View<'_>, memory: &Memory, workload: &WorkloadView<'_>) -> WorkloadSafety {
+fn assess(
+    view: &View<'_>,
+    remembered: Option<&WorkloadMemory>,
+    workload: &WorkloadView<'_>,
+) -> WorkloadSafety {
     let policy = view.policy;
     let own = &workload.workload.policy;
     let demand = measure::demand(workload);
     let measured = measure::utilisation(workload, &policy.scaler);
-    let remembered = memory.workloads.get(&workload.workload.id);
     let (p95, requests) = (measure::p95(workload), measure::requests(view, workload));
     WorkloadSafety {
         count_block: count_block(workload.workload, policy),

@@ -8,6 +8,7 @@ mod edges;
 mod feasible;
 mod latency;
 mod names;
+mod remembered;
 mod seen;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub(crate) use self::{
     edges::{EdgeView, RouteView},
     feasible::{NodeRefusal, admits, selects},
     latency::LatencyTable,
+    remembered::Remembered,
     seen::{Mean, Seen},
 };
 use crate::{

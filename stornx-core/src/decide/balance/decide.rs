@@ -24,14 +24,14 @@ use super::{
 };
 use crate::{
     decide::Proposal,
-    ids::{HostName, PodName, WorkloadRef},
-    memory::{HostMemory, Memory, WorkloadMemory},
+    ids::{HostName, PodName},
+    memory::HostMemory,
     model::{Mesh, Rule},
     plan::{Action, GiveBackCause, RoutePurpose},
     policy::TargetRule,
     report::{ActionReport, Effect, Expected, HostReport, RouteReason, TidyWhy, Verification, Why},
     units::{Rps, Span},
-    view::{HostIndex, View, WorkloadIndex, WorkloadView, ZoneIndex},
+    view::{HostIndex, Remembered, View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
 
 /// Weights are whole and at least 1: more zones cannot be named.
@@ -50,7 +50,7 @@ pub(crate) struct Routed {
 /// removes.
 pub(crate) fn decide(
     view: &View<'_>,
-    memory: &Memory,
+    memory: &Remembered<'_>,
     leaving: &BTreeSet<PodName>,
     wanted: impl Fn(&HostName) -> bool,
 ) -> Routed {
@@ -65,9 +65,8 @@ pub(crate) fn decide(
         let mut room = Room {
             view,
             host,
-            memory: memory.hosts.get(&name),
-            hosts: &memory.hosts,
-            workloads: &memory.workloads,
+            memory: memory.host(host),
+            remembered: memory,
             leaving,
             verification: None,
         };
@@ -85,8 +84,7 @@ struct Room<'a> {
     view: &'a View<'a>,
     host: HostIndex,
     memory: Option<&'a HostMemory>,
-    hosts: &'a BTreeMap<HostName, HostMemory>,
-    workloads: &'a BTreeMap<WorkloadRef, WorkloadMemory>,
+    remembered: &'a Remembered<'a>,
     leaving: &'a BTreeSet<PodName>,
     /// What came of the weights that stand, once that is known.
     verification: Option<Verification>,
@@ -251,8 +249,8 @@ impl Room<'_> {
 
     /// What is about to change of its workload's replicas.
     fn changing(&self, workload: WorkloadIndex) -> Changing<'_> {
-        let id = &self.view.workloads[workload.at()].workload.id;
-        let moving = self.workloads.get(id).and_then(|memory| memory.in_flight.as_ref());
+        let remembered = self.remembered.workload(workload);
+        let moving = remembered.and_then(|remembered| remembered.in_flight.as_ref());
         Changing { leaving: Some(self.leaving), moving }
     }
 
@@ -384,7 +382,7 @@ impl Room<'_> {
         if left > Span::ZERO {
             return Some(Effect::TooEarly { left });
         }
-        let common = untouched::common(view, self.hosts, memory, expectation.since);
+        let common = untouched::common(view, &self.remembered.all.hosts, memory, expectation.since);
         let before = to_split(view, before, &standing.split);
         let ours = || {
             let (then, now) = (world.loads(&before), world.loads(&standing.split));

@@ -22,26 +22,24 @@ use crate::{
         safety::{CountBlock, Safety},
     },
     ids::PodName,
-    memory::{Memory, MoveInFlight},
+    memory::MoveInFlight,
     model::{CountBy, PodPhase, Rollout},
     plan::{Action, MoveEnd, MoveEnding, MoveWay},
     report::{ActionReport, Expected, MoveReason, MoveWhy, Why},
-    view::{NodeIndex, PodView, View, WorkloadIndex, WorkloadView},
+    view::{NodeIndex, PodView, Remembered, View, WorkloadIndex, WorkloadView},
 };
 
 /// Finishes, waits for or gives up each move under way.
 pub(crate) fn advance(
     view: &View<'_>,
     safety: &Safety,
-    memory: &Memory,
+    memory: &Remembered<'_>,
     ledger: &mut Ledger,
 ) -> UnderWay {
     let mut under_way =
         UnderWay { proposals: Vec::new(), reasons: view.workloads.iter().map(|_| None).collect() };
-    for (id, remembered) in &memory.workloads {
-        let (Some(record), Some(workload)) = (&remembered.in_flight, view.workload(id)) else {
-            continue;
-        };
+    for (workload, remembered) in memory.each_workload() {
+        let Some(record) = &remembered.in_flight else { continue };
         if safety.of(workload).count_block == Some(CountBlock::NotManaged) {
             continue; // Remembering drops the record: nothing may be written there.
         }

@@ -13,9 +13,9 @@
 //! makes no place so much better that a move there is worth it by less than the higher bar.
 
 use crate::{
-    memory::{Memory, Placed, WorkloadMemory},
+    memory::{Placed, WorkloadMemory},
     units::{Span, Timestamp},
-    view::{View, WorkloadIndex},
+    view::{Remembered, View, WorkloadIndex},
 };
 
 /// After so long without a wish a place is taken for good. Wishes need two windows to be
@@ -51,12 +51,11 @@ impl Doubt {
 }
 
 /// When the layout of each workload and of its direct neighbours last changed.
-pub(super) fn changes(view: &View<'_>, memory: &Memory) -> Vec<Timestamp> {
+pub(super) fn changes(view: &View<'_>, memory: &Remembered<'_>) -> Vec<Timestamp> {
     let own: Vec<Timestamp> = view
-        .workloads
-        .iter()
-        .map(|workload| {
-            let scaled = memory.workloads.get(&workload.workload.id).and_then(|w| w.scaled_at);
+        .each_workload()
+        .map(|(at, workload)| {
+            let scaled = memory.workload(at).and_then(|w| w.scaled_at);
             let created = workload.pods.iter().map(|pod| pod.pod.created_at);
             // A clock that goes ahead of ours changes nothing later than now.
             created.chain(scaled).max().unwrap_or_default().min(view.now)
@@ -77,10 +76,10 @@ pub(super) fn standing(remembered: &WorkloadMemory, changed: Timestamp) -> Optio
 }
 
 /// How far moves of each workload are doubted.
-pub(super) fn doubts(view: &View<'_>, memory: &Memory) -> Vec<Doubt> {
+pub(super) fn doubts(view: &View<'_>, memory: &Remembered<'_>) -> Vec<Doubt> {
     let changes = changes(view, memory);
     let doubt = |(at, _): (WorkloadIndex, _)| {
-        let remembered = memory.workloads.get(&view.workloads[at.at()].workload.id);
+        let remembered = memory.workload(at);
         remembered.map_or(Doubt(0), |remembered| doubt(remembered, changes[at.at()], view.now))
     };
     view.each_workload().map(doubt).collect()

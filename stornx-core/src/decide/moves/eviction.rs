@@ -18,8 +18,7 @@ use super::{
 };
 use crate::{
     decide::ledger::Ledger,
-    memory::Memory,
-    view::{NodeIndex, WorkloadIndex, ZoneIndex},
+    view::{NodeIndex, Remembered, WorkloadIndex, ZoneIndex},
 };
 
 /// Workloads that room is looked for.
@@ -41,7 +40,7 @@ pub(super) fn find(
     search: &Search<'_>,
     objective: &mut Objective<'_>,
     ledger: &Ledger,
-    memory: &Memory,
+    memory: &Remembered<'_>,
     blocked: &[Candidate],
 ) -> Option<Eviction> {
     let soon_free = zones_left(search, memory);
@@ -57,8 +56,8 @@ pub(super) fn find(
 }
 
 /// Zones that a move under way is about to leave: room is coming there.
-fn zones_left(search: &Search<'_>, memory: &Memory) -> Vec<ZoneIndex> {
-    let records = memory.workloads.values().filter_map(|w| w.in_flight.as_ref());
+fn zones_left(search: &Search<'_>, memory: &Remembered<'_>) -> Vec<ZoneIndex> {
+    let records = memory.all.workloads.values().filter_map(|w| w.in_flight.as_ref());
     let from = records.filter_map(|record| search.view.node(&record.from));
     from.map(|node| search.zone(node)).collect()
 }

@@ -7,12 +7,12 @@ use crate::{
         ledger::Ledger,
         safety::{CountBlock, Safety, WorkloadSafety},
     },
-    memory::{Memory, WorkloadMemory},
+    memory::WorkloadMemory,
     model::{AutoscalerKind, PodPhase},
     plan::MoveWay,
     policy::{self, AutoscaledMoves},
     report::MoveReason,
-    view::{View, WorkloadIndex, WorkloadView, ZoneIndex},
+    view::{Remembered, View, WorkloadIndex, WorkloadView, ZoneIndex},
 };
 
 /// Whether a replica of a workload may begin to move now.
@@ -22,7 +22,7 @@ use crate::{
 pub(super) fn may_move(
     view: &View<'_>,
     safety: &Safety,
-    memory: &Memory,
+    memory: &Remembered<'_>,
     ledger: &Ledger,
     at: WorkloadIndex,
 ) -> Result<(), MoveReason> {
@@ -51,7 +51,7 @@ pub(super) fn may_move(
     if view.snapshot.quiet {
         return Err(MoveReason::QuietHours);
     }
-    let remembered = memory.workloads.get(&workload.workload.id);
+    let remembered = memory.workload(at);
     if let Some(left) = payback::backoff_left(remembered, view.policy, view.now)
         && !is_taken_back(remembered)
     {

@@ -52,10 +52,9 @@ use self::{
 };
 use super::{Proposal, ledger::Ledger, safety::Safety};
 use crate::{
-    memory::Memory,
     plan::Action,
     report::{ActionReport, Expected, Growth, MoveReason, MoveWhy, Why},
-    view::{NodeIndex, PodView, View, WorkloadIndex},
+    view::{NodeIndex, PodView, Remembered, View, WorkloadIndex},
 };
 
 /// Seconds of a month of 730 hours.
@@ -81,7 +80,7 @@ pub(crate) struct Moved {
 pub(crate) fn decide(
     view: &View<'_>,
     safety: &Safety,
-    memory: &Memory,
+    memory: &Remembered<'_>,
     ledger: &mut Ledger,
     under_way: &UnderWay,
 ) -> Moved {
@@ -98,7 +97,7 @@ pub(crate) fn decide(
 struct Room<'a, 'v> {
     view: &'a View<'v>,
     safety: &'a Safety,
-    memory: &'a Memory,
+    memory: &'a Remembered<'a>,
     ledger: &'a mut Ledger,
     destinations: &'a Destinations,
 }
@@ -122,14 +121,11 @@ impl<'v> Room<'_, 'v> {
     /// Takes back the moves that made things clearly worse, each once. The back-off
     /// that the regression began does not hold this up.
     fn take_back(&mut self, moved: &mut Moved) {
-        for (id, remembered) in &self.memory.workloads {
+        for (at, remembered) in self.memory.each_workload() {
             let Some(last) = remembered.last_move.as_ref().filter(|last| last.regressed) else {
                 continue;
             };
-            let (Some(at), Some(to)) = (self.view.workload(id), self.view.node(&last.came_from))
-            else {
-                continue;
-            };
+            let Some(to) = self.view.node(&last.came_from) else { continue };
             if moved.reasons[at.at()] != OPEN {
                 continue;
             }
@@ -142,7 +138,7 @@ impl<'v> Room<'_, 'v> {
                 continue;
             }
             let why = MoveWhy::Undo {
-                workload: id.clone(),
+                workload: self.view.workloads[at.at()].workload.id.clone(),
                 victim: pod.pod.name.clone(),
                 from: self.view.nodes[from.at()].node.name.clone(),
                 to: last.came_from.clone(),
@@ -160,7 +156,7 @@ impl<'v> Room<'_, 'v> {
             if moved.reasons[at.at()] != OPEN {
                 continue;
             }
-            let remembered = self.memory.workloads.get(&workload.workload.id);
+            let remembered = self.memory.workload(at);
             let (view, safety) = (self.view, self.safety);
             let Some(slow) =
                 slow::replacement(view, safety, self.ledger, self.destinations, remembered, at)
@@ -245,7 +241,7 @@ impl<'v> Room<'_, 'v> {
         doubts: &[Doubt],
         moved: &mut Moved,
     ) {
-        for (at, workload) in self.view.each_workload() {
+        for (at, _) in self.view.each_workload() {
             let reason = &mut moved.reasons[at.at()];
             if *reason != OPEN {
                 continue;
@@ -271,7 +267,7 @@ impl<'v> Room<'_, 'v> {
             *reason = if chosen.refuted.contains(&at) || !(wish || worth_it || no_room) {
                 MoveReason::WellPlaced { best: best.map(|best| best.saving - best.price) }
             } else if wish {
-                let remembered = self.memory.workloads.get(&workload.workload.id);
+                let remembered = self.memory.workload(at);
                 let since = remembered.and_then(|remembered| remembered.wanted_since);
                 let since = self.view.now.since(since.unwrap_or(self.view.now));
                 MoveReason::Confirming { since }
@@ -434,8 +430,13 @@ struct Beginning<'a, 'v> {
 }
 
 /// Whether a move of a workload has been worth it for long enough.
-fn is_confirmed(view: &View<'_>, memory: &Memory, doubts: &[Doubt], at: WorkloadIndex) -> bool {
-    let remembered = memory.workloads.get(&view.workloads[at.at()].workload.id);
+fn is_confirmed(
+    view: &View<'_>,
+    memory: &Remembered<'_>,
+    doubts: &[Doubt],
+    at: WorkloadIndex,
+) -> bool {
+    let remembered = memory.workload(at);
     let since = remembered.and_then(|remembered| remembered.wanted_since);
     since.is_some_and(|since| view.now.since(since) >= doubts[at.at()].lasting(view.window))
 }

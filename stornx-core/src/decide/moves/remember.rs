@@ -22,7 +22,7 @@ use crate::{
     remember::Outcomes,
     report::MoveReason,
     units::{Span, Timestamp},
-    view::View,
+    view::{Remembered, View},
 };
 
 /// What is remembered of workloads after a cycle.
@@ -152,7 +152,7 @@ impl Cycle<'_> {
     /// Since when a move of each workload has been worth it, or none has, and which
     /// wishes did not last.
     fn note_wishes(&self, memory: &mut Memory, view: &View<'_>) {
-        let changes = doubt::changes(view, memory);
+        let changes = doubt::changes(view, &Remembered::of(view, memory));
         for (id, report) in &self.planned.report.workloads {
             let wanted = matches!(
                 report.moves,

@@ -33,9 +33,8 @@ use super::{
 };
 use crate::{
     decide::{ledger::Ledger, safety::Safety},
-    memory::Memory,
     report::Growth,
-    view::{EdgeIndex, View, WorkloadIndex, ZoneIndex},
+    view::{EdgeIndex, Remembered, View, WorkloadIndex, ZoneIndex},
 };
 
 /// Candidates checked through the whole graph in one plan. Budgets are a handful of
@@ -229,7 +228,7 @@ impl Search<'_> {
         objective: &mut Objective<'_>,
         ledger: &mut Ledger,
         found: &[Found],
-        memory: &Memory,
+        memory: &Remembered<'_>,
         mut willing: impl FnMut(&Candidate) -> bool,
     ) -> Chosen {
         let mut queue: Vec<Candidate> = found
@@ -319,7 +318,7 @@ impl Search<'_> {
         &self,
         objective: &mut Objective<'_>,
         ledger: &mut Ledger,
-        memory: &Memory,
+        memory: &Remembered<'_>,
         found: &[Found],
         mut willing: impl FnMut(&Candidate) -> bool,
     ) -> Option<Eviction> {

@@ -21,6 +21,7 @@ use crate::{
     },
     report::{PlacementReason, PlacementStrategy},
     units::{Millis, Percent},
+    view::Remembered,
 };
 
 fn placed(world: &World, name: &str, count: u32) -> (Vec<String>, Option<String>) {
@@ -34,7 +35,7 @@ fn placed_with_reasons(
     count: u32,
 ) -> (Vec<String>, Vec<PlacementReason>, Option<String>) {
     let view = world.view();
-    let mut ledger = Ledger::new(&view, &world.memory);
+    let mut ledger = Ledger::new(&view, &Remembered::of(&view, &world.memory));
     let placed = place(&view, &mut ledger, index(&view, name), count);
     let nodes = placed.nodes.iter().map(|at| view.nodes[at.at()].node.name.to_string()).collect();
     (nodes, placed.reasons, placed.refused.map(|refusals| refusals.to_string()))
@@ -42,8 +43,8 @@ fn placed_with_reasons(
 
 fn removed(world: &World, name: &str, count: u32) -> (Vec<String>, bool) {
     let view = world.view();
-    let safety = Safety::assess(&view, &world.memory);
-    let ledger = Ledger::new(&view, &world.memory);
+    let safety = Safety::assess(&view, &Remembered::of(&view, &world.memory));
+    let ledger = Ledger::new(&view, &Remembered::of(&view, &world.memory));
     let removed = remove(&view, &safety, &ledger, index(&view, name), count);
     let names = removed.victims.iter().map(|pod: &PodName| pod.name().to_owned());
     (names.collect(), removed.refused.is_some())
@@ -348,8 +349,8 @@ fn a_stateful_set_loses_its_highest_ordinal_or_nothing() {
     }
     let remove = |world: &World| {
         let view = world.view();
-        let safety = Safety::assess(&view, &world.memory);
-        let ledger = Ledger::new(&view, &world.memory);
+        let safety = Safety::assess(&view, &Remembered::of(&view, &world.memory));
+        let ledger = Ledger::new(&view, &Remembered::of(&view, &world.memory));
         let at = view.workload(&"shop/StatefulSet/w".parse().unwrap()).unwrap();
         let removed = remove(&view, &safety, &ledger, at, 3);
         removed.victims.iter().map(|pod| pod.name().to_owned()).collect::<Vec<_>>()
@@ -367,7 +368,7 @@ fn placement_equals_brute_force() {
         let (world, count) = random::world(seed);
         let expected = naive::place(&world, "w", count);
         let view = world.view();
-        let mut ledger = Ledger::new(&view, &world.memory);
+        let mut ledger = Ledger::new(&view, &Remembered::of(&view, &world.memory));
         let placed = place(&view, &mut ledger, index(&view, "w"), count);
         let nodes: Vec<String> =
             placed.nodes.iter().map(|at| view.nodes[at.at()].node.name.to_string()).collect();
@@ -420,7 +421,7 @@ fn what_others_ask_for_goes_where_our_own_would() {
         if view.latency.has_node_pairs() || pinned {
             continue;
         }
-        let ledger = Ledger::new(&view, &world.memory);
+        let ledger = Ledger::new(&view, &Remembered::of(&view, &world.memory));
         let destinations = Destinations::new(&view, &ledger);
         let ahead = Next::new(&view, &ledger, &destinations).of(at);
         let own = place(&view, &mut ledger.clone(), at, 1).nodes;

@@ -220,20 +220,12 @@ impl Travel {
     }
 }
 
-fn edges<'a>(
-    view: &'a View<'_>,
-    indices: &'a [EdgeIndex],
-) -> impl Iterator<Item = &'a EdgeView> {
+fn edges<'a>(view: &'a View<'_>, indices: &'a [EdgeIndex]) -> impl Iterator<Item = &'a EdgeView> {
     indices.iter().map(|at| &view.edges[at.at()]).filter(|edge| edge.requests > 0.0)
 }
 
 /// How the requests of one zone split over the zones of the callee; shares sum to 1.
-fn split(
-    view: &View<'_>,
-    edge: &EdgeView,
-    from: ZoneIndex,
-    shares: &mut Vec<(ZoneIndex, f64)>,
-) {
+fn split(view: &View<'_>, edge: &EdgeView, from: ZoneIndex, shares: &mut Vec<(ZoneIndex, f64)>) {
     let observed = view.routes(edge).iter().filter(|r| r.from == from).map(|r| (r.to, r.requests));
     // Where no replica is ready anywhere: as it last was for all callers together.
     let last = view.routes(edge).iter().map(|r| (r.to, r.requests));

@@ -9,11 +9,12 @@ use crate::{
     policy::MetricsType,
     report::{MoveReason, ScaleReason},
     units::{Millis, Percent, Rps, Share},
+    view::Remembered,
 };
 
 fn facts(world: &World, name: &str) -> super::WorkloadSafety {
     let view = world.view();
-    Safety::assess(&view, &world.memory).of(index(&view, name)).clone()
+    Safety::assess(&view, &Remembered::of(&view, &world.memory)).of(index(&view, name)).clone()
 }
 
 fn percent(value: Option<Percent>) -> Option<f64> {

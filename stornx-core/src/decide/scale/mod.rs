@@ -26,11 +26,10 @@ use super::{
 };
 use crate::{
     ids::PodName,
-    memory::Memory,
     plan::Action,
     report::{ActionReport, Expected, PlacementReason, ScaleReason, ScaleWhy, Trigger, Why},
     units::Percent,
-    view::{View, WorkloadIndex},
+    view::{Remembered, View, WorkloadIndex},
 };
 
 /// A p95 must stay too high for so many windows of the metrics before replicas are added for
@@ -48,7 +47,7 @@ pub(crate) struct Scaled {
 pub(crate) fn decide(
     view: &View<'_>,
     safety: &Safety,
-    memory: &Memory,
+    memory: &Remembered<'_>,
     ledger: &mut Ledger,
 ) -> Scaled {
     let mut scaled = Scaled { proposals: Vec::new(), reasons: Vec::new() };
@@ -90,7 +89,7 @@ pub(crate) fn decide(
 fn asked(
     view: &View<'_>,
     safety: &Safety,
-    memory: &Memory,
+    memory: &Remembered<'_>,
     ledger: &Ledger,
     at: WorkloadIndex,
 ) -> Want {
@@ -107,7 +106,7 @@ fn asked(
     if facts.in_flight || ledger.is_counted(at) {
         return Want::Stay(ScaleReason::MoveInFlight);
     }
-    let remembered = memory.workloads.get(&workload.workload.id);
+    let remembered = memory.workload(at);
     let growth = remembered.and_then(|remembered| remembered.growth);
     let want = want(workload, facts, policy, growth);
     if matches!(want, Want::Stay(_)) {

@@ -19,13 +19,15 @@ use crate::{
     policy::MetricsType,
     report::{ScaleReason, Trigger, Why},
     units::{Millis, Percent, Span, Timestamp},
+    view::Remembered,
 };
 
 fn scaled(world: &World) -> Scaled {
     let view = world.view();
-    let safety = Safety::assess(&view, &world.memory);
-    let mut ledger = Ledger::new(&view, &world.memory);
-    decide(&view, &safety, &world.memory, &mut ledger)
+    let memory = Remembered::of(&view, &world.memory);
+    let safety = Safety::assess(&view, &memory);
+    let mut ledger = Ledger::new(&view, &memory);
+    decide(&view, &safety, &memory, &mut ledger)
 }
 
 fn reason(world: &World, name: &str) -> ScaleReason {

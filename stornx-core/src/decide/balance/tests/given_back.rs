@@ -14,7 +14,7 @@ use crate::{
     plan::{Action, GiveBackCause, Plan, Planned},
     report::{Report, RouteReason, TidyWhy, Why},
     units::Span,
-    view::View,
+    view::{Remembered, View},
 };
 
 /// What is taken back in a world where weights of ours stood until it was changed, and
@@ -26,7 +26,8 @@ fn given_back(change: impl FnOnce(&mut World)) -> Option<GiveBackCause> {
     change(&mut world);
     let snapshot = world.snapshot();
     let view = View::new(&snapshot, &world.policy, world.now);
-    let routed = balance::decide(&view, &world.memory, &BTreeSet::new(), |_| true);
+    let memory = Remembered::of(&view, &world.memory);
+    let routed = balance::decide(&view, &memory, &BTreeSet::new(), |_| true);
     let mut planned = Planned {
         plan: Plan { at: world.now, ..Plan::default() },
         report: Report { at: world.now, ..Report::default() },

@@ -19,7 +19,7 @@ use crate::{
     policy::Policy,
     report::{HostReport, Report},
     units::{Bytes, BytesPerSecond, MilliCpu, Millis, Resources, Rps, Share, Span, Timestamp},
-    view::View,
+    view::{Remembered, View},
 };
 
 use super::super::testing::Random;
@@ -437,7 +437,7 @@ impl World {
         let snapshot = self.snapshot();
         let view = View::new(&snapshot, &self.policy, self.now);
         let balance::Routed { proposals, reports } =
-            balance::decide(&view, &self.memory, &self.leaving, |_| true);
+            balance::decide(&view, &Remembered::of(&view, &self.memory), &self.leaving, |_| true);
         let report = reports[&host_name()].clone();
         let mut planned = Planned {
             plan: Plan { at: self.now, ..Plan::default() },

@@ -3,8 +3,7 @@
 use super::{super::split::Router, EXCHANGE_BYTES, Inkling, Leg, Objective, Service};
 use crate::{
     decide::safety::Safety,
-    memory::Memory,
-    view::{EdgeView, NodeIndex, View, WorkloadIndex, ZoneIndex},
+    view::{EdgeView, NodeIndex, Remembered, View, WorkloadIndex, ZoneIndex},
 };
 
 impl Objective<'_> {
@@ -19,7 +18,7 @@ impl Objective<'_> {
         });
     }
 
-    pub(super) fn add_service(&mut self, at: WorkloadIndex, rank: u32, memory: &Memory) {
+    pub(super) fn add_service(&mut self, at: WorkloadIndex, rank: u32, memory: &Remembered<'_>) {
         let view = &self.view.workloads[at.at()];
         let mut places: Vec<(NodeIndex, u32)> = Vec::new();
         for node in nodes_to_be(self.view, at, memory) {
@@ -207,9 +206,9 @@ impl Objective<'_> {
 
 /// The nodes of the replicas of a workload, in their order, when the move under way has
 /// ended.
-fn nodes_to_be(view: &View<'_>, at: WorkloadIndex, memory: &Memory) -> Vec<NodeIndex> {
+fn nodes_to_be(view: &View<'_>, at: WorkloadIndex, memory: &Remembered<'_>) -> Vec<NodeIndex> {
     let workload = &view.workloads[at.at()];
-    let record = memory.workloads.get(&workload.workload.id).and_then(|w| w.in_flight.as_ref());
+    let record = memory.workload(at).and_then(|w| w.in_flight.as_ref());
     let serving = workload.pods.iter().filter(|pod| pod.serves());
     let mut nodes: Vec<NodeIndex> = match record {
         None => serving.filter_map(|pod| pod.node).collect(),

@@ -30,10 +30,9 @@ use self::{build::ranks, journal::Journal};
 use super::split::{self, Ability, Pair, Router};
 use crate::{
     decide::safety::Safety,
-    memory::Memory,
     policy,
     units::{Rps, Span},
-    view::{EdgeIndex, NodeIndex, View, WorkloadIndex, ZoneIndex},
+    view::{EdgeIndex, NodeIndex, Remembered, View, WorkloadIndex, ZoneIndex},
 };
 
 /// Bytes of one exchange on a connection whose requests are not counted: a small
@@ -201,7 +200,7 @@ pub(super) struct Objective<'v> {
 
 impl<'v> Objective<'v> {
     /// The cost of the layout as it is, or will be when the moves under way have ended.
-    pub(super) fn new(view: &'v View<'v>, safety: &Safety, memory: &Memory) -> Self {
+    pub(super) fn new(view: &'v View<'v>, safety: &Safety, memory: &Remembered<'_>) -> Self {
         let zones = view.zones.len();
         let (workloads, edges) = (view.workloads.len(), view.edges.len());
         let ranks = ranks(view);

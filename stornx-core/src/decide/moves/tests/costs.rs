@@ -14,7 +14,7 @@ use crate::{
         },
     },
     units::Percent,
-    view::{NodeIndex, View},
+    view::{NodeIndex, Remembered, View},
 };
 
 /// A random shift of a serving replica.
@@ -32,8 +32,9 @@ fn random_shift(view: &View<'_>, dice: &mut Dice) -> Option<(Shift, usize)> {
 
 fn total(toy: &Toy) -> f64 {
     let view = toy.world.view();
-    let safety = Safety::assess(&view, &toy.world.memory);
-    Objective::new(&view, &safety, &toy.world.memory).total()
+    let memory = Remembered::of(&view, &toy.world.memory);
+    let safety = Safety::assess(&view, &memory);
+    Objective::new(&view, &safety, &memory).total()
 }
 
 /// A random world, in some cases with edges or a mesh of an unusual kind.
@@ -57,8 +58,9 @@ fn a_change_costs_what_the_new_layout_costs() {
         let mut toy = odd(&mut dice);
         let (before, expected) = {
             let view = toy.world.view();
-            let safety = Safety::assess(&view, &toy.world.memory);
-            let mut objective = Objective::new(&view, &safety, &toy.world.memory);
+            let memory = Remembered::of(&view, &toy.world.memory);
+            let safety = Safety::assess(&view, &memory);
+            let mut objective = Objective::new(&view, &safety, &memory);
             let before = objective.total();
             let Some((shift, pod)) = random_shift(&view, &mut dice) else { continue };
             let change = objective.shift(shift, Depth::All);
@@ -90,8 +92,9 @@ fn a_trial_says_to_the_last_bit_what_the_change_does() {
         let mut dice = Dice::new(seed);
         let toy = odd(&mut dice);
         let view = toy.world.view();
-        let safety = Safety::assess(&view, &toy.world.memory);
-        let mut objective = Objective::new(&view, &safety, &toy.world.memory);
+        let memory = Remembered::of(&view, &toy.world.memory);
+        let safety = Safety::assess(&view, &memory);
+        let mut objective = Objective::new(&view, &safety, &memory);
         for _ in 0..4 {
             // All nodes of its replicas to all nodes, so that the ends are used again.
             let Some((Shift { workload, .. }, _)) = random_shift(&view, &mut dice) else {
@@ -130,8 +133,9 @@ fn travel_is_requests_times_round_trips() {
     world.edge("gate", "w", &[("a", "a", 100.0)]);
     world.snapshot.mesh = crate::model::Mesh::Absent;
     let view = world.view();
-    let safety = Safety::assess(&view, &world.memory);
-    let mut objective = Objective::new(&view, &safety, &world.memory);
+    let memory = Remembered::of(&view, &world.memory);
+    let safety = Safety::assess(&view, &memory);
+    let mut objective = Objective::new(&view, &safety, &memory);
     // Half of it stays on the node (0.05 ms), half goes to the other zone (1 ms).
     assert!((objective.total() - (50.0 * 0.05 + 50.0 * 1.0)).abs() < 1e-9);
     let node = |name: &str| view.node(&name.parse().unwrap()).unwrap();
@@ -150,8 +154,9 @@ fn demand_follows_the_replicas_that_serve_it() {
     world.edge("gate", "front", &[("a", "b", 100.0)]);
     world.edge("front", "back", &[("b", "a", 100.0)]);
     let view = world.view();
-    let safety = Safety::assess(&view, &world.memory);
-    let mut objective = Objective::new(&view, &safety, &world.memory);
+    let memory = Remembered::of(&view, &world.memory);
+    let safety = Safety::assess(&view, &memory);
+    let mut objective = Objective::new(&view, &safety, &memory);
     assert!((objective.total() - 200.0).abs() < 1e-9);
     let node = |name: &str| view.node(&name.parse().unwrap()).unwrap();
     let shift = Shift { workload: index(&view, "front"), from: node("b0"), to: node("a0") };

@@ -9,7 +9,7 @@ use crate::{
     plan::Planned,
     report::MoveReason,
     units::{Span, Timestamp},
-    view::View,
+    view::{Remembered, View},
 };
 
 /// `w` is called by `gate` and calls `next`; `far` is nobody's neighbour.
@@ -44,7 +44,7 @@ fn asked(world: &World, remembered: WorkloadMemory) -> (f64, f64) {
     let mut world = world.clone();
     world.memory.workloads.insert(id("w"), remembered);
     let view = world.view();
-    let doubt = doubt::doubts(&view, &world.memory)[index(&view, "w").at()];
+    let doubt = doubt::doubts(&view, &Remembered::of(&view, &world.memory))[index(&view, "w").at()];
     (doubt.multiple(), doubt.lasting(view.window).as_seconds_f64())
 }
 

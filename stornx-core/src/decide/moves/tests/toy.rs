@@ -15,7 +15,7 @@ use crate::{
     plan::{Action, Planned},
     remember::remember,
     units::{MilliCpu, Millis, Rps, Share, Span, Timestamp},
-    view::View,
+    view::{Remembered, View},
 };
 
 /// What one service asks of the world, whatever its layout.
@@ -160,8 +160,8 @@ impl Toy {
         let mut exact = self.clone();
         exact.measure(None);
         let view = View::new(&exact.world.snapshot, &exact.world.policy, exact.now);
-        let safety = Safety::assess(&view, &exact.world.memory);
-        Objective::new(&view, &safety, &exact.world.memory).total()
+        let safety = Safety::assess(&view, &Remembered::of(&view, &exact.world.memory));
+        Objective::new(&view, &safety, &Remembered::of(&view, &exact.world.memory)).total()
     }
 }
 

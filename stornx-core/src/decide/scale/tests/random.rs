@@ -15,6 +15,7 @@ use crate::{
     policy::MetricsType,
     report::{Report, Trigger, Why},
     units::Percent,
+    view::{Remembered, View},
 };
 
 /// A random cluster with three workloads under random load.
@@ -197,10 +198,11 @@ fn the_checker_agrees() {
     let mut actions = 0;
     for seed in 0..cases(2_000) {
         let case = crate::testing::random_case(seed);
-        let view = crate::view::View::new(&case.snapshot, &case.policy, case.now);
-        let safety = Safety::assess(&view, &case.memory);
-        let mut ledger = Ledger::new(&view, &case.memory);
-        let scaled = decide(&view, &safety, &case.memory, &mut ledger);
+        let view = View::new(&case.snapshot, &case.policy, case.now);
+        let memory = Remembered::of(&view, &case.memory);
+        let safety = Safety::assess(&view, &memory);
+        let mut ledger = Ledger::new(&view, &memory);
+        let scaled = decide(&view, &safety, &memory, &mut ledger);
         let mut planned = Planned {
             plan: Plan { at: case.now, ..Plan::default() },
             report: Report { at: case.now, ..Report::default() },

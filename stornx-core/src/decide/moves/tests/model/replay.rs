@@ -23,7 +23,7 @@ use crate::{
     ports::{Actuator, Clock, ClusterSource, LeaderGate, MetricsSource, PortError, StateStore},
     report::{Expected, MoveReason, MoveWhy},
     units::Timestamp,
-    view::View,
+    view::{Remembered, View},
 };
 
 /// What a cycle asks for and has no answer to yet.
@@ -153,14 +153,15 @@ fn begin(
         return;
     }
     let view = View::new(snapshot, policy, planned.plan.at);
-    let safety = Safety::assess(&view, memory);
-    let mut ledger = Ledger::new(&view, memory);
-    let under_way = advance(&view, &safety, memory, &mut ledger);
+    let memory = Remembered::of(&view, memory);
+    let safety = Safety::assess(&view, &memory);
+    let mut ledger = Ledger::new(&view, &memory);
+    let under_way = advance(&view, &safety, &memory, &mut ledger);
     let destinations = Destinations::new(&view, &ledger);
     let mut room = Room {
         view: &view,
         safety: &safety,
-        memory,
+        memory: &memory,
         ledger: &mut ledger,
         destinations: &destinations,
     };
@@ -173,7 +174,7 @@ fn begin(
         let busy = planned.plan.actions.iter().any(|action| action.workload() == Some(&workload));
         // The last of the gates: there is no traffic in this world.
         let open = matches!(
-            gates::may_move(&view, &safety, memory, room.ledger, at),
+            gates::may_move(&view, &safety, &memory, room.ledger, at),
             Ok(()) | Err(MoveReason::NoTraffic)
         );
         let (from, to) =
