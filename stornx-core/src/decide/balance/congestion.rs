@@ -83,42 +83,119 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    fn exponent(&self) -> f64 {
-        (2.0 * (self.servers + 1.0)).sqrt() - 1.0
+    /// How long requests wait by utilisation.
+    fn waits(&self) -> Waits {
+        let exponent = (2.0 * (self.servers + 1.0)).sqrt() - 1.0;
+        let mut waits = Waits { queue: *self, exponent, straight: 0.0, rise: 0.0 };
+        let u = STRAIGHT_FROM;
+        waits.straight = waits.bent(u);
+        waits.rise = waits.straight * (exponent / u + 1.0 / (1.0 - u));
+        waits
     }
 
     /// Mean wait at a utilisation (1 is full), milliseconds.
     pub(crate) fn wait(&self, utilisation: f64) -> f64 {
-        let exponent = self.exponent();
-        let at = |u: f64| self.service * u.powf(exponent) / (self.servers * (1.0 - u));
-        if utilisation <= 0.0 {
-            0.0
-        } else if utilisation < STRAIGHT_FROM {
-            at(utilisation)
-        } else {
-            let u = STRAIGHT_FROM;
-            let rise = at(u) * (exponent / u + 1.0 / (1.0 - u));
-            at(u) + rise * (utilisation - u)
-        }
+        self.waits().at(utilisation)
     }
 
     /// The comfortable utilisation when an even load would give `even`.
+    #[cfg(test)]
     pub(crate) fn comfortable(&self, even: f64) -> f64 {
-        let wait = self.wait(even);
-        self.waits_for(wait + PATIENCE * (self.service + wait), even.min(1.0))
+        self.waits().comfortable(even)
+    }
+
+    /// What all requests wait at a load: requests/s x milliseconds.
+    pub(crate) fn waiting(&self, load: f64) -> f64 {
+        if self.full > 0.0 { load * self.waits().at(load / self.full) } else { 0.0 }
+    }
+
+    /// The cost as segments of the flow: normal ones up to `cap` (utilisation, 1 is full),
+    /// excess above. `even` is the utilisation under an even load, `distance` the smallest
+    /// difference between routes in milliseconds.
+    pub(crate) fn curve(&self, cap: f64, even: f64, distance: f64) -> Vec<Segment> {
+        let mut curve = Vec::with_capacity(2 * PARTS as usize + EXCESS_MARKS.len() + 1);
+        let waits = self.waits();
+        let comfortable = waits.comfortable(even).min(cap);
+        let mut slope = 0.0_f64;
+        if self.full > 0.0 {
+            let part = |part: u32| f64::from(part) / f64::from(PARTS);
+            let width = comfortable * self.full / f64::from(PARTS);
+            for at in 1..=PARTS {
+                slope = slope.max(EVENNESS * distance * part(at));
+                curve.push(Segment { width, slope, excess: false });
+            }
+            let (mut from, mut before) = (comfortable, waits.of_all(comfortable));
+            let mut add = |to: f64, excess: bool| {
+                let width = (to - from) * self.full;
+                let all = waits.of_all(to);
+                slope = slope.max(TAIL_WEIGHT * (all - before) / width);
+                curve.push(Segment { width, slope, excess });
+                (from, before) = (to, all);
+            };
+            if cap > comfortable {
+                for at in 1..=PARTS {
+                    add(comfortable + (cap - comfortable) * part(at), false);
+                }
+            }
+            for mark in EXCESS_MARKS.into_iter().filter(|mark| *mark > cap + 1e-9) {
+                add(mark, true);
+            }
+        }
+        // Beyond all marks, and where nothing can be served: worse than any of them.
+        let slope = 10.0 * slope.max(self.service);
+        curve.push(Segment { width: f64::INFINITY, slope, excess: true });
+        curve
+    }
+}
+
+/// How long requests of a queue wait by utilisation, with what each answer needs reckoned once.
+struct Waits {
+    queue: Queue,
+    exponent: f64,
+    /// The wait where it begins to go on in a straight line, and how it rises from there.
+    straight: f64,
+    rise: f64,
+}
+
+impl Waits {
+    /// The formula.
+    fn bent(&self, utilisation: f64) -> f64 {
+        let Queue { service, servers, .. } = self.queue;
+        service * utilisation.powf(self.exponent) / (servers * (1.0 - utilisation))
+    }
+
+    /// Mean wait at a utilisation (1 is full), milliseconds.
+    fn at(&self, utilisation: f64) -> f64 {
+        if utilisation <= 0.0 {
+            0.0
+        } else if utilisation < STRAIGHT_FROM {
+            self.bent(utilisation)
+        } else {
+            self.straight + self.rise * (utilisation - STRAIGHT_FROM)
+        }
+    }
+
+    /// What all requests wait at a utilisation: requests/s x milliseconds.
+    fn of_all(&self, utilisation: f64) -> f64 {
+        utilisation * self.queue.full * self.at(utilisation)
+    }
+
+    /// The comfortable utilisation when an even load would give `even`.
+    fn comfortable(&self, even: f64) -> f64 {
+        let wait = self.at(even);
+        self.reach(wait + PATIENCE * (self.queue.service + wait), even.min(1.0))
     }
 
     /// The utilisation from `least` to 1 at which the mean wait is so long; what is not
     /// reached there is 1. By Newton's method on the logarithm of the wait.
-    fn waits_for(&self, wait: f64, least: f64) -> f64 {
-        let straight = self.wait(STRAIGHT_FROM);
-        if wait >= straight {
-            let rise = (self.wait(1.0) - straight) / (1.0 - STRAIGHT_FROM);
-            let beyond = if rise > 0.0 { (wait - straight) / rise } else { 1.0 };
+    fn reach(&self, wait: f64, least: f64) -> f64 {
+        if wait >= self.straight {
+            let beyond = if self.rise > 0.0 { (wait - self.straight) / self.rise } else { 1.0 };
             return (STRAIGHT_FROM + beyond).clamp(least, 1.0);
         }
-        let exponent = self.exponent();
-        let wanted = (wait * self.servers / self.service).ln();
+        let Queue { service, servers, .. } = self.queue;
+        let exponent = self.exponent;
+        let wanted = (wait * servers / service).ln();
         // The logarithm bends down below this and up above: from here on each step stays
         // where the answer is, and no step goes back and forth.
         let bend = exponent.sqrt() / (1.0 + exponent.sqrt());
@@ -135,48 +212,6 @@ impl Queue {
             }
         }
         at.clamp(least, 1.0)
-    }
-
-    /// What all requests wait at a load: requests/s x milliseconds.
-    pub(crate) fn waiting(&self, load: f64) -> f64 {
-        if self.full > 0.0 { load * self.wait(load / self.full) } else { 0.0 }
-    }
-
-    /// The cost as segments of the flow: normal ones up to `cap` (utilisation, 1 is full),
-    /// excess above. `even` is the utilisation under an even load, `distance` the smallest
-    /// difference between routes in milliseconds.
-    pub(crate) fn curve(&self, cap: f64, even: f64, distance: f64) -> Vec<Segment> {
-        let mut curve = Vec::with_capacity(2 * PARTS as usize + EXCESS_MARKS.len() + 1);
-        let comfortable = self.comfortable(even).min(cap);
-        let mut slope = 0.0_f64;
-        if self.full > 0.0 {
-            let (mut from, mut before) = (0.0, self.waiting(0.0));
-            let mut add = |to: f64, least: f64, excess: bool| {
-                let width = (to - from) * self.full;
-                let waits = self.waiting(to * self.full);
-                let rise = waits - before;
-                let waiting = if to > comfortable { TAIL_WEIGHT * rise / width } else { 0.0 };
-                slope = slope.max(least).max(waiting);
-                curve.push(Segment { width, slope, excess });
-                (from, before) = (to, waits);
-            };
-            let part = |part: u32| f64::from(part) / f64::from(PARTS);
-            for at in 1..=PARTS {
-                add(comfortable * part(at), EVENNESS * distance * part(at), false);
-            }
-            if cap > comfortable {
-                for at in 1..=PARTS {
-                    add(comfortable + (cap - comfortable) * part(at), 0.0, false);
-                }
-            }
-            for mark in EXCESS_MARKS.into_iter().filter(|mark| *mark > cap + 1e-9) {
-                add(mark, 0.0, true);
-            }
-        }
-        // Beyond all marks, and where nothing can be served: worse than any of them.
-        let slope = 10.0 * slope.max(self.service);
-        curve.push(Segment { width: f64::INFINITY, slope, excess: true });
-        curve
     }
 }
 

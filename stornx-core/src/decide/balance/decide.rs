@@ -109,9 +109,7 @@ impl Room<'_> {
         let view = self.view;
         let ready = &view.workloads[workload.at()].ready;
         let host = view.hosts[self.host.at()].host;
-        let Some(standing) = standing(view, host, ready) else {
-            return leave(RouteReason::TooManyZones { zones: count(view.zones.len()) });
-        };
+        let standing = standing(view, host, ready);
         if standing.broken {
             return self.repair(workload, &standing);
         }

@@ -202,13 +202,12 @@ fn note_following(
     let ready = &view.workloads[workload.at()].ready;
     let facts = view.hosts[host.at()].host;
     let ours = matches!(facts.rule, Rule::Ours(_));
-    let standing = table::standing(view, facts, ready).filter(|standing| ours && !standing.broken);
-    match standing {
-        Some(standing) => {
-            let found = follow::following(view, host, workload, Some(kept), &standing.split);
-            follow::remember(view, &found, kept);
-        }
-        None => kept.astray_since = None,
+    let standing = table::standing(view, facts, ready);
+    if ours && !standing.broken {
+        let found = follow::following(view, host, workload, Some(kept), &standing.split);
+        follow::remember(view, &found, kept);
+    } else {
+        kept.astray_since = None;
     }
 }
 

@@ -94,15 +94,16 @@ struct Furthest {
 }
 
 fn advance_row(current: &[u8], target: &[u8], most: u8, epsilon: u8, next: &mut [u8]) {
-    let movable = |column: usize| current[column].abs_diff(target[column]) > epsilon;
     let furthest = |next: &[u8], below: bool| {
         let mut best: Option<(u8, usize)> = None;
         let mut second: Option<(u8, usize)> = None;
-        for column in (0..current.len()).filter(|column| movable(*column)) {
-            let on_side = (current[column] < target[column]) == below;
-            let left = next[column].abs_diff(target[column]);
-            let may_move = next[column].abs_diff(current[column]) < most;
-            if !(on_side && may_move && left > 0) {
+        let columns = current.iter().zip(target).zip(next).enumerate();
+        for (column, ((current, target), next)) in columns {
+            let movable = current.abs_diff(*target) > epsilon;
+            let on_side = (current < target) == below;
+            let left = next.abs_diff(*target);
+            let may_move = next.abs_diff(*current) < most;
+            if !(movable && on_side && may_move && left > 0) {
                 continue;
             }
             // Of equals the first.

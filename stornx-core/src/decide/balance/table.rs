@@ -10,29 +10,36 @@ use crate::{
 
 /// The split that stands.
 pub(crate) struct Standing {
-    /// As it is, or as the mesh splits without a rule.
-    pub(crate) table: RouteTable,
-    /// With every zone named.
+    /// As it is, or as the mesh splits without a rule, with every zone named.
     pub(crate) split: Split,
     /// A rule of ours stands, and `split` is not what it says: some zone that can hold an
     /// endpoint is not named, or a named one is gone.
     pub(crate) broken: bool,
 }
 
-/// What stands for a host whose workload has `ready` replicas by zone. `None` when the
-/// zones cannot all be named.
-pub(crate) fn standing(view: &View<'_>, host: &Host, ready: &[u32]) -> Option<Standing> {
+impl Standing {
+    /// The same as names: the rule of ours itself where one stands.
+    pub(crate) fn table(&self, view: &View<'_>, host: &Host) -> Option<RouteTable> {
+        match &host.rule {
+            Rule::Ours(table) => Some(table.clone()),
+            _ => to_table(view, &self.split),
+        }
+    }
+}
+
+/// What stands for a host whose workload has `ready` replicas by zone.
+pub(crate) fn standing(view: &View<'_>, host: &Host, ready: &[u32]) -> Standing {
     let zones = view.zones.len();
     let mut split = Split::empty(zones, zones);
     for row in 0..zones {
         default_row(view, host.default_split, ready, row, split.row_mut(row));
     }
     let Rule::Ours(table) = &host.rule else {
-        return Some(Standing { table: to_table(view, &split)?, split, broken: false });
+        return Standing { split, broken: false };
     };
     if view.zones.iter().any(|zone| table.keys().any(|named| is_other_grain(named, zone.name))) {
         reread(view, table, ready, &mut split);
-        return Some(Standing { table: table.clone(), split, broken: true });
+        return Standing { split, broken: true };
     }
     let mut broken = false;
     for (row, zone) in view.zones.iter().enumerate() {
@@ -50,7 +57,7 @@ pub(crate) fn standing(view: &View<'_>, host: &Host, ready: &[u32]) -> Option<St
             complete(weights);
         }
     }
-    Some(Standing { table: table.clone(), split, broken })
+    Standing { split, broken }
 }
 
 /// Whether one is a zone and the other a node.

@@ -277,7 +277,7 @@ impl HostWorld {
 
     /// The share of a row that each destination really gets: the mesh shares weights of
     /// zones without an endpoint over the others.
-    pub(crate) fn shares(&self, row: &[u8]) -> Vec<f64> {
+    pub(crate) fn shares<'a>(&'a self, row: &'a [u8]) -> impl Iterator<Item = f64> + 'a {
         shares_of(row, &self.groups, |zone| self.is_ready(zone))
     }
 
@@ -298,7 +298,7 @@ impl HostWorld {
         let mut loads = vec![0.0; self.zones()];
         let (mut cost, mut time, mut crossing) = (0.0, 0.0, 0.0);
         for (from, demand) in self.demand.iter().enumerate().filter(|(_, demand)| **demand > 0.0) {
-            for (to, share) in self.shares(split.row(from)).into_iter().enumerate() {
+            for (to, share) in self.shares(split.row(from)).enumerate() {
                 let requests = demand * share;
                 loads[to] += requests;
                 cost += requests * self.route_cost(from, to);

@@ -91,21 +91,21 @@ impl Ends {
         view: &View<'_>,
         workload: WorkloadIndex,
         zone: ZoneIndex,
-        rates: &[InLane],
+        rates: impl Iterator<Item = InLane> + Clone,
     ) {
         let zones = &mut self.zones[zone.at() * self.lanes..][..self.lanes];
-        for (lane, rate) in rates {
-            zones[*lane] += rate;
+        for (lane, rate) in rates.clone() {
+            zones[lane] += rate;
         }
-        if rates.is_empty() || self.rates.is_empty() {
+        if self.rates.is_empty() || rates.clone().next().is_none() {
             return;
         }
         let nodes = view.serving(workload, zone);
         let replicas = nodes.len() as f64;
         for node in nodes {
             let here = &mut self.rates[node.at() * self.lanes..][..self.lanes];
-            for (lane, rate) in rates {
-                here[*lane] += rate / replicas;
+            for (lane, rate) in rates.clone() {
+                here[lane] += rate / replicas;
             }
             self.marks.mark(*node);
         }

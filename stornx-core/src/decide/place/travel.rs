@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ends::{Ends, InLane, Marks};
+use super::ends::{Ends, Marks};
 use crate::{
     model::{DefaultSplit, Rule},
     report::PlacementStrategy,
@@ -37,16 +37,9 @@ pub(crate) struct Travel {
     /// The nodes with neighbours, in their order.
     neighbours: Vec<NodeIndex>,
     marks: Marks,
-    scratch: Scratch,
-}
-
-/// Lists that are used again for one edge after the other.
-#[derive(Debug, Clone, Default)]
-struct Scratch {
-    shares: Vec<(ZoneIndex, f64)>,
-    /// Of an edge: the zone that is called, the zone that calls, requests per second.
-    calls: Vec<(ZoneIndex, InLane)>,
-    rates: Vec<InLane>,
+    /// Of an edge: requests per second by the zone that calls, or by it and the zone that is
+    /// called, row by row. Used again for one edge after the other.
+    rates: Vec<f64>,
 }
 
 impl Travel {
@@ -68,7 +61,7 @@ impl Travel {
             same_node: vec![0.0; view.nodes.len()],
             neighbours: Vec::new(),
             marks: Marks::new(view.nodes.len()),
-            scratch: Scratch::default(),
+            rates: Vec::new(),
         }
     }
 
@@ -96,34 +89,40 @@ impl Travel {
     }
 
     fn add_caller(&mut self, view: &View<'_>, edge: &EdgeView) {
-        for zone in (0..view.zones.len()).map(ZoneIndex::new) {
-            let routes = view.routes(edge).iter().filter(|r| r.from == zone && r.requests > 0.0);
-            let rates = &mut self.scratch.rates;
-            rates.clear();
-            rates.extend(routes.map(|route| (0, route.requests)));
-            self.callers.add(view, edge.caller, zone, rates);
-            let rate = rates.iter().map(|(_, rate)| rate).sum();
-            self.add_neighbour(view, edge.caller, zone, rate);
+        let mut rates = std::mem::take(&mut self.rates);
+        rates.clear();
+        rates.resize(view.zones.len(), 0.0);
+        for route in view.routes(edge) {
+            rates[route.from.at()] += route.requests;
         }
+        for (zone, rate) in rates.iter().enumerate().filter(|(_, rate)| **rate > 0.0) {
+            let zone = ZoneIndex::new(zone);
+            self.callers.add(view, edge.caller, zone, std::iter::once((0, *rate)));
+            self.add_neighbour(view, edge.caller, zone, *rate);
+        }
+        self.rates = rates;
     }
 
     fn add_callee(&mut self, view: &View<'_>, edge: &EdgeView) {
-        let Scratch { shares, calls, .. } = &mut self.scratch;
-        calls.clear();
-        for from in 0..view.zones.len() {
-            split(view, edge, ZoneIndex::new(from), shares);
-            calls.extend(shares.iter().map(|(to, share)| (*to, (from, edge.requests * share))));
+        let zones = view.zones.len();
+        let mut rates = std::mem::take(&mut self.rates);
+        rates.clear();
+        rates.resize(zones * zones, 0.0);
+        for route in view.routes(edge) {
+            rates[route.from.at() * zones + route.to.at()] += route.requests;
         }
-        for zone in (0..view.zones.len()).map(ZoneIndex::new) {
-            let Scratch { calls, rates, .. } = &mut self.scratch;
-            rates.clear();
-            rates.extend(calls.iter().filter(|(to, _)| *to == zone).map(|(_, rate)| *rate));
-            self.callees.add(view, edge.callee, zone, rates);
+        for (from, row) in rates.chunks_exact_mut(zones).enumerate() {
+            split(view, edge, ZoneIndex::new(from), row);
+        }
+        for to in 0..zones {
+            let column = rates.iter().skip(to).step_by(zones).enumerate();
+            let column = column.map(|(from, share)| (from, edge.requests * share));
+            let zone = ZoneIndex::new(to);
+            self.callees.add(view, edge.callee, zone, column.filter(|(_, rate)| *rate > 0.0));
             // Of those on a node of this zone.
-            let within = rates.iter().filter(|(from, _)| *from == zone.at());
-            let rate = within.map(|(_, rate)| rate).sum();
-            self.add_neighbour(view, edge.callee, zone, rate);
+            self.add_neighbour(view, edge.callee, zone, edge.requests * rates[to * zones + to]);
         }
+        self.rates = rates;
     }
 
     /// What requests of or to a neighbour in a zone save on the nodes of its replicas there.
@@ -224,57 +223,51 @@ fn edges<'a>(view: &'a View<'_>, indices: &'a [EdgeIndex]) -> impl Iterator<Item
     indices.iter().map(|at| &view.edges[at.at()]).filter(|edge| edge.requests > 0.0)
 }
 
-/// How the requests of one zone split over the zones of the callee; shares sum to 1.
-fn split(view: &View<'_>, edge: &EdgeView, from: ZoneIndex, shares: &mut Vec<(ZoneIndex, f64)>) {
-    let observed = view.routes(edge).iter().filter(|r| r.from == from).map(|r| (r.to, r.requests));
-    // Where no replica is ready anywhere: as it last was for all callers together.
-    let last = view.routes(edge).iter().map(|r| (r.to, r.requests));
-    let _ = normalised(observed, shares)
-        || normalised(ruled(view, edge, from).into_iter(), shares)
-        || normalised(last, shares);
+/// Makes shares, which sum to 1, of the requests of one zone to each zone of the callee. Where
+/// there are none: as the rule says, or the mesh without one; where no replica is ready
+/// anywhere, as it last was for all callers together.
+fn split(view: &View<'_>, edge: &EdgeView, from: ZoneIndex, row: &mut [f64]) {
+    if normalised(row) {
+        return;
+    }
+    rule(view, edge, from, row);
+    if normalised(row) {
+        return;
+    }
+    for route in view.routes(edge) {
+        row[route.to.at()] += route.requests;
+    }
+    normalised(row);
 }
 
 /// How they would split by the rule, or without one, over the zones where the callee
 /// is ready.
-fn ruled(view: &View<'_>, edge: &EdgeView, from: ZoneIndex) -> Vec<(ZoneIndex, f64)> {
+fn rule(view: &View<'_>, edge: &EdgeView, from: ZoneIndex, row: &mut [f64]) {
     let ready = &view.workloads[edge.callee.at()].ready;
     let host = edge.host.map(|host| view.hosts[host.at()].host);
-    let by = |weight: &dyn Fn(ZoneIndex, f64) -> f64| -> Vec<_> {
-        let zones = ready.iter().enumerate().filter(|(_, count)| **count > 0);
-        zones
-            .map(|(at, count)| (ZoneIndex::new(at), f64::from(*count)))
-            .map(|(zone, count)| (zone, weight(zone, count)))
-            .collect()
-    };
     if let Some(Rule::Ours(table)) = host.map(|host| &host.rule)
         && let Some(weights) = table.get(view.zones[from.at()].name)
     {
-        let by_rule = by(&|zone, _| f64::from(weights.weight(view.zones[zone.at()].name)));
-        if by_rule.iter().any(|(_, weight)| *weight > 0.0) {
-            return by_rule;
+        for (zone, share) in row.iter_mut().enumerate().filter(|(zone, _)| ready[*zone] > 0) {
+            *share = f64::from(weights.weight(view.zones[zone].name));
+        }
+        if row.iter().any(|weight| *weight > 0.0) {
+            return;
         }
     } else if host.is_some_and(|host| host.default_split == DefaultSplit::OwnZoneFirst)
         && ready[from.at()] > 0
     {
-        return vec![(from, 1.0)];
+        row[from.at()] = 1.0;
+        return;
     }
-    by(&|_, count| count)
+    row.iter_mut().zip(ready).for_each(|(share, count)| *share = f64::from(*count));
 }
 
-/// Takes on the shares if there are any.
-fn normalised(
-    items: impl Iterator<Item = (ZoneIndex, f64)>,
-    shares: &mut Vec<(ZoneIndex, f64)>,
-) -> bool {
-    shares.clear();
-    shares.extend(items.filter(|(_, share)| *share > 0.0));
-    let sum: f64 = shares.iter().map(|(_, share)| share).sum();
-    if sum <= 0.0 {
-        shares.clear();
-        return false;
+/// Makes shares of a row; whether there is anything in it.
+fn normalised(row: &mut [f64]) -> bool {
+    let sum: f64 = row.iter().sum();
+    if sum > 0.0 {
+        row.iter_mut().for_each(|share| *share /= sum);
     }
-    for (_, share) in shares {
-        *share /= sum;
-    }
-    true
+    sum > 0.0
 }

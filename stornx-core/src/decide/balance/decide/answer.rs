@@ -115,7 +115,9 @@ impl Room<'_> {
         numbers: Option<&Numbers<'_>>,
     ) -> Decision {
         let view = self.view;
-        let Some(to) = to_table(view, &change.next) else {
+        let host = view.hosts[self.host.at()].host;
+        let (Some(from), Some(to)) = (standing.table(view, host), to_table(view, &change.next))
+        else {
             return leave(RouteReason::TooManyZones { zones: count(view.zones.len()) });
         };
         let after = numbers.map(|numbers| numbers.world.value(&change.next, 0.0));
@@ -130,7 +132,7 @@ impl Room<'_> {
         let before = numbers.map(|numbers| numbers.now);
         let cross = |value: Option<&Value>| percent(value.map_or(0.0, |value| value.cross_zone));
         let why = RouteWhy {
-            host: view.hosts[self.host.at()].host.name.clone(),
+            host: host.name.clone(),
             purpose: change.purpose,
             delta: f64::from(change.delta),
             step: change.step,
@@ -155,9 +157,9 @@ impl Room<'_> {
             action: Action::SetRoutes {
                 host: why.host.clone(),
                 workload: view.workloads[workload.at()].workload.id.clone(),
-                from: standing.table.clone(),
+                from,
                 to,
-                first: !matches!(view.hosts[self.host.at()].host.rule, Rule::Ours(_)),
+                first: !matches!(host.rule, Rule::Ours(_)),
                 purpose: change.purpose,
             },
             report: ActionReport { expected, why: Why::Route(why) },
@@ -185,7 +187,7 @@ impl Room<'_> {
         let usd_per_second = |split: &Split| {
             let mut sum = 0.0;
             for (from, demand) in numbers.world.demand.iter().enumerate() {
-                for (to, share) in numbers.world.shares(split.row(from)).into_iter().enumerate() {
+                for (to, share) in numbers.world.shares(split.row(from)).enumerate() {
                     let price = self.view.price_per_byte(ZoneIndex::new(from), ZoneIndex::new(to));
                     sum += demand * share * bytes * price;
                 }
