@@ -1,5 +1,7 @@
 //! Builds the cost of a layout: replicas, edges and what was counted of them.
 
+use std::sync::Arc;
+
 use super::{super::split::Router, EXCHANGE_BYTES, Inkling, Leg, Objective, Service};
 use crate::{
     decide::safety::Safety,
@@ -39,7 +41,7 @@ impl Objective<'_> {
             router: Router::of(self.view, at),
             capacity: None,
             cpu,
-            places,
+            places: places.into(),
             follows: false,
             rank,
             cost: 0.0,
@@ -80,7 +82,7 @@ impl Objective<'_> {
             }
         }
         // Both lists are in the order of their nodes: the shorter one is walked.
-        let places = |workload: WorkloadIndex| self.services[workload.at()].places.as_slice();
+        let places = |workload: WorkloadIndex| &self.services[workload.at()].places[..];
         let (mut few, mut many) = (places(caller), places(callee));
         if few.len() > many.len() {
             std::mem::swap(&mut few, &mut many);
@@ -127,7 +129,7 @@ impl Objective<'_> {
 
     /// Takes over the requests that were counted, and splits them.
     pub(super) fn count_requests(&mut self, safety: &Safety, inkling: Option<Inkling>) {
-        self.leg_demand.fill(0.0);
+        self.leg_demand.copy_from_slice(&self.counted);
         for edge in 0..self.legs.len() {
             self.count_leg(edge, inkling);
             self.measure_costs(edge);
@@ -141,13 +143,6 @@ impl Objective<'_> {
 
     pub(super) fn count_leg(&mut self, at: usize, inkling: Option<Inkling>) {
         let edge = &self.view.edges[at];
-        let exchanges = |requests: f64, bytes: f64| {
-            if requests > 0.0 { requests } else { bytes / EXCHANGE_BYTES }
-        };
-        for route in self.view.routes(edge) {
-            let rate = exchanges(route.requests, route.bytes);
-            self.leg_demand[at * self.zones + route.from.at()] += rate;
-        }
         let demand = &mut self.leg_demand[at * self.zones..][..self.zones];
         if let Some(inkling) = inkling {
             for (zone, rate) in demand.iter_mut().enumerate() {
@@ -188,9 +183,7 @@ impl Objective<'_> {
 
     /// Splits everything in the order of calls and adds up.
     pub(super) fn settle(&mut self) {
-        let mut order: Vec<_> = (0..self.services.len()).map(WorkloadIndex::new).collect();
-        order.sort_by_key(|workload| self.services[workload.at()].rank);
-        for workload in order {
+        for workload in self.order.clone().iter().copied() {
             self.gather(workload);
             self.route(workload);
             let view = self.view;
@@ -227,10 +220,24 @@ fn nodes_to_be(view: &View<'_>, at: WorkloadIndex, memory: &Remembered<'_>) -> V
     nodes
 }
 
-/// Positions in the order of calls: a caller before its callees, except on edges that
-/// close a cycle. Depth first from the workloads that nobody calls, then from the
-/// others, each by index.
-pub(super) fn ranks(view: &View<'_>) -> Vec<u32> {
+/// Exchanges per second as they were counted, by edge and zone of the caller.
+pub(super) fn counted(view: &View<'_>) -> Arc<[f64]> {
+    let exchanges = |requests: f64, bytes: f64| {
+        if requests > 0.0 { requests } else { bytes / EXCHANGE_BYTES }
+    };
+    let zones = view.zones.len();
+    let mut counted = vec![0.0; view.edges.len() * zones];
+    for (at, edge) in view.edges.iter().enumerate() {
+        for route in view.routes(edge) {
+            counted[at * zones + route.from.at()] += exchanges(route.requests, route.bytes);
+        }
+    }
+    counted.into()
+}
+
+/// The order of calls: a caller before its callees, except on edges that close a cycle. Depth
+/// first from the workloads that nobody calls, then from the others, each by index.
+pub(super) fn order(view: &View<'_>) -> Arc<[WorkloadIndex]> {
     let count = view.workloads.len();
     let mut seen = vec![false; count];
     let mut finished: Vec<usize> = Vec::with_capacity(count);
@@ -256,9 +263,5 @@ pub(super) fn ranks(view: &View<'_>) -> Vec<u32> {
             }
         }
     }
-    let mut ranks = vec![0; count];
-    for (position, at) in finished.into_iter().rev().enumerate() {
-        ranks[at] = u32::try_from(position).unwrap_or(u32::MAX);
-    }
-    ranks
+    finished.into_iter().rev().map(WorkloadIndex::new).collect()
 }

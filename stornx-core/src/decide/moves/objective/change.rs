@@ -1,5 +1,7 @@
 //! Tries one replica elsewhere and follows what that changes.
 
+use std::sync::Arc;
+
 use super::{
     Depth, NEGLIGIBLE, Objective, Shift,
     journal::{Change, Field},
@@ -45,7 +47,7 @@ impl Objective<'_> {
     }
 
     pub(super) fn leave(&mut self, workload: WorkloadIndex, node: NodeIndex) {
-        let places = &mut self.services[workload.at()].places;
+        let places = Arc::make_mut(&mut self.services[workload.at()].places);
         if let Ok(at) = places.binary_search_by_key(&node, |(node, _)| *node) {
             places[at].1 -= 1;
             if places[at].1 == 0 {
@@ -55,7 +57,7 @@ impl Objective<'_> {
     }
 
     pub(super) fn enter(&mut self, workload: WorkloadIndex, node: NodeIndex) {
-        let places = &mut self.services[workload.at()].places;
+        let places = Arc::make_mut(&mut self.services[workload.at()].places);
         match places.binary_search_by_key(&node, |(node, _)| *node) {
             Ok(at) => places[at].1 += 1,
             Err(at) => places.insert(at, (node, 1)),
@@ -145,7 +147,8 @@ impl Objective<'_> {
     /// what follows goes up in rank only.
     pub(super) fn follow(&mut self, depth: Depth) {
         let view = self.view;
-        while let Some((_, callee)) = self.scratch.changed.pop() {
+        while let Some(rank) = self.scratch.changed.pop() {
+            let callee = self.order[rank];
             let at = callee.at() * self.zones;
             self.scratch.inflow.copy_from_slice(&self.inflow[at..at + self.zones]);
             self.route(callee);
@@ -182,11 +185,7 @@ impl Objective<'_> {
             self.save(Field::LegDemand, edge * self.zones, self.zones);
             self.send(edge);
             self.weigh(edge, 1.0);
-            let entry = (self.services[callee.at()].rank, callee);
-            let changed = &mut self.scratch.changed;
-            if let Err(at) = changed.binary_search_by(|other| entry.cmp(other)) {
-                changed.insert(at, entry);
-            }
+            self.scratch.changed.insert(self.services[callee.at()].rank as usize);
         }
     }
 }

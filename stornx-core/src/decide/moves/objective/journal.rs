@@ -32,6 +32,13 @@ pub(super) struct Journal {
     pub(super) saved_by: Vec<u64>,
 }
 
+impl Journal {
+    /// Nothing has been overwritten.
+    pub(super) fn new(workloads: usize) -> Self {
+        Self { saved_by: vec![0; workloads], ..Self::default() }
+    }
+}
+
 #[derive(Clone, Copy)]
 pub(super) enum Field {
     Counts,

@@ -23,10 +23,17 @@ mod build;
 mod change;
 mod compute;
 mod journal;
+mod pending;
 mod trial;
 
+use std::sync::Arc;
+
 pub(super) use self::trial::Trials;
-use self::{build::ranks, journal::Journal};
+use self::{
+    build::{counted, order},
+    journal::Journal,
+    pending::Pending,
+};
 use super::split::{self, Ability, Pair, Router};
 use crate::{
     decide::safety::Safety,
@@ -120,8 +127,9 @@ struct Service {
     capacity: Option<f64>,
     /// CPU of one replica in thousandths of a core.
     cpu: f64,
-    /// Nodes with so many of its replicas, by index.
-    places: Vec<(NodeIndex, u32)>,
+    /// Nodes with so many of its replicas, by index. Shared with worlds that look the same until
+    /// one of them changes it.
+    places: Arc<Vec<(NodeIndex, u32)>>,
     /// Its callers are seen: its calls follow its inflow.
     follows: bool,
     /// Position in the order of calls.
@@ -157,14 +165,19 @@ struct Scratch {
     inflow: Vec<f64>,
     from: Vec<f64>,
     to: Vec<f64>,
-    /// Workloads whose demand has changed, those that are called first at the end.
-    changed: Vec<(u32, WorkloadIndex)>,
+    /// Positions in the order of calls of those whose demand has changed.
+    changed: Pending,
 }
 
 impl Scratch {
-    fn new(zones: usize) -> Self {
+    fn new(zones: usize, workloads: usize) -> Self {
         let by_zone = vec![0.0; zones];
-        Self { inflow: by_zone.clone(), from: by_zone.clone(), to: by_zone, changed: Vec::new() }
+        Self {
+            inflow: by_zone.clone(),
+            from: by_zone.clone(),
+            to: by_zone,
+            changed: Pending::new(workloads),
+        }
     }
 }
 
@@ -173,7 +186,11 @@ impl Scratch {
 pub(super) struct Objective<'v> {
     view: &'v View<'v>,
     zones: usize,
-    pairs: Vec<Pair>,
+    pairs: Arc<[Pair]>,
+    /// Workloads in the order of calls.
+    order: Arc<[WorkloadIndex]>,
+    /// Exchanges per second as they were counted, by edge and zone of the caller.
+    counted: Arc<[f64]>,
     services: Vec<Service>,
     legs: Vec<Leg>,
     /// By workload and zone.
@@ -203,11 +220,17 @@ impl<'v> Objective<'v> {
     pub(super) fn new(view: &'v View<'v>, safety: &Safety, memory: &Remembered<'_>) -> Self {
         let zones = view.zones.len();
         let (workloads, edges) = (view.workloads.len(), view.edges.len());
-        let ranks = ranks(view);
+        let order = order(view);
+        let mut ranks = vec![0; workloads];
+        for (rank, at) in (0..).zip(order.iter()) {
+            ranks[at.at()] = rank;
+        }
         let mut objective = Self {
             view,
             zones,
-            pairs: split::pairs_by_cost(view),
+            pairs: split::pairs_by_cost(view).into(),
+            order,
+            counted: counted(view),
             services: Vec::with_capacity(workloads),
             legs: Vec::with_capacity(edges),
             counts: vec![0.0; workloads * zones],
@@ -225,8 +248,8 @@ impl<'v> Objective<'v> {
                 .collect(),
             node_cpu_limit: view.nodes.iter().map(|n| n.node.allocatable.cpu.as_f64()).collect(),
             room: vec![0.0; 3 * zones],
-            scratch: Scratch::new(zones),
-            journal: Journal { saved_by: vec![0; workloads], ..Journal::default() },
+            scratch: Scratch::new(zones, workloads),
+            journal: Journal::new(workloads),
             total: 0.0,
         };
         for (at, rank) in ranks.iter().enumerate() {
@@ -244,7 +267,29 @@ impl<'v> Objective<'v> {
     /// counts of a window may be. Nothing may have been tried yet.
     pub(super) fn lookalike(&self, safety: &Safety, inkling: Inkling) -> Self {
         debug_assert!(self.journal.marks.is_empty());
-        let mut world = self.clone();
+        // What counting writes is not copied.
+        let blank = |list: &[f64]| vec![0.0; list.len()];
+        let mut world = Self {
+            pairs: self.pairs.clone(),
+            order: self.order.clone(),
+            counted: self.counted.clone(),
+            services: self.services.clone(),
+            legs: self.legs.clone(),
+            counts: self.counts.clone(),
+            demand: blank(&self.demand),
+            inflow: blank(&self.inflow),
+            weights: blank(&self.weights),
+            split: blank(&self.split),
+            leg_demand: blank(&self.leg_demand),
+            trips: self.trips.clone(),
+            costs: blank(&self.costs),
+            node_cpu: self.node_cpu.clone(),
+            node_cpu_limit: self.node_cpu_limit.clone(),
+            room: self.room.clone(),
+            scratch: Scratch::new(self.zones, self.services.len()),
+            journal: Journal::new(self.services.len()),
+            ..*self
+        };
         world.count_requests(safety, Some(inkling));
         world
     }
