@@ -128,9 +128,10 @@ fn assess(
 ) -> WorkloadSafety {
     let policy = view.policy;
     let own = &workload.workload.policy;
-    let demand = measure::demand(workload);
-    let measured = measure::utilisation(workload, &policy.scaler);
-    let (p95, requests) = (measure::p95(workload), measure::requests(view, workload));
+    let sums = measure::Sums::of(workload);
+    let demand = sums.demand(workload.workload);
+    let measured = measure::utilisation(workload.workload, &sums, &policy.scaler);
+    let (p95, requests) = (sums.p95(), sums.requests(view, workload));
     WorkloadSafety {
         count_block: count_block(workload.workload, policy),
         in_flight: remembered.is_some_and(|remembered| remembered.in_flight.is_some()),
@@ -139,7 +140,7 @@ fn assess(
         response_time: own.response_time.unwrap_or(policy.scaler.response_time),
         utilisation: measured.ok(),
         unmeasured: measured.err(),
-        cpu: measure::cpu_utilisation(workload),
+        cpu: sums.cpu_utilisation(workload.workload),
         demand,
         p95,
         own_p95: p95.map(|p95| measure::own_p95(view, workload, p95, requests)),

@@ -101,6 +101,9 @@ pub(super) enum Depth {
 /// A share of an inflow that changes by less than this changes nothing downstream.
 const NEGLIGIBLE: f64 = 1e-9;
 
+/// The same where every rate is off by far more than that anyway.
+const NEGLIGIBLE_IN_NOISE: f64 = 1e-4;
+
 /// One of the worlds that look the same: another sign of the noise of each rate. Two
 /// in turn are mirror images, so that no rate is off to the same side in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +212,8 @@ pub(super) struct Objective<'v> {
     node_cpu: Vec<f64>,
     node_cpu_limit: Vec<f64>,
     room: Vec<f64>,
+    /// A share of an inflow that changes by less changes nothing downstream.
+    negligible: f64,
     /// Used again for one change after the other.
     scratch: Scratch,
     journal: Journal,
@@ -248,6 +253,7 @@ impl<'v> Objective<'v> {
                 .collect(),
             node_cpu_limit: view.nodes.iter().map(|n| n.node.allocatable.cpu.as_f64()).collect(),
             room: vec![0.0; 3 * zones],
+            negligible: NEGLIGIBLE,
             scratch: Scratch::new(zones, workloads),
             journal: Journal::new(workloads),
             total: 0.0,
@@ -286,6 +292,7 @@ impl<'v> Objective<'v> {
             node_cpu: self.node_cpu.clone(),
             node_cpu_limit: self.node_cpu_limit.clone(),
             room: self.room.clone(),
+            negligible: NEGLIGIBLE_IN_NOISE,
             scratch: Scratch::new(self.zones, self.services.len()),
             journal: Journal::new(self.services.len()),
             ..*self
