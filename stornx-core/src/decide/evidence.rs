@@ -1,6 +1,6 @@
-//! What callers see of routes, and how a change of ours is told from a change of
-//! everything: by the difference of two differences. What is ours got slower by so much
-//! more than what was not touched got slower over the same time.
+//! How a change of ours is told from a change of everything: by the difference of two
+//! differences. What is ours got slower by so much more than what was not touched got slower
+//! over the same time.
 //!
 //! Shared by the judgement of moves and by that of routes, which differ in what they
 //! touch and in how much worse is too much.

@@ -11,7 +11,7 @@
 //! | `place` | the node of each new replica, and which replica goes |
 //! | `moves` | moves of running replicas, from begin to end |
 //! | `balance` | routing weights |
-//! | `evidence` | what callers see, and what of it is not of our making |
+//! | `evidence` | what of a change is not of our making |
 //! | `leftovers` | what StornX left on pods and takes away again |
 //! | `pacing` | which routing writes this cycle makes |
 //! | `ledger` | what this cycle has promised already |
