@@ -133,6 +133,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_of_any_length_are_told_apart() {
+        let long = "abcdefghijklmnopqrstuvw";
+        let mut names: Vec<String> = (0..=long.len()).map(|len| long[..len].to_owned()).collect();
+        names.extend((1..=long.len()).map(|len| format!("x{}", &long[1..len])));
+        names.extend((1..=long.len()).map(|len| format!("{}y", &long[..len])));
+        let known = Names::of(names.iter().map(String::as_str));
+        for (at, name) in names.iter().enumerate() {
+            assert_eq!(known.find(&name.clone()), Some(at), "{name}");
+        }
+        assert_eq!(known.find("abcdefghz"), None);
+    }
+
+    #[test]
     fn names_are_found_in_any_order() {
         let list = [("b", 1), ("a", 2), ("c", 3), ("a", 4), ("d", 5)];
         let mut finger = Finger::new(&list, |(name, _)| *name);

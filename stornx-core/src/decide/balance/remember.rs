@@ -201,14 +201,15 @@ fn note_following(
 ) {
     let ready = &view.workloads[workload.at()].ready;
     let facts = view.hosts[host.at()].host;
-    let ours = matches!(facts.rule, Rule::Ours(_));
-    let standing = table::standing(view, facts, ready);
-    if ours && !standing.broken {
-        let found = follow::following(view, host, workload, Some(kept), &standing.split);
-        follow::remember(view, &found, kept);
-    } else {
-        kept.astray_since = None;
+    if matches!(facts.rule, Rule::Ours(_)) {
+        let standing = table::standing(view, facts, ready);
+        if !standing.broken {
+            let found = follow::following(view, host, workload, Some(kept), &standing.split);
+            follow::remember(view, &found, kept);
+            return;
+        }
     }
+    kept.astray_since = None;
 }
 
 /// Forgets what a run is judged by.

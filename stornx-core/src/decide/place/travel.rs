@@ -37,9 +37,9 @@ pub(crate) struct Travel {
     /// The nodes with neighbours, in their order.
     neighbours: Vec<NodeIndex>,
     marks: Marks,
-    /// Of an edge: requests per second by the zone that calls, or by it and the zone that is
-    /// called, row by row. Used again for one edge after the other.
-    rates: Vec<f64>,
+    /// Of an edge: requests per second by the zone that calls; or the shares of each such zone
+    /// by the zone that is called, row by row. Used again for one edge after the other.
+    of_edge: Vec<f64>,
 }
 
 impl Travel {
@@ -61,7 +61,7 @@ impl Travel {
             same_node: vec![0.0; view.nodes.len()],
             neighbours: Vec::new(),
             marks: Marks::new(view.nodes.len()),
-            rates: Vec::new(),
+            of_edge: Vec::new(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Travel {
     }
 
     fn add_caller(&mut self, view: &View<'_>, edge: &EdgeView) {
-        let mut rates = std::mem::take(&mut self.rates);
+        let mut rates = std::mem::take(&mut self.of_edge);
         rates.clear();
         rates.resize(view.zones.len(), 0.0);
         for route in view.routes(edge) {
@@ -100,29 +100,29 @@ impl Travel {
             self.callers.add(view, edge.caller, zone, std::iter::once((0, *rate)));
             self.add_neighbour(view, edge.caller, zone, *rate);
         }
-        self.rates = rates;
+        self.of_edge = rates;
     }
 
     fn add_callee(&mut self, view: &View<'_>, edge: &EdgeView) {
         let zones = view.zones.len();
-        let mut rates = std::mem::take(&mut self.rates);
-        rates.clear();
-        rates.resize(zones * zones, 0.0);
+        let mut shares = std::mem::take(&mut self.of_edge);
+        shares.clear();
+        shares.resize(zones * zones, 0.0);
         for route in view.routes(edge) {
-            rates[route.from.at() * zones + route.to.at()] += route.requests;
+            shares[route.from.at() * zones + route.to.at()] += route.requests;
         }
-        for (from, row) in rates.chunks_exact_mut(zones).enumerate() {
+        for (from, row) in shares.chunks_exact_mut(zones).enumerate() {
             split(view, edge, ZoneIndex::new(from), row);
         }
         for to in 0..zones {
-            let column = rates.iter().skip(to).step_by(zones).enumerate();
+            let column = shares.iter().skip(to).step_by(zones).enumerate();
             let column = column.map(|(from, share)| (from, edge.requests * share));
             let zone = ZoneIndex::new(to);
             self.callees.add(view, edge.callee, zone, column.filter(|(_, rate)| *rate > 0.0));
             // Of those on a node of this zone.
-            self.add_neighbour(view, edge.callee, zone, edge.requests * rates[to * zones + to]);
+            self.add_neighbour(view, edge.callee, zone, edge.requests * shares[to * zones + to]);
         }
-        self.rates = rates;
+        self.of_edge = shares;
     }
 
     /// What requests of or to a neighbour in a zone save on the nodes of its replicas there.
@@ -224,7 +224,7 @@ fn edges<'a>(view: &'a View<'_>, indices: &'a [EdgeIndex]) -> impl Iterator<Item
 }
 
 /// Makes shares, which sum to 1, of the requests of one zone to each zone of the callee. Where
-/// there are none: as the rule says, or the mesh without one; where no replica is ready
+/// there are none, that is where all of `row` is zero: as the rule says, or the mesh without one; where no replica is ready
 /// anywhere, as it last was for all callers together.
 fn split(view: &View<'_>, edge: &EdgeView, from: ZoneIndex, row: &mut [f64]) {
     if normalised(row) {

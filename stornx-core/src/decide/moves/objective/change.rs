@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Depth, Objective, Shift,
+    Depth, NEGLIGIBLE, Objective, Shift,
     journal::{Change, Field},
 };
 use crate::view::{NodeIndex, WorkloadIndex};
@@ -156,7 +156,7 @@ impl Objective<'_> {
                 continue;
             }
             let after = self.slice(&self.inflow, callee);
-            let negligible = self.negligible * after.iter().sum::<f64>();
+            let negligible = NEGLIGIBLE * after.iter().sum::<f64>();
             let before = self.scratch.inflow.iter();
             if before.zip(after).all(|(b, a)| (b - a).abs() <= negligible) {
                 continue;

@@ -101,9 +101,6 @@ pub(super) enum Depth {
 /// A share of an inflow that changes by less than this changes nothing downstream.
 const NEGLIGIBLE: f64 = 1e-9;
 
-/// The same where every rate is off by far more than that anyway.
-const NEGLIGIBLE_IN_NOISE: f64 = 1e-4;
-
 /// One of the worlds that look the same: another sign of the noise of each rate. Two
 /// in turn are mirror images, so that no rate is off to the same side in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,8 +209,6 @@ pub(super) struct Objective<'v> {
     node_cpu: Vec<f64>,
     node_cpu_limit: Vec<f64>,
     room: Vec<f64>,
-    /// A share of an inflow that changes by less changes nothing downstream.
-    negligible: f64,
     /// Used again for one change after the other.
     scratch: Scratch,
     journal: Journal,
@@ -253,7 +248,6 @@ impl<'v> Objective<'v> {
                 .collect(),
             node_cpu_limit: view.nodes.iter().map(|n| n.node.allocatable.cpu.as_f64()).collect(),
             room: vec![0.0; 3 * zones],
-            negligible: NEGLIGIBLE,
             scratch: Scratch::new(zones, workloads),
             journal: Journal::new(workloads),
             total: 0.0,
@@ -292,13 +286,40 @@ impl<'v> Objective<'v> {
             node_cpu: self.node_cpu.clone(),
             node_cpu_limit: self.node_cpu_limit.clone(),
             room: self.room.clone(),
-            negligible: NEGLIGIBLE_IN_NOISE,
             scratch: Scratch::new(self.zones, self.services.len()),
             journal: Journal::new(self.services.len()),
             ..*self
         };
         world.count_requests(safety, Some(inkling));
         world
+    }
+
+    /// The same made of a copy of everything.
+    #[cfg(test)]
+    pub(super) fn lookalike_of_copy(&self, safety: &Safety, inkling: Inkling) -> Self {
+        let mut world = self.clone();
+        world.count_requests(safety, Some(inkling));
+        world
+    }
+
+    /// All numbers that it keeps, and where replicas are.
+    #[cfg(test)]
+    pub(super) fn contents(&self) -> (Vec<u64>, Vec<Vec<(NodeIndex, u32)>>) {
+        let lists = [
+            &self.counts,
+            &self.demand,
+            &self.inflow,
+            &self.weights,
+            &self.split,
+            &self.leg_demand,
+            &self.trips,
+            &self.costs,
+            &self.node_cpu,
+        ];
+        let costs = self.services.iter().map(|service| service.cost).chain([self.total]);
+        let numbers = lists.into_iter().flatten().copied().chain(costs);
+        let places = self.services.iter().map(|service| service.places.to_vec());
+        (numbers.map(f64::to_bits).collect(), places.collect())
     }
 
     /// What the layout costs now.

@@ -5,7 +5,7 @@ use super::toy::{Toy, random};
 use crate::{
     decide::{
         moves::{
-            objective::{Depth, Objective, Shift, Trials, waiting},
+            objective::{Depth, Inkling, Objective, Shift, Trials, waiting},
             split::{Ability, Pair, Router, Splitting, pairs_by_cost, split},
         },
         safety::{
@@ -82,6 +82,37 @@ fn a_change_costs_what_the_new_layout_costs() {
         pods.filter(|pod| pod.name == name).for_each(|pod| pod.node = Some(node.clone()));
         let anew = total(&toy);
         assert!((anew - expected).abs() < 1e-6 * before.max(1.0), "seed {seed}: {anew} {expected}");
+    }
+}
+
+#[test]
+fn a_world_that_looks_the_same_is_one_of_its_own() {
+    for seed in 0..cases(400) {
+        let mut dice = Dice::new(seed);
+        let toy = odd(&mut dice);
+        let view = toy.world.view();
+        let memory = Remembered::of(&view, &toy.world.memory);
+        let safety = Safety::assess(&view, &memory);
+        let mut objective = Objective::new(&view, &safety, &memory);
+        if let Some((shift, _)) = random_shift(&view, &mut dice) {
+            objective.shift(shift, Depth::All);
+            objective.take_back();
+        }
+        let before = objective.contents();
+        let inkling = Inkling(seed % 4);
+        let mut world = objective.lookalike(&safety, inkling);
+        let mut copy = objective.lookalike_of_copy(&safety, inkling);
+        assert_eq!(world.contents(), copy.contents(), "seed {seed}");
+        let looks = world.contents();
+        if let Some((shift, _)) = random_shift(&view, &mut dice) {
+            world.shift(shift, Depth::All);
+            copy.shift(shift, Depth::All);
+            assert_eq!(world.contents(), copy.contents(), "seed {seed}, {shift:?}");
+            assert_ne!(world.contents(), looks, "seed {seed}, {shift:?}");
+            assert_eq!(objective.contents(), before, "seed {seed}, {shift:?}");
+            world.take_back();
+            assert_eq!(world.contents(), looks, "seed {seed}, {shift:?}");
+        }
     }
 }
 
