@@ -56,7 +56,8 @@ impl Callee<'_> {
     }
 }
 
-/// Mean cost of one exchange of an edge between two zones, price included, for so many pairs of replicas, `trips` being the sum of their round trips.
+/// Mean cost of one exchange of an edge between two zones, price included, for so many pairs of
+/// replicas, `trips` being the sum of their round trips.
 #[inline]
 pub(super) fn cost_between(
     view: &View<'_>,

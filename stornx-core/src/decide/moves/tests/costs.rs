@@ -30,11 +30,16 @@ fn random_shift(view: &View<'_>, dice: &mut Dice) -> Option<(Shift, usize)> {
     (shift.from != shift.to).then_some((shift, pod))
 }
 
+/// What the layout of a world costs, with the facts that it is reckoned from.
+fn objective<'v>(view: &'v View<'v>, world: &World) -> (Safety, Objective<'v>) {
+    let memory = Remembered::of(view, &world.memory);
+    let safety = Safety::assess(view, &memory);
+    let objective = Objective::new(view, &safety, &memory);
+    (safety, objective)
+}
+
 fn total(toy: &Toy) -> f64 {
-    let view = toy.world.view();
-    let memory = Remembered::of(&view, &toy.world.memory);
-    let safety = Safety::assess(&view, &memory);
-    Objective::new(&view, &safety, &memory).total()
+    objective(&toy.world.view(), &toy.world).1.total()
 }
 
 /// A random world, in some cases with edges or a mesh of an unusual kind.
@@ -58,9 +63,7 @@ fn a_change_costs_what_the_new_layout_costs() {
         let mut toy = odd(&mut dice);
         let (before, expected) = {
             let view = toy.world.view();
-            let memory = Remembered::of(&view, &toy.world.memory);
-            let safety = Safety::assess(&view, &memory);
-            let mut objective = Objective::new(&view, &safety, &memory);
+            let (_, mut objective) = objective(&view, &toy.world);
             let before = objective.total();
             let Some((shift, pod)) = random_shift(&view, &mut dice) else { continue };
             let change = objective.shift(shift, Depth::All);
@@ -91,9 +94,7 @@ fn a_world_that_looks_the_same_is_one_of_its_own() {
         let mut dice = Dice::new(seed);
         let toy = odd(&mut dice);
         let view = toy.world.view();
-        let memory = Remembered::of(&view, &toy.world.memory);
-        let safety = Safety::assess(&view, &memory);
-        let mut objective = Objective::new(&view, &safety, &memory);
+        let (safety, mut objective) = objective(&view, &toy.world);
         if let Some((shift, _)) = random_shift(&view, &mut dice) {
             objective.shift(shift, Depth::All);
             objective.take_back();
@@ -123,9 +124,7 @@ fn a_trial_says_to_the_last_bit_what_the_change_does() {
         let mut dice = Dice::new(seed);
         let toy = odd(&mut dice);
         let view = toy.world.view();
-        let memory = Remembered::of(&view, &toy.world.memory);
-        let safety = Safety::assess(&view, &memory);
-        let mut objective = Objective::new(&view, &safety, &memory);
+        let (_, mut objective) = objective(&view, &toy.world);
         for _ in 0..4 {
             // All nodes of its replicas to all nodes, so that the ends are used again.
             let Some((Shift { workload, .. }, _)) = random_shift(&view, &mut dice) else {
@@ -164,9 +163,7 @@ fn travel_is_requests_times_round_trips() {
     world.edge("gate", "w", &[("a", "a", 100.0)]);
     world.snapshot.mesh = crate::model::Mesh::Absent;
     let view = world.view();
-    let memory = Remembered::of(&view, &world.memory);
-    let safety = Safety::assess(&view, &memory);
-    let mut objective = Objective::new(&view, &safety, &memory);
+    let (_, mut objective) = objective(&view, &world);
     // Half of it stays on the node (0.05 ms), half goes to the other zone (1 ms).
     assert!((objective.total() - (50.0 * 0.05 + 50.0 * 1.0)).abs() < 1e-9);
     let node = |name: &str| view.node(&name.parse().unwrap()).unwrap();
@@ -185,9 +182,7 @@ fn demand_follows_the_replicas_that_serve_it() {
     world.edge("gate", "front", &[("a", "b", 100.0)]);
     world.edge("front", "back", &[("b", "a", 100.0)]);
     let view = world.view();
-    let memory = Remembered::of(&view, &world.memory);
-    let safety = Safety::assess(&view, &memory);
-    let mut objective = Objective::new(&view, &safety, &memory);
+    let (_, mut objective) = objective(&view, &world);
     assert!((objective.total() - 200.0).abs() < 1e-9);
     let node = |name: &str| view.node(&name.parse().unwrap()).unwrap();
     let shift = Shift { workload: index(&view, "front"), from: node("b0"), to: node("a0") };
